@@ -1,0 +1,188 @@
+"""The command line: `python -m bench run|report`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from bench import gradients, report, tidy
+from bench.config import PRESETS, BenchError, nearest, preset
+from bench.data import BINARIZATIONS, DATASETS, load
+from bench.measure import modules
+from bench.progress import Progress
+from bench.runner import Grid, execute, start_worker
+from vaes import discover
+
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True,
+    help="Measure what a VAE's choice of posterior variance buys.",
+)  # fmt: skip
+console = Console(highlight=False)
+
+RESULTS = Path("results")
+Results = Annotated[Path, typer.Option(help="Folder the tables and figures go to.")]
+
+
+@app.command()
+def run(
+    dataset: Annotated[
+        str, typer.Option(help=f"{', '.join(DATASETS)}, or a path to an .npz file.")
+    ] = "mnist5k",
+    variants: Annotated[
+        str, typer.Option(help="Comma-separated names of files in vaes/, or 'all'.")
+    ] = "all",
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Training runs a variant (default: the preset's).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or 'cpu,cuda'.")] = "auto",
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Worker processes, one thread each (0: one a core).")
+    ] = 0,
+    preset_name: Annotated[
+        str, typer.Option("--preset", help=f"How much is done: {', '.join(PRESETS)}.")
+    ] = "default",
+    binarize: Annotated[
+        str | None, typer.Option(help=f"Override: {', '.join(BINARIZATIONS)} (none: grey).")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Override the preset's epochs.")] = None,
+    kl_warmup_epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs over which the KL's weight rises from 0 to 1.")
+    ] = 0,
+    estimator: Annotated[
+        str, typer.Option(help="Gradient estimator of the training, or 'auto' (pathwise).")
+    ] = "auto",
+    samples: Annotated[int, typer.Option(min=1, help="Noise samples an image and step.")] = 1,
+    measurements: Annotated[
+        str, typer.Option(help=f"Comma-separated: {', '.join(modules())}, or 'all'.")
+    ] = "all",
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder of the data files (default: $BENCH_DATA).")
+    ] = None,
+    results: Results = RESULTS,
+    cache: Annotated[
+        Path, typer.Option(envvar="BENCH_CACHE", help="Folder of finished runs.")
+    ] = Path(".bench_cache"),
+) -> None:
+    """Train and evaluate the grid, then write and print the results.
+
+    What was done before is found in the cache; an interrupted grid resumes.
+    """
+    chosen = preset(preset_name)
+    overrides = {"binarize": binarize, "epochs": epochs, "kl_warmup_epochs": kl_warmup_epochs,
+                 "estimator": estimator, "samples": samples}  # fmt: skip
+    overrides = {k: v for k, v in overrides.items() if v not in (None, 0, 1, "auto")}
+    if estimator != "auto" and estimator not in gradients.estimators():
+        raise nearest("estimator", estimator, gradients.estimators())
+    names = _variants(variants)
+    wanted = None if measurements == "all" else tuple(measurements.split(","))
+    for name in wanted or ():
+        if name not in modules():
+            raise nearest("measurement", name, modules())
+    data = load(dataset, data_dir, binarize)
+    failed = False
+    for place in _devices(device):
+        folder = results / _folder(dataset, data.binarization, preset_name) / place
+        tidy.prepare(folder)
+        grid = Grid(dataset, names, seeds or chosen.seeds, chosen, place,
+                    tuple(overrides.items()), data_dir, cache, wanted)  # fmt: skip
+        load_average = os.getloadavg()[0]
+        workers = 1 if place == "cuda" else jobs or os.cpu_count() or 1
+        with Progress(console, workers) as progress:
+            context = get_context("spawn")
+            queue = context.Queue()
+            progress.listen(queue)
+            pool = ProcessPoolExecutor(workers, context, start_worker, (queue,))
+            try:
+                outcome = execute(grid, data.to(place), pool, progress.report)
+            finally:
+                pool.shutdown(cancel_futures=True)
+        config = {"dataset": data.name, "binarization": data.binarization, "preset": preset_name,
+                  "seeds": grid.seeds, "variants": list(names), "jobs": workers,
+                  "data_fingerprint": data.fingerprint, **overrides}  # fmt: skip
+        env = tidy.environment(grid, config) | {"load_average_at_start": load_average}
+        tidy.store(folder, tidy.rows_of(grid, outcome), tidy.history_of(grid, outcome),
+                   tidy.pictures_of(outcome), env)  # fmt: skip
+        report.write(tidy.read(folder))
+        failed |= bool(outcome.failures)
+        for task, reason in outcome.failures.items():
+            console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
+        console.print(f"{outcome.executed} tasks done, {outcome.cached} found in the cache")
+        console.print(report.headline(tidy.read(folder)))
+    console.print(f"Results page: {report.write_index(results)}", markup=False)
+    if failed or discover().broken:
+        raise typer.Exit(1)
+
+
+@app.command("report")
+def redraw(results: Results = RESULTS) -> None:
+    """Redraw every table and figure from the stored rows."""
+    folders = sorted(path.parent for path in results.glob("*/*/rows.csv"))
+    if not folders:
+        raise BenchError(f"no stored results under {results}: make them with 'make bench'")
+    for folder in folders:
+        report.write(tidy.read(folder))
+        console.print(f"redrawn: {folder}", markup=False)
+    console.print(f"Results page: {report.write_index(results)}", markup=False)
+
+
+def _variants(text: str) -> tuple[str, ...]:
+    found = discover()
+    for reason in found.broken.values():
+        console.print(f"not a variant, left out: {reason}", style="yellow", markup=False)
+    if text == "all":
+        return tuple(found.variants)
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name in found.broken:
+            raise BenchError(f"variant '{name}' cannot be used: {found.broken[name]}")
+        if name not in found.variants:
+            raise nearest("variant", name, found.variants)
+    if not names:
+        raise BenchError("no variant named: give --variants names of files in vaes/, or 'all'")
+    return tuple(sorted(names, key=list(found.variants).index))
+
+
+def _devices(text: str) -> list[str]:
+    if text == "auto":
+        return ["cuda" if torch.cuda.is_available() else "cpu"]
+    devices = [name.strip() for name in text.split(",")]
+    for name in devices:
+        if name not in ("cpu", "cuda"):
+            raise nearest("device", name, ["auto", "cpu", "cuda"])
+        if name == "cuda" and not torch.cuda.is_available():
+            raise BenchError(
+                "device 'cuda' was asked for but torch finds no CUDA GPU: use --device cpu"
+            )
+    return devices
+
+
+def _folder(dataset: str, binarization: str, preset_name: str) -> str:
+    """Grey and shortened runs have folders of their own: they share no table with the others."""
+    name = Path(dataset).stem
+    if binarization == "none":
+        name += "-grey"
+    return name if preset_name in ("default", "full") else f"{name}-{preset_name}"
+
+
+def main() -> None:
+    """Run the command line; a BenchError is one line and exit code 2."""
+    try:
+        app()
+    except BenchError as error:
+        console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("interrupted: finished runs are kept, the same command goes on from here")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

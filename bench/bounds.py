@@ -1,0 +1,67 @@
+"""Lower bounds of log p(x): the ELBO's terms and the importance weights behind every bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from bench.gradients import Noise, draw
+from vaes import VAE, Autoencoder
+
+
+def standard_normal(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
+    """Noise for a batch: `noise(n)` draws `(n, batch, latent_dim)` from the generator."""
+    device = generator.device
+    return lambda n: torch.randn((n, batch, latent_dim), generator=generator, device=device)
+
+
+@torch.no_grad()
+def elbo_terms(model: Autoencoder, x: Tensor, noise: Noise, samples: int) -> tuple[Tensor, Tensor]:
+    """Distortion and rate of each noise sample, both `(S, B)`, in nats; ELBO = −(sum).
+
+    x `(B, D)`. The rate is the closed-form KL where torch knows it (then equal over S), else the
+    sampled log q(z|x) − log p(z). A plain autoencoder has S = 1 and rate NaN: it has no ELBO.
+    """
+    if not isinstance(model, VAE):
+        distortion = -model.log_likelihood(x, model.encode(x)).unsqueeze(0)
+        return distortion, torch.full_like(distortion, torch.nan)
+    posterior = model.posterior(x)
+    z = draw(posterior, noise, samples)
+    distortion = -model.log_likelihood(x, z)
+    try:
+        rate = kl_divergence(posterior, model.prior).expand_as(distortion)
+    except NotImplementedError:
+        rate = posterior.log_prob(z) - model.prior.log_prob(z)
+    return distortion, rate
+
+
+def chunks(images: Tensor, size: int) -> Iterator[Tensor]:
+    """Consecutive slices of at most `size` images."""
+    yield from torch.split(images, size)
+
+
+@torch.no_grad()
+def log_weights(model: VAE, x: Tensor, noise: Noise, samples: int, at_once: int) -> Tensor:
+    """log p(x, z_k) − log q(z_k|x) for z_k from q(z|x), `(K, B)` in float64, nats.
+
+    `at_once` samples are decoded together, so that memory does not grow with K.
+    """
+    posterior, prior = model.posterior(x), model.prior
+    parts = []
+    for start in range(0, samples, at_once):
+        z = draw(posterior, noise, min(at_once, samples - start))
+        ratio = prior.log_prob(z) - posterior.log_prob(z)
+        parts.append((model.log_likelihood(x, z) + ratio).double())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def posterior_mean(model: VAE, x: Tensor) -> Tensor:
+    """E_q[z|x], `(B, L)`; the encoder's location where the distribution knows no mean."""
+    try:
+        return model.posterior(x).mean
+    except NotImplementedError:
+        return model.encode(x)

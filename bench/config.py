@@ -1,0 +1,134 @@
+"""What a run is: frozen dataclasses, named presets, and the seeds that follow from an identity."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+
+import torch
+
+
+class BenchError(Exception):
+    """A mistake of the user's or the machine's, told in one line with its remedy."""
+
+
+def nearest(kind: str, name: str, known: Iterable[str]) -> BenchError:
+    """The error for an unknown name, with the nearest known one."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(known)}"
+    return BenchError(f"unknown {kind} '{name}': {hint}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. Two equal runs give the same weights bit for bit on one CPU.
+
+    Attributes:
+        variant: name of the file in `vaes/`.
+        dataset: name of the data set (the stem of an .npz).
+        seed: initial weights, data order, binarization and noise follow from it.
+        epochs: passes over the training images.
+        latent_dim, hidden_dim: L and H.
+        hyperparameters: keyword arguments of the variant's class, as sorted pairs.
+        estimator: gradient estimator, or `auto` for the best one the posterior admits.
+        samples: noise samples S per image and step.
+        kl_warmup_epochs: the KL's weight rises linearly from 0 to 1 over these epochs.
+        train_size: use only the first so many training images (0: all).
+        steps: stop after so many steps instead (0: all); the schedule follows.
+        precision: `float32` or `bf16` (autocast of the training step).
+        binarize: override of the data set's binarization, or None.
+        tracked: splits evaluated after every epoch; `valid` must be among them.
+        device: `cpu` or `cuda`.
+    """
+
+    variant: str
+    dataset: str
+    seed: int
+    epochs: int
+    latent_dim: int = 20
+    hidden_dim: int = 200
+    hyperparameters: tuple[tuple[str, float], ...] = ()
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    estimator: str = "auto"
+    samples: int = 1
+    kl_warmup_epochs: int = 0
+    train_size: int = 0
+    steps: int = 0
+    precision: str = "float32"
+    binarize: str | None = None
+    tracked: tuple[str, ...] = ("valid",)
+    device: str = "cpu"
+
+    def with_(self, **changes) -> Run:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def identity(self) -> dict:
+        """The fields that differ from their defaults, so that a new option leaves old keys valid."""
+        values = asdict(self)
+        return {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
+
+    @property
+    def label(self) -> str:
+        """For progress lines and failures: `mnist/input_dependent/seed 0`."""
+        extra = ",".join(f"{k}={v:g}" for k, v in self.hyperparameters)
+        name = f"{self.variant}({extra})" if extra else self.variant
+        return f"{self.dataset}/{name}/seed {self.seed}"
+
+
+def generator(device: str | torch.device, *identity: object) -> torch.Generator:
+    """A generator seeded from what the numbers are for, e.g. (dataset, seed, 'order').
+
+    Variants share the identity, so that data order, binarization and noise are common to them
+    and their differences are paired.
+    """
+    digest = hashlib.sha256(repr(identity).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is done: a named trade of time against precision.
+
+    Attributes:
+        epochs: data set → training epochs (`""` for any other).
+        seeds: training runs a variant.
+        sweep_seeds: runs for each candidate of a variant's hyperparameter.
+        elbo_samples: noise samples an image for ELBO, distortion and rate.
+        importance_samples: the K of the IW bounds, ascending.
+        measurements: modules of `bench/measure` to run.
+    """
+
+    epochs: dict[str, int]
+    seeds: int = 5
+    sweep_seeds: int = 2
+    elbo_samples: int = 100
+    importance_samples: tuple[int, ...] = (1, 10, 100, 1000)
+
+
+_EPOCHS = {"digits": 300, "mnist5k": 100, "mnist": 60, "fashion_mnist": 60, "binarized_mnist": 60}
+
+PRESETS = {
+    "default": Preset(epochs={**_EPOCHS, "": 60}),
+    "quick": Preset(epochs={"digits": 20, "": 2}, seeds=2, importance_samples=(1, 10, 100)),
+    "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),
+}
+
+SMALL = {"digits": (8, 100)}
+"""Data sets with their own (latent_dim, hidden_dim)."""
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name; raises BenchError with the nearest name."""
+    if name not in PRESETS:
+        raise nearest("preset", name, PRESETS)
+    return PRESETS[name]
+
+
+def epochs_for(chosen: Preset, dataset: str) -> int:
+    """Training epochs of a data set under a preset."""
+    return chosen.epochs.get(dataset, chosen.epochs[""])

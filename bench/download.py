@@ -1,0 +1,199 @@
+"""Published data files: found on disk or downloaded, and always verified."""
+
+import gzip
+import hashlib
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+from bench.config import BenchError
+
+SYSTEM_FOLDERS = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
+UNREADABLE = (OSError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """Where a file is published, and the SHA-256 of its decompressed contents."""
+
+    url: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
+_FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+_LAROCHELLE = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
+FILES: dict[str, dict[str, PublishedFile]] = {
+    "mnist": {
+        "train": PublishedFile(
+            f"{_MNIST}/train-images-idx3-ubyte.gz",
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        ),
+        "test": PublishedFile(
+            f"{_MNIST}/t10k-images-idx3-ubyte.gz",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        ),
+    },
+    "fashion_mnist": {
+        "train": PublishedFile(
+            f"{_FASHION}/train-images-idx3-ubyte.gz",
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        ),
+        "test": PublishedFile(
+            f"{_FASHION}/t10k-images-idx3-ubyte.gz",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        ),
+    },
+    "binarized_mnist": {
+        "train": PublishedFile(
+            f"{_LAROCHELLE}/binarized_mnist_train.amat",
+            "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+        ),
+        "valid": PublishedFile(
+            f"{_LAROCHELLE}/binarized_mnist_valid.amat",
+            "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+        ),
+        "test": PublishedFile(
+            f"{_LAROCHELLE}/binarized_mnist_test.amat",
+            "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+        ),
+    },
+}
+
+
+def contents(dataset: str, split: str, folder: Path | None) -> bytes:
+    """The decompressed contents of a published file, gzipped or plain on disk.
+
+    Looked for in `folder/dataset`, `folder`, the user cache and the system's folder, in this
+    order, and else downloaded into the user cache.
+
+    Raises BenchError where the folder is missing, a file found is damaged or none can be had.
+    """
+    file = FILES[dataset][split]
+    if folder is not None and not folder.is_dir():
+        raise BenchError(f"data folder {folder} does not exist: create it, or name another one")
+    for path in _places(dataset, file, folder):
+        try:
+            payload, found = decompressed(path)
+        except UNREADABLE as error:
+            raise BenchError(
+                f"cannot read {path} ({one_line(error)}): make it readable, or delete it and it "
+                "will be downloaded"
+            ) from None
+        if found == file.sha256:
+            return payload
+        # MNIST and Fashion-MNIST share their file names: another data set's file is not damage.
+        if not _is_published(found):
+            raise BenchError(
+                f"{path} has a wrong checksum: expected decompressed SHA-256 {file.sha256}, found "
+                f"{found}; delete the file and it will be downloaded"
+            )
+    return _download(dataset, file)
+
+
+def decompressed(path: Path) -> tuple[bytes, str]:
+    """The contents of a gzipped or plain file, and their SHA-256.
+
+    Raises one of `UNREADABLE`.
+    """
+    payload = path.read_bytes()
+    if payload.startswith(b"\x1f\x8b"):
+        payload = gzip.decompress(payload)
+    return payload, hashlib.sha256(payload).hexdigest()
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, or else its type, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _is_published(sha256: str) -> bool:
+    return any(sha256 == file.sha256 for files in FILES.values() for file in files.values())
+
+
+def _places(dataset: str, file: PublishedFile, folder: Path | None) -> Iterator[Path]:
+    folders = [] if folder is None else [folder / dataset, folder]
+    folders.append(_cache() / dataset)
+    if dataset in SYSTEM_FOLDERS:
+        folders.append(SYSTEM_FOLDERS[dataset])
+    plain = file.name.removesuffix(".gz")
+    for place in folders:
+        for path in (place / f"{plain}.gz", place / plain):
+            if path.is_file():
+                yield path
+
+
+def _cache() -> Path:
+    try:
+        import pooch
+    except ImportError:
+        return Path.home() / ".cache" / "vae-bench"
+    return Path(pooch.os_cache("vae-bench"))
+
+
+def _download(dataset: str, file: PublishedFile) -> bytes:
+    cache = _cache() / dataset
+    by_hand = (
+        f"put {file.url} (decompressed SHA-256 {file.sha256}) into {cache}, "
+        "or into a folder given as --data-dir"
+    )
+    try:
+        import pooch
+    except ImportError:
+        raise BenchError(
+            f"{file.name} of data set '{dataset}' is not on this machine, and downloading it "
+            f"needs the package pooch: run `pip install pooch`, or {by_hand}"
+        ) from None
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        # Moved into place once verified, so that no interruption leaves a damaged file behind.
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            arrived = Path(scratch) / file.name
+            with _DownloadBar(file.name) as bar:
+                pooch.HTTPDownloader(progressbar=bar)(file.url, str(arrived), None)
+            payload, found = decompressed(arrived)
+            if found != file.sha256:
+                raise BenchError(
+                    f"{file.url} has a wrong checksum: expected decompressed SHA-256 "
+                    f"{file.sha256}, found {found}; try again later, or {by_hand}"
+                )
+            arrived.replace(cache / file.name)
+    except UNREADABLE as error:
+        raise BenchError(f"cannot download {file.name} ({one_line(error)}): {by_hand}") from None
+    return payload
+
+
+class _DownloadBar:
+    """A rich progress bar with the attributes that pooch uses on one."""
+
+    def __init__(self, label: str) -> None:
+        columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task(label, total=None)
+        self.total = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def update(self, size: int) -> None:
+        self._progress.update(self._task, advance=size, total=self.total or None)
+
+    def reset(self) -> None:
+        self._progress.update(self._task, completed=0)
+
+    def close(self) -> None:
+        self._progress.refresh()

@@ -1,0 +1,317 @@
+"""Expands the grid, finds what is already done, executes the rest, and isolates failures.
+
+Tasks go to a `concurrent.futures` executor. A task is a training run or a measurement of one;
+a measurement becomes ready when its run is trained, a variant with hyperparameters to choose
+becomes a headline run when its sweep is done.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from bench import cache, gradients
+from bench.config import SMALL, BenchError, Preset, Run, epochs_for
+from bench.data import Dataset, load
+from bench.measure import Request, Result, Row, Subject, modules
+from bench.train import Trained, train
+from vaes import Autoencoder, discover
+
+REFERENCE = "input_dependent"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a user asked for.
+
+    Attributes:
+        dataset, device, preset, variants: what to run, on what, how much.
+        seeds: seeds 0 … seeds − 1.
+        overrides: fields of `Run` set on the command line, the same for all variants.
+        data_dir, cache: folders.
+        measurements: names of the measurements to make; None for all.
+    """
+
+    dataset: str
+    variants: tuple[str, ...]
+    seeds: int
+    preset: Preset
+    device: str = "cpu"
+    overrides: tuple[tuple[str, object], ...] = ()
+    data_dir: str | None = None
+    cache: Path = Path(".bench_cache")
+    measurements: tuple[str, ...] | None = None
+
+    def run(self, variant: str, seed: int, hyperparameters: Iterable = ()) -> Run:
+        """The headline run of a variant and seed."""
+        name = Path(self.dataset).stem
+        latent, hidden = SMALL.get(name, (20, 200))
+        run = Run(
+            variant, name, seed, epochs_for(self.preset, name), latent, hidden,
+            tuple(hyperparameters), device=self.device,
+        )  # fmt: skip
+        return run.with_(**dict(self.overrides))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training (measurement None) or one measurement of a run."""
+
+    run: Run
+    measurement: str | None = None
+    settings: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.run.label}: {self.measurement or 'training'}"
+
+
+@dataclass
+class Outcome:
+    """Everything a grid has produced.
+
+    Attributes:
+        trained: headline and sweep runs.
+        results: measurement → [(task, result)].
+        chosen: variant → its chosen hyperparameters (empty where it has none).
+        sweeps: variant → [(run, best validation ELBO)].
+        failures: task → reason.
+        cached: how many tasks were found done.
+    """
+
+    trained: dict[Run, Trained] = field(default_factory=dict)
+    results: dict[str, list[tuple[Task, Result]]] = field(default_factory=dict)
+    chosen: dict[str, tuple] = field(default_factory=dict)
+    sweeps: dict[str, list[tuple[Run, float]]] = field(default_factory=dict)
+    failures: dict[Task, str] = field(default_factory=dict)
+    cached: int = 0
+    executed: int = 0
+
+
+def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str:
+    """The cache key of a task."""
+    code: list[Callable] = [variant, train]
+    if task.run.estimator in gradients.estimators():
+        code.append(gradients.estimators()[task.run.estimator])
+    identity = {
+        "run": task.run.identity(),
+        "data": data_fingerprint,
+        "torch": torch.__version__,
+    }
+    if task.measurement is not None:
+        code.append(modules()[task.measurement].measure)
+        identity |= {"measurement": task.measurement, "settings": task.settings}
+    return cache.key(identity, *code)
+
+
+def execute(
+    grid: Grid,
+    data: Dataset,
+    executor: Executor,
+    report: Callable[[str, Task, object], None] = lambda event, task, value: None,
+) -> Outcome:
+    """Run the grid to its end; failures are recorded and do not stop the rest.
+
+    `report(event, task, value)` is told of every task `submitted`, `cached`, `finished` or
+    `failed` (value: the reason).
+    """
+    variants = discover().variants
+    store = cache.Store(grid.cache)
+    outcome = Outcome()
+    futures: dict[Future, Task] = {}
+    known: set[Task] = set()
+
+    def key_of_task(task: Task) -> str:
+        return key_of(task, variants[task.run.variant], data.fingerprint)
+
+    def submit(task: Task) -> None:
+        if task in known:
+            return
+        known.add(task)
+        key = key_of_task(task)
+        content = store.load(key)
+        while store.notices:
+            report("notice", task, store.notices.pop())
+        if content is None:
+            futures[executor.submit(work, task, key, key_of_task(Task(task.run)), grid)] = task
+            report("submitted", task, None)
+        else:
+            outcome.cached += 1
+            report("cached", task, None)
+            finish(task, content)
+
+    def finish(task: Task, content: dict) -> None:
+        if task.measurement is not None:
+            result = result_from(content)
+            outcome.results.setdefault(task.measurement, []).append((task, result))
+            return
+        trained = trained_from(content)
+        outcome.trained[task.run] = trained
+        for name, request in waiting.pop(task.run, []):
+            submit(Task(request.run, name, request.settings))
+        advance()
+
+    waiting: dict[Run, list[tuple[str, Request]]] = {}
+    asked: set[Run] = set()
+
+    def advance() -> None:
+        """Submit what has become possible: chosen variants' runs, and measurements."""
+        for variant in grid.variants:
+            if variant not in outcome.chosen and _sweep_done(grid, variants, variant, outcome):
+                outcome.chosen[variant] = _choose(grid, variants, variant, outcome)
+                for seed in range(grid.seeds):
+                    submit(Task(grid.run(variant, seed, outcome.chosen[variant])))
+        for run in [r for r in outcome.trained if r in headline(grid, outcome) - asked]:
+            asked.add(run)
+            for name, request in _requests(grid, run):
+                if request.run in outcome.trained:
+                    submit(Task(request.run, name, request.settings))
+                else:
+                    waiting.setdefault(request.run, []).append((name, request))
+                    submit(Task(request.run))
+
+    for variant in grid.variants:
+        for run in sweep_runs(grid, variants, variant):
+            submit(Task(run))
+    advance()
+    while futures:
+        finished, _ = wait(futures, return_when=FIRST_COMPLETED)
+        for future in finished:
+            task = futures.pop(future)
+            reason = _failure_of(future)
+            content = None if reason else store.load(key_of_task(task))
+            if content is not None:
+                outcome.executed += 1
+                report("finished", task, content)
+                finish(task, content)
+            else:
+                reason = reason or store.notices.pop()
+                outcome.failures[task] = reason
+                report("failed", task, reason)
+                advance()
+    return outcome
+
+
+def headline(grid: Grid, outcome: Outcome) -> set[Run]:
+    """The runs the tables are about: every variant, chosen hyperparameters, every seed."""
+    return {
+        grid.run(variant, seed, chosen)
+        for variant, chosen in outcome.chosen.items()
+        for seed in range(grid.seeds)
+    }
+
+
+def sweep_runs(grid: Grid, variants: dict, variant: str) -> list[Run]:
+    """Every combination of the variant's candidate hyperparameters, on the sweep's seeds."""
+    choices = variants[variant].choices
+    if not choices:
+        return []
+    combinations = [tuple(zip(choices, values)) for values in product(*choices.values())]
+    seeds = range(min(grid.seeds, grid.preset.sweep_seeds))
+    return [grid.run(variant, seed, c) for c in combinations for seed in seeds]
+
+
+def _sweep_done(grid: Grid, variants: dict, variant: str, outcome: Outcome) -> bool:
+    failed = {task.run for task in outcome.failures}
+    return all(r in outcome.trained or r in failed for r in sweep_runs(grid, variants, variant))
+
+
+def _choose(grid: Grid, variants: dict, variant: str, outcome: Outcome) -> tuple:
+    """The candidate of the highest validation ELBO, averaged over the sweep's seeds."""
+    runs = sweep_runs(grid, variants, variant)
+    if not runs:
+        return ()
+    scores: dict[tuple, list[float]] = {}
+    for run in runs:
+        if run in outcome.trained:
+            value = outcome.trained[run].best()["valid_elbo"]
+            outcome.sweeps.setdefault(variant, []).append((run, value))
+            scores.setdefault(run.hyperparameters, []).append(value)
+    if not scores:
+        return runs[0].hyperparameters
+    return max(scores, key=lambda candidate: sum(scores[candidate]) / len(scores[candidate]))
+
+
+def _requests(grid: Grid, run: Run) -> Iterator[tuple[str, Request]]:
+    for name, module in modules().items():
+        if grid.measurements is None or name in grid.measurements:
+            for request in module.requests(run, grid.preset):
+                yield name, request
+
+
+def _failure_of(future: Future) -> str | None:
+    try:
+        return future.result()
+    except Exception as error:  # a worker that died, e.g. killed for memory
+        return f"the worker process died ({error})"
+
+
+# --- in the worker -------------------------------------------------------------------------
+
+progress: Callable[[str, dict], None] = lambda label, entry: None
+
+
+def start_worker(queue=None) -> None:
+    """Initialise a worker process: one torch thread, epochs told through `queue`."""
+    global progress
+    torch.set_num_threads(1)
+    if queue is not None:
+        progress = lambda label, entry: queue.put((label, entry))  # noqa: E731
+
+
+@lru_cache(maxsize=2)
+def _data(dataset: str, data_dir: str | None, binarize: str | None, device: str) -> Dataset:
+    return load(dataset, data_dir, binarize).to(device)
+
+
+def work(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
+    """Do one task in this process and store it; None, or the reason it failed."""
+    try:
+        run = task.run
+        variant = discover().variants[run.variant]
+        data = _data(grid.dataset, grid.data_dir, run.binarize, run.device)
+        store = cache.Store(grid.cache)
+        if task.measurement is None:
+            trained = train(run, variant, data, lambda entry: progress(task.label, entry))
+            content = trained_to(trained)
+        else:
+            progress(task.label, {})
+            trained = trained_from(store.load(trained_key))
+            measure = modules()[task.measurement].measure
+            content = result_to(measure(Subject(trained, variant, data), **dict(task.settings)))
+        store.save(key, content)
+        return None
+    except BenchError as error:
+        return str(error)
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        return f"{type(error).__name__} at {place}: {error}"
+
+
+def trained_to(trained: Trained) -> dict:
+    """Plain values and tensors, for the store."""
+    return vars(trained) | {"run": trained.run.identity()}
+
+
+def trained_from(content: dict) -> Trained:
+    """The inverse of `trained_to`."""
+    return Trained(**(content | {"run": Run(**content["run"])}))
+
+
+def result_to(result: Result) -> dict:
+    """Plain values and tensors, for the store."""
+    return vars(result) | {"rows": [asdict(row) for row in result.rows]}
+
+
+def result_from(content: dict) -> Result:
+    """The inverse of `result_to`."""
+    return Result(**(content | {"rows": [Row(**row) for row in content["rows"]]}))

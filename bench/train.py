@@ -1,0 +1,198 @@
+"""One training run: variant × data set × seed → four checkpoints and a history.
+
+The step is a function of parameters, batch and noise without host synchronisation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bench.bounds import chunks, elbo_terms, standard_normal
+from bench.config import BenchError, Run, generator
+from bench.data import Dataset, as_float, binarize
+from bench.gradients import Estimator, Noise, Target, estimator_for
+from vaes import VAE, Autoencoder
+
+STAGES = ("initialisation", "epoch_1", "best", "end")
+EVALUATION_BATCH = 1000
+VALIDATION_DRAWS = 1000
+"""Noise draws an epoch's validation takes at least, over all its images."""
+
+
+class Diverged(BenchError):
+    """The loss stopped being finite; names the run and the step."""
+
+
+@dataclass
+class Trained:
+    """A finished run.
+
+    Attributes:
+        run: its configuration.
+        checkpoints: stage → weights; stages are `STAGES`.
+        history: one dict an epoch: `epoch`, `seconds`, `learning_rate`, `objective` (the training
+            surrogate's mean) and `<split>_elbo`, `_distortion`, `_rate` of each tracked split.
+        best_epoch: the epoch of the highest validation ELBO (autoencoder: lowest cross-entropy).
+        seconds: wall time of the training steps alone.
+    """
+
+    run: Run
+    checkpoints: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+    def best(self) -> dict[str, float]:
+        """The history's entry of the best epoch."""
+        return self.history[self.best_epoch - 1]
+
+
+def build(run: Run, variant: type[Autoencoder], mean: Tensor) -> Autoencoder:
+    """A freshly initialised model; mean `(D,)` of the training images sets the output bias.
+
+    The shared networks are built first, so every variant of one seed starts from the same ones.
+    """
+    with torch.random.fork_rng(devices=[]):  # nn.Linear takes no generator
+        torch.manual_seed(generator("cpu", run.dataset, run.seed, "weights").initial_seed())
+        model = variant(len(mean), run.latent_dim, run.hidden_dim, **dict(run.hyperparameters))
+    model.initialise_output(mean.cpu())
+    return model.to(mean.device)
+
+
+def objective(
+    model: Autoencoder,
+    x: Tensor,
+    noise: Noise,
+    estimator: Estimator | None,
+    samples: int = 1,
+    kl_weight: float | Tensor = 1.0,
+) -> Tensor:
+    """The scalar whose gradient a step follows: −ELBO surrogate (or cross-entropy), nats an image.
+
+    x `(B, D)`; `noise(n)` gives `(n, B, L)`; the estimator is None for a plain autoencoder.
+    """
+    if not isinstance(model, VAE):
+        return -model.log_likelihood(x, model.encode(x)).mean()
+    target = Target(lambda z: model.log_likelihood(x, z), model.prior, kl_weight)
+    return -estimator(target, model.posterior(x), noise, samples).mean()
+
+
+def to_batch(images: Tensor, binarization: str, noise: torch.Generator) -> Tensor:
+    """uint8 training images `(B, D)` → float x, binarized afresh where that is stochastic."""
+    if binarization == "stochastic":
+        return binarize(images, noise)
+    return as_float(images)
+
+
+def learning_rate(run: Run, step: int, steps: int) -> float:
+    """Constant over the first half of training, then linear down to 2 %."""
+    left = max(0.0, min(1.0, 2 * (1 - step / steps)))
+    return run.learning_rate * (0.02 + 0.98 * left)
+
+
+def validate(model: Autoencoder, images: Tensor, run: Run, split: str) -> dict[str, float]:
+    """Mean ELBO, distortion and rate over a split, with the same noise at every epoch."""
+    noise = generator(images.device, run.dataset, run.seed, split, "validation noise")
+    samples = -(-VALIDATION_DRAWS // len(images))
+    terms = []
+    for chunk in chunks(images, EVALUATION_BATCH):
+        draws = standard_normal(len(chunk), run.latent_dim, noise)
+        distortion, rate = elbo_terms(model, as_float(chunk), draws, samples)
+        terms.append(torch.stack([distortion.mean(0), rate.mean(0)]))
+    distortion, rate = torch.cat(terms, dim=1).double().mean(1).tolist()
+    return {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
+
+
+def train(
+    run: Run,
+    variant: type[Autoencoder],
+    data: Dataset,
+    on_epoch: Callable[[dict[str, float]], None] = lambda entry: None,
+) -> Trained:
+    """Train one run on `data` (already on the run's device).
+
+    Raises Diverged with the step at which the loss stopped being finite.
+    """
+    images = data.train[: run.train_size or None]
+    model = build(run, variant, images.mean(0, dtype=torch.float32) / 255)
+    optimizer = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
+    estimator = None
+    if isinstance(model, VAE):
+        estimator = estimator_for(run.estimator, model.posterior(as_float(images[:1])), model.prior)
+
+    result = Trained(run, {"initialisation": _weights(model)})
+    steps_per_epoch = -(-len(images) // run.batch_size)
+    total = run.steps or run.epochs * steps_per_epoch
+    batches = _batches(run, images, data.binarization)
+    draws = generator(images.device, run.dataset, run.seed, "noise")
+    best, done = -float("inf"), 0
+    while done < total:
+        started = time.perf_counter()
+        losses = []
+        for step in range(done, min(done + steps_per_epoch, total)):
+            x = next(batches)
+            optimizer.param_groups[0]["lr"] = learning_rate(run, step, total)
+            noise = standard_normal(len(x), run.latent_dim, draws)
+            kl_weight = min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
+            loss = objective(model, x, noise, estimator, run.samples, kl_weight)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+        trace = torch.stack(losses).double().cpu()
+        result.seconds += time.perf_counter() - started
+        if not trace.isfinite().all():
+            first = done + int((~trace.isfinite()).nonzero()[0])
+            raise Diverged(
+                f"{run.label}: the loss stopped being finite at step {first} of {total}; "
+                "try a lower learning rate or another estimator"
+            )
+        done += len(losses)
+        entry = {
+            "epoch": len(result.history) + 1,
+            "seconds": result.seconds,
+            "learning_rate": learning_rate(run, done, total),
+            "objective": trace.mean().item(),
+        }
+        for split in run.tracked:
+            values = validate(model, getattr(data, split), run, split)
+            entry |= {f"{split}_{name}": value for name, value in values.items()}
+        result.history.append(entry)
+        score = entry["valid_elbo"] if isinstance(model, VAE) else -entry["valid_distortion"]
+        if score > best:
+            best, result.best_epoch = score, entry["epoch"]
+            result.checkpoints["best"] = _weights(model)
+        if entry["epoch"] == 1:
+            result.checkpoints["epoch_1"] = _weights(model)
+        on_epoch(entry)
+    result.checkpoints["end"] = _weights(model)
+    return result
+
+
+def restore(trained: Trained, variant: type[Autoencoder], stage: str, device: str) -> Autoencoder:
+    """The model of a finished run with the weights of a stage, on `device`."""
+    weights = trained.checkpoints[stage]
+    run = trained.run
+    data_dim = weights["decoder.4.bias"].numel()
+    model = variant(data_dim, run.latent_dim, run.hidden_dim, **dict(run.hyperparameters))
+    model.load_state_dict(weights)
+    return model.to(device).eval()
+
+
+def _batches(run: Run, images: Tensor, binarization: str) -> Iterator[Tensor]:
+    """Endless batches x `(B, D)`; every epoch is one permutation of the images."""
+    order = generator(images.device, run.dataset, run.seed, "order")
+    pixels = generator(images.device, run.dataset, run.seed, "binarization")
+    while True:
+        permutation = torch.randperm(len(images), generator=order, device=images.device)
+        for index in torch.split(permutation, run.batch_size):
+            yield to_batch(images.index_select(0, index), binarization, pixels)
+
+
+def _weights(model: Autoencoder) -> dict[str, Tensor]:
+    return {k: v.detach().to("cpu", copy=True) for k, v in model.state_dict().items()}

@@ -1,0 +1,71 @@
+"""What is compared: every public module in this folder is one variant.
+
+Dropping a file here makes the variant appear everywhere; nothing else is edited.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from vaes.base import VAE, Autoencoder
+
+__all__ = ["VAE", "Autoencoder", "Discovery", "discover"]
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What was found in a folder of variants.
+
+    Attributes:
+        variants: name → class, from simple to flexible.
+        broken: name → why the file is not a variant.
+    """
+
+    variants: Mapping[str, type[Autoencoder]]
+    broken: Mapping[str, str]
+
+
+def discover(folder: Path | None = None) -> Discovery:
+    """Import every public module of `folder` (by default this one) but `base`."""
+    variants: dict[str, type[Autoencoder]] = {}
+    broken: dict[str, str] = {}
+    for path in sorted((folder or Path(__file__).parent).glob("*.py")):
+        if path.stem.startswith("_") or path.stem == "base":
+            continue
+        try:
+            variants[path.stem] = _only_variant(_import(path))
+        except Exception as error:  # a broken file must not stop the others
+            broken[path.stem] = f"{path.name}: {type(error).__name__}: {error}"
+    ordered = dict(sorted(variants.items(), key=lambda item: (item[1].rank, item[0])))
+    return Discovery(ordered, broken)
+
+
+def _import(path: Path) -> ModuleType:
+    if path.parent == Path(__file__).parent:
+        return importlib.import_module(f"vaes.{path.stem}")
+    spec = importlib.util.spec_from_file_location(f"vaes_elsewhere.{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _only_variant(module: ModuleType) -> type[Autoencoder]:
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Autoencoder)
+        and value.__module__ == module.__name__
+        and not value.__name__.startswith("_")
+    ]
+    if len(found) != 1:
+        names = ", ".join(c.__name__ for c in found) or "none"
+        raise TypeError(f"expected exactly one public Autoencoder or VAE class, found {names}")
+    return found[0]

@@ -1,0 +1,20 @@
+"""q(z|x) = N(encode(x), diag(s(x)²)): the encoder says how sure it is of each latent."""
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaes.base import VAE, diagonal_gaussian
+
+
+class InputDependent(VAE):
+    """The posterior of Kingma & Welling (2014): location and scale from one shared trunk."""
+
+    rank = 3
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.log_scale = nn.Linear(self.hidden_dim, self.latent_dim)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        features = self.encoder(x)
+        return diagonal_gaussian(self.location(features), self.log_scale(features).exp())

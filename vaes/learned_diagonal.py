@@ -1,0 +1,21 @@
+"""q(z|x) = N(encode(x), diag(s²)) with s one learned vector, the same for every x."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaes.base import VAE, diagonal_gaussian
+
+
+class LearnedDiagonal(VAE):
+    """Each latent has its own spread, shared by all images."""
+
+    rank = 2
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.log_scale = nn.Parameter(torch.zeros(self.latent_dim))
+
+    def posterior(self, x: Tensor) -> Distribution:
+        loc = self.encode(x)
+        return diagonal_gaussian(loc, self.log_scale.exp().expand_as(loc))
