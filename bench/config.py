@@ -101,6 +101,7 @@ class Preset:
         elbo_samples: noise samples an image for ELBO, distortion and rate.
         importance_samples: the K of the IW bounds, ascending.
         measurements: modules of `bench/measure` to run.
+        variance_images: test images over which estimator variances are averaged.
     """
 
     epochs: dict[str, int]
@@ -108,13 +109,19 @@ class Preset:
     sweep_seeds: int = 2
     elbo_samples: int = 100
     importance_samples: tuple[int, ...] = (1, 10, 100, 1000)
+    variance_images: int = 50
 
 
 _EPOCHS = {"digits": 300, "mnist5k": 100, "mnist": 60, "fashion_mnist": 60, "binarized_mnist": 60}
 
 PRESETS = {
     "default": Preset(epochs={**_EPOCHS, "": 60}),
-    "quick": Preset(epochs={"digits": 20, "": 2}, seeds=2, importance_samples=(1, 10, 100)),
+    "quick": Preset(
+        epochs={"digits": 20, "": 2},
+        seeds=2,
+        importance_samples=(1, 10, 100),
+        variance_images=10,
+    ),
     "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),
 }
 

@@ -125,7 +125,7 @@ def _dataset(name: str, arrays: Arrays, binarization: str) -> Dataset:
     digest = hashlib.sha256(f"{binarization} {image_shape}".encode())
     for split in SPLITS:
         digest.update(f"{split} {tuple(splits[split].shape)}".encode())
-        digest.update(splits[split].numpy())
+        pass
     return Dataset(
         name=name,
         **splits,

@@ -119,7 +119,7 @@ def train(
     Raises Diverged with the step at which the loss stopped being finite.
     """
     images = data.train[: run.train_size or None]
-    model = build(run, variant, images.mean(0, dtype=torch.float32) / 255)
+    model = build(run, variant, as_float(images).mean(0))
     optimizer = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
     estimator = None
     if isinstance(model, VAE):
@@ -139,7 +139,8 @@ def train(
             optimizer.param_groups[0]["lr"] = learning_rate(run, step, total)
             noise = standard_normal(len(x), run.latent_dim, draws)
             kl_weight = min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
-            loss = objective(model, x, noise, estimator, run.samples, kl_weight)
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+                loss = objective(model, x, noise, estimator, run.samples, kl_weight)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -178,7 +179,7 @@ def restore(trained: Trained, variant: type[Autoencoder], stage: str, device: st
     """The model of a finished run with the weights of a stage, on `device`."""
     weights = trained.checkpoints[stage]
     run = trained.run
-    data_dim = weights["decoder.4.bias"].numel()
+    data_dim = weights["encoder.0.weight"].shape[1]
     model = variant(data_dim, run.latent_dim, run.hidden_dim, **dict(run.hyperparameters))
     model.load_state_dict(weights)
     return model.to(device).eval()

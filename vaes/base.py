@@ -94,7 +94,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """The code (a VAE's posterior location) of x: `(B, D)` → `(B, L)`."""
-        return self.location(self.encoder(x))
+        return self.location(self.encoder(x)).to(x.dtype)
 
     def decode(self, z: Tensor) -> Tensor:
         """Logits of the pixels: `(..., L)` → `(..., D)`."""
@@ -102,7 +102,7 @@ class Autoencoder(nn.Module):
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z): x `(B, D)`, z `(..., B, L)` → `(..., B)`, in nats."""
-        return bernoulli_log_likelihood(x, self.decode(z))
+        return bernoulli_log_likelihood(x, self.decode(z).to(x.dtype))
 
     @torch.no_grad()
     def initialise_output(self, mean: Tensor) -> None:

@@ -17,4 +17,5 @@ class InputDependent(VAE):
 
     def posterior(self, x: Tensor) -> Distribution:
         features = self.encoder(x)
-        return diagonal_gaussian(self.location(features), self.log_scale(features).exp())
+        loc, log_scale = self.location(features), self.log_scale(features)
+        return diagonal_gaussian(loc.to(x.dtype), log_scale.to(x.dtype).exp())

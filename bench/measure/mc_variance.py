@@ -1,0 +1,397 @@
+"""How noisy the loss is: variance of ELBO estimators, and bias and variance of the IW bound.
+
+The parameters and the image x are fixed; the only randomness is the noise of q(z|x). An ELBO
+estimate averages S values of one of two integrands,
+
+    analytic KL:  log p(x|z) − KL(q || p)             (Kingma & Welling 2014, eq. 7)
+    sampled KL:   log p(x|z) + log p(z) − log q(z|x)  (eq. 6)
+
+over samples that are independent, antithetic pairs, or a scrambled Sobol sequence (Owen 1998;
+Buchholz et al. 2018). Every variance is averaged over test images. Images are the independent
+batches behind every standard error: a jackknife over them, so an error of a ratio or a slope
+keeps what its parts share.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+from torch.quasirandom import SobolEngine
+
+from bench.bounds import standard_normal
+from bench.config import BenchError, Preset, Run
+from bench.data import as_float
+from bench.gradients import Noise, draw, reparameterize
+from bench.measure import Request, Result, Row, Subject, setting
+from vaes import VAE
+
+STAGES = ("initialisation", "epoch_1", "best")
+SAMPLES = (1, 4, 16, 64, 256)
+REPLICATES = 16
+"""Estimates at the largest S behind each image's variance; smaller S have more."""
+PASSES_AT_ONCE = 512
+TIMINGS = 3
+
+Sampling = Callable[[int, int, torch.Generator], Noise]
+
+
+def antithetic(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
+    """Pairs ε, −ε: `noise(n)` gives `(n, batch, latent_dim)`, each pair in adjacent places.
+
+    Hammersley & Morton (1956). Raises BenchError for an odd n.
+    """
+    independent = standard_normal(batch, latent_dim, generator)
+
+    def noise(n: int) -> Tensor:
+        if n % 2:
+            raise BenchError(
+                f"estimator 'antithetic' draws samples in pairs and S={n} is odd: use an even S"
+            )
+        half = independent(n // 2)
+        return torch.stack([half, -half], 1).flatten(0, 1)
+
+    return noise
+
+
+def sobol(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
+    """Scrambled Sobol points through the inverse normal CDF: `noise(n)`, `(n, batch, latent_dim)`.
+
+    One random linear scramble (Matoušek 1998) a call, and an independent random digital shift an
+    image: each image sees a point set of the same law as a scramble of its own, a hundred times
+    cheaper. A shift carries the sequence's first n points into any aligned block of n, hence all
+    such blocks have the same law. Points sit in the middle of cells of width 2⁻³⁰, so that none
+    is mapped to infinity.
+
+    Raises BenchError where latent_dim exceeds the generator's limit.
+    """
+    if latent_dim > SobolEngine.MAXDIM:
+        raise BenchError(
+            f"estimator 'sobol' has no direction numbers for L={latent_dim}: the limit is "
+            f"L={SobolEngine.MAXDIM}, use 'independent' or 'antithetic'"
+        )
+    cells, device = 2**SobolEngine.MAXBIT, generator.device
+
+    def noise(n: int) -> Tensor:
+        seed = torch.randint(2**31, (), generator=generator, device=device).item()
+        points = SobolEngine(latent_dim, scramble=True, seed=seed).draw(n, dtype=torch.float64)
+        shape = (batch, latent_dim)
+        shift = torch.randint(cells, shape, generator=generator, device=device)
+        # the engine rounds its first point to single precision, possibly up to 1
+        cell = (points * cells).long() & (cells - 1)
+        shifted = cell.to(device).unsqueeze(1) ^ shift
+        return torch.special.ndtri((shifted + 0.5) / cells)
+
+    return noise
+
+
+SAMPLINGS: dict[str, Sampling] = {
+    "independent": standard_normal,
+    "antithetic": antithetic,
+    "sobol": sobol,
+}
+
+
+def sample(
+    posterior: Distribution, sampling: str, samples: int, generator: torch.Generator, like: Tensor
+) -> Tensor:
+    """S samples of q(z|x), `(S, B, L)`, without gradient, of the type of `like`.
+
+    Raises BenchError where the sampling does not admit S or L, and for `antithetic` and `sobol`
+    where the posterior is not a map of standard normal noise.
+    """
+    batch, latent_dim = *posterior.batch_shape, *posterior.event_shape
+    noise = SAMPLINGS[sampling](batch, latent_dim, generator)
+    if sampling == "independent":
+        return draw(posterior, lambda n: noise(n).to(like.dtype), samples)
+    normal = noise(samples).to(like.dtype)
+    try:
+        return reparameterize(posterior, normal)
+    except BenchError:
+        raise BenchError(
+            f"estimator '{sampling}' needs a map of standard normal noise to samples of "
+            f"{type(posterior).__name__}: use 'independent'"
+        ) from None
+
+
+def _analytic_kl(model: VAE, posterior: Distribution, z: Tensor) -> Tensor:
+    """−KL(q || p), `(B,)`."""
+    try:
+        return -kl_divergence(posterior, model.prior)
+    except NotImplementedError:
+        raise BenchError(
+            f"estimator 'analytic KL' needs KL(q || p) in closed form, unknown for "
+            f"{type(posterior).__name__}: use 'sampled KL'"
+        ) from None
+
+
+def _sampled_kl(model: VAE, posterior: Distribution, z: Tensor) -> Tensor:
+    """log p(z) − log q(z|x), `(S, B)`."""
+    try:
+        return model.prior.log_prob(z) - posterior.log_prob(z)
+    except NotImplementedError:
+        raise BenchError(
+            f"estimator 'sampled KL' needs log q(z|x), but {type(posterior).__name__} has no "
+            "log_prob: use 'analytic KL'"
+        ) from None
+
+
+KLS = {"analytic": _analytic_kl, "sampled": _sampled_kl}
+
+
+@torch.no_grad()
+def elbo_estimate(
+    model: VAE, x: Tensor, kl: str, sampling: str, samples: int, generator: torch.Generator
+) -> Tensor:
+    """One S-sample estimate of the ELBO of each image, `(B,)` in nats, unbiased.
+
+    x `(B, D)`; `kl` is a key of `KLS`, `sampling` one of `SAMPLINGS`.
+    Raises BenchError naming the estimator and the setting it does not admit.
+    """
+    posterior = model.posterior(x)
+    z = sample(posterior, sampling, samples, generator, x)
+    return (model.log_likelihood(x, z) + KLS[kl](model, posterior, z)).mean(0)
+
+
+def requests(run: Run, preset: Preset) -> Iterator[Request]:
+    """One measurement a training stage, for the first seed of every variant."""
+    if run.seed == 0:
+        for stage in STAGES:
+            yield Request(run, (("stage", stage), ("images", preset.variance_images)))
+
+
+def measure(
+    subject: Subject,
+    stage: str,
+    images: int,
+    samples: tuple[int, ...] = SAMPLES,
+    replicates: int = REPLICATES,
+) -> Result:
+    """Variances of every ELBO estimator for each S, and of IW bounds, over `images` test images.
+
+    The decoder passes are made once a sampling scheme, for `replicates` times the largest S
+    samples an image; both KLs and all S are views of them, and so is the IW bound.
+    """
+    model = subject.model(stage)
+    if not isinstance(model, VAE):
+        return Result()
+    x = as_float(subject.data.test[:images])
+    pools = {
+        (kl, sampling): pool
+        for sampling in SAMPLINGS
+        for kl, pool in integrands(
+            model, x, sampling, max(samples), replicates, subject.generator("mc", sampling)
+        ).items()
+    }
+    rows = [
+        row
+        for (kl, sampling), pool in pools.items()
+        for row in _elbo_rows(pool, stage, kl, sampling, samples)
+    ]
+    rows += _comparisons(pools, stage, samples)
+    rows += _iw_rows(pools["sampled", "independent"], stage)
+    if stage == "best":
+        rows += _times(model, x, pools, samples, subject.generator("mc", "time"))
+    return Result(rows)
+
+
+@torch.no_grad()
+def integrands(
+    model: VAE,
+    x: Tensor,
+    sampling: str,
+    samples: int,
+    replicates: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor | str]:
+    """kl → values `(R, S, B)` in float64 of its integrand at the same z, or why there are none.
+
+    Each of the R replicates is one call of the sampling scheme for S samples.
+    """
+    posterior = model.posterior(x)
+    pools: dict[str, list[Tensor] | str] = {kl: [] for kl in KLS}
+    for _ in range(replicates):
+        try:
+            z = sample(posterior, sampling, samples, generator, x)
+        except BenchError as error:
+            return dict.fromkeys(KLS, str(error))
+        parts = z.split(max(1, PASSES_AT_ONCE // len(x)))
+        log_likelihood = torch.cat([model.log_likelihood(x, part) for part in parts])
+        for kl, correction in KLS.items():
+            if isinstance(pools[kl], list):
+                try:
+                    value = log_likelihood + correction(model, posterior, z)
+                    pools[kl].append(value.double())
+                except BenchError as error:
+                    pools[kl] = str(error)
+    return {kl: torch.stack(p) if isinstance(p, list) else p for kl, p in pools.items()}
+
+
+def variance_over_noise(pool: Tensor, samples: int) -> Tensor:
+    """Each image's variance `(B,)` of the mean of S samples, from integrands `(R, S_max, B)`.
+
+    Every replicate is cut into blocks of S; a block's variance is taken over the R replicates
+    and averaged over blocks, since only replicates are independent for every sampling scheme.
+    """
+    replicates, most, batch = pool.shape
+    blocks = most // samples
+    means = pool[:, : blocks * samples].reshape(replicates, blocks, samples, batch).mean(2)
+    return means.var(0).mean(0)
+
+
+def jackknife(statistic: Callable[[Tensor], Tensor], per_image: Tensor) -> tuple[float, float]:
+    """A function of means over images, and its standard error by leaving out one image at a time.
+
+    per_image `(K, B)`; `statistic` maps means `(K, ...)` to `(...)`.
+    """
+    count = per_image.shape[1]
+    value = statistic(per_image.mean(1))
+    left_out = statistic((per_image.sum(1, keepdim=True) - per_image) / (count - 1))
+    error = ((count - 1) * left_out.var(correction=0)).sqrt()
+    return value.item(), error.item()
+
+
+def log_log_slope(variances: Tensor, samples: tuple[int, ...]) -> Tensor:
+    """Least-squares slope of log variance against log S; variances `(len(samples), ...)`."""
+    x = torch.tensor(samples, dtype=variances.dtype, device=variances.device).log()
+    x = x - x.mean()
+    return torch.tensordot(x / x.square().sum(), variances.log(), 1)
+
+
+def _objection(pool: Tensor | str, sampling: str, samples: int) -> str:
+    """Why there is no such estimator: the pool's own reason or the scheme's against S; or ''."""
+    if isinstance(pool, str):
+        return pool
+    try:
+        SAMPLINGS[sampling](1, 1, torch.Generator())(samples)
+    except BenchError as error:
+        return str(error)
+    return ""
+
+
+def _cause(pool: Tensor) -> str:
+    """Why a statistic of these integrands is not a finite number."""
+    for name, bad in (("NaN", pool.isnan()), ("infinite", pool.isinf())):
+        if bad.any():
+            images = bad.flatten(0, 1).any(0).sum().item()
+            return f"{bad.sum().item()} of {pool.numel()} integrands are {name} ({images} images)"
+    if not variance_over_noise(pool, 1).mean().isfinite():
+        return f"the square of an integrand of {pool.abs().max().item():.2g} nats overflows"
+    return "a variance is exactly zero"
+
+
+def _row(metric: str, unit: str, found: tuple[float, float], pool: Tensor, **pairs) -> Row:
+    """A row of a value and its error; one that is not finite carries its cause."""
+    if not math.isfinite(found[0]):
+        pairs["reason"] = _cause(pool)
+    return Row(metric, found[0], unit, setting(**pairs), found[1], pool.shape[-1])
+
+
+def _absent(metric: str, unit: str, reason: str, **pairs) -> Row:
+    return Row(metric, math.nan, unit, setting(**pairs, reason=reason))
+
+
+def _elbo_rows(
+    pool: Tensor | str, stage: str, kl: str, sampling: str, samples: tuple[int, ...]
+) -> Iterator[Row]:
+    """The estimator's variance at each S and the slope of its logarithm."""
+    name = dict(stage=stage, kl=kl, sampling=sampling)
+    admitted = {}
+    for s in samples:
+        reason = _objection(pool, sampling, s)
+        if reason:
+            yield _absent("elbo_variance", "nats²", reason, **name, S=s)
+            continue
+        admitted[s] = variance_over_noise(pool, s)
+        found = jackknife(lambda v: v[0], admitted[s][None])
+        yield _row("elbo_variance", "nats²", found, pool, **name, S=s)
+    if isinstance(pool, str):
+        yield _absent("elbo_variance_slope", "exponent", pool, **name)
+    elif len(admitted) > 1:
+        variances = torch.stack(list(admitted.values()))
+        found = jackknife(lambda v: log_log_slope(v, tuple(admitted)), variances)
+        yield _row("elbo_variance_slope", "exponent", found, pool, **name)
+
+
+def _comparisons(
+    pools: dict[tuple[str, str], Tensor | str], stage: str, samples: tuple[int, ...]
+) -> Iterator[Row]:
+    """Variance ratios at an equal number of decoder passes.
+
+    `elbo_variance_reduction`: independent samples over the scheme, the same KL. A ratio above 1
+    is a gain. `sampled_to_analytic_variance`: sampled over analytic KL, the same scheme.
+    """
+    pairs = [
+        ("elbo_variance_reduction", dict(kl=kl, sampling=sampling), (kl, "independent"),
+         (kl, sampling))
+        for kl in KLS for sampling in SAMPLINGS if sampling != "independent"
+    ]  # fmt: skip
+    pairs += [
+        ("sampled_to_analytic_variance", dict(sampling=s), ("sampled", s), ("analytic", s))
+        for s in SAMPLINGS
+    ]
+    for metric, name, above, below in pairs:
+        for s in samples:
+            reason = next(filter(None, (_objection(pools[k], k[1], s) for k in (below, above))), "")
+            if reason:
+                yield _absent(metric, "ratio", reason, stage=stage, **name, S=s)
+                continue
+            variances = torch.stack([variance_over_noise(pools[k], s) for k in (above, below)])
+            found = jackknife(lambda v: v[0] / v[1], variances)
+            worse = next((k for k in (above, below) if not pools[k].isfinite().all()), below)
+            yield _row(metric, "ratio", found, pools[worse], stage=stage, **name, S=s)
+
+
+def _iw_rows(pool: Tensor | str, stage: str) -> Iterator[Row]:
+    """L_K's bias to the largest-K estimate, its variance, and the effective sample size.
+
+    K runs over powers of four; the largest is the whole pool, one estimate an image, from the
+    same samples, so that the bias is a paired difference. (Burda et al. 2016, eq. 8.)
+    """
+    if isinstance(pool, str):
+        for metric, unit in (("iw_bias", "nats/image"), ("iw_variance", "nats²")):
+            yield _absent(metric, unit, pool, stage=stage)
+        return
+    w = pool.flatten(0, 1)
+    largest = len(w)
+    reference = w.logsumexp(0) - math.log(largest)
+    for k in (4**i for i in range(math.ceil(math.log(largest, 4)))):
+        groups = w[: largest // k * k].view(-1, k, w.shape[1])
+        bound = groups.logsumexp(1) - math.log(k)
+        size = (2 * groups.logsumexp(1) - (2 * groups).logsumexp(1)).exp().mean(0)
+        name = dict(stage=stage, K=k)
+        bias = jackknife(lambda v: v[0], (bound.mean(0) - reference)[None])
+        yield _row("iw_bias", "nats/image", bias, pool, **name, reference=largest)
+        if len(bound) > 1:
+            variance = jackknife(lambda v: v[0], bound.var(0)[None])
+            yield _row("iw_variance", "nats²", variance, pool, **name)
+        found = jackknife(lambda v: v[0], size[None])
+        yield _row("iw_effective_sample_size", "samples", found, pool, **name)
+
+
+def _times(
+    model: VAE,
+    x: Tensor,
+    pools: dict[tuple[str, str], Tensor | str],
+    samples: tuple[int, ...],
+    generator: torch.Generator,
+) -> Iterator[Row]:
+    """Shortest of a few timings of each estimate of a batch, per image; noise, encoder and all."""
+    for (kl, sampling), pool in pools.items():
+        for s in samples:
+            name = dict(kl=kl, sampling=sampling, S=s)
+            reason = _objection(pool, sampling, s)
+            if reason:
+                yield _absent("elbo_estimate_time", "µs/image", reason, **name)
+                continue
+            seconds = []
+            for _ in range(TIMINGS):
+                started = time.perf_counter()
+                elbo_estimate(model, x, kl, sampling, s, generator).cpu()  # waits for the device
+                seconds.append(time.perf_counter() - started)
+            microseconds = 1e6 * min(seconds) / len(x)
+            yield Row("elbo_estimate_time", microseconds, "µs/image", setting(**name), n=TIMINGS)
