@@ -11,13 +11,17 @@ from typing import Annotated
 
 import torch
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from bench import gradients, report, tidy
 from bench.config import PRESETS, BenchError, nearest, preset
 from bench.data import BINARIZATIONS, DATASETS, load
 from bench.measure import modules
 from bench.progress import Progress
+from bench.report.common import Section
+from bench.report.index import write_index
 from bench.runner import Grid, execute, start_worker
 from vaes import discover
 
@@ -28,6 +32,8 @@ app = typer.Typer(
 console = Console(highlight=False)
 
 RESULTS = Path("results")
+TERMINAL_COLUMNS = 4
+"""As many columns of the headline table as fit 80 characters; the page has them all."""
 Results = Annotated[Path, typer.Option(help="Folder the tables and figures go to.")]
 
 
@@ -40,7 +46,7 @@ def run(
         str, typer.Option(help="Comma-separated names of files in vaes/, or 'all'.")
     ] = "all",
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Training runs a variant (default: the preset's).")
+        int | None, typer.Option(help="Training runs a variant (default: the preset's).")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or 'cpu,cuda'.")] = "auto",
     jobs: Annotated[
@@ -75,6 +81,8 @@ def run(
 
     What was done before is found in the cache; an interrupted grid resumes.
     """
+    if seeds is not None and seeds < 1:
+        raise BenchError(f"--seeds must be at least 1, not {seeds}: leave it out for the preset's")
     chosen = preset(preset_name)
     overrides = {"binarize": binarize, "epochs": epochs, "kl_warmup_epochs": kl_warmup_epochs,
                  "estimator": estimator, "samples": samples}  # fmt: skip
@@ -87,7 +95,7 @@ def run(
         if name not in modules():
             raise nearest("measurement", name, modules())
     data = load(dataset, data_dir, binarize)
-    failed = False
+    failed, written = False, []
     for place in _devices(device):
         folder = results / _folder(dataset, data.binarization, preset_name) / place
         tidy.prepare(folder)
@@ -110,15 +118,14 @@ def run(
         env = tidy.environment(grid, config) | {"load_average_at_start": load_average}
         tidy.store(folder, tidy.rows_of(grid, outcome), tidy.history_of(grid, outcome),
                    tidy.pictures_of(outcome), env)  # fmt: skip
-        report.write(tidy.read(folder))
         failed |= bool(outcome.failures)
         for task, reason in outcome.failures.items():
             console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
         console.print(f"{outcome.executed} tasks done, {outcome.cached} found in the cache")
-        console.print(report.headline(tidy.read(folder)))
-    console.print(f"Results page: {report.write_index(results)}", markup=False)
+        written.append(folder)
+    _write_report(results, written)
     if failed or discover().broken:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
 @app.command("report")
@@ -127,10 +134,29 @@ def redraw(results: Results = RESULTS) -> None:
     folders = sorted(path.parent for path in results.glob("*/*/rows.csv"))
     if not folders:
         raise BenchError(f"no stored results under {results}: make them with 'make bench'")
+    _write_report(results, folders)
+
+
+def _write_report(results: Path, folders: list[Path]) -> None:
+    """Redraw the folders' results, print their headline tables, and write the index."""
     for folder in folders:
-        report.write(tidy.read(folder))
-        console.print(f"redrawn: {folder}", markup=False)
-    console.print(f"Results page: {report.write_index(results)}", markup=False)
+        headline, *_ = report.write(tidy.read(folder)) or [Section("", "nothing was measured")]
+        console.print(f"\n{folder}: {headline.takeaway}\n", markup=False)
+        if headline.table:
+            console.print(_terminal_table(headline.table))
+    console.print(f"Results page: {write_index(results)}", markup=False, soft_wrap=True)
+
+
+def _terminal_table(markdown: str) -> Table:
+    header, _, *lines = [
+        [cell.strip(" *") for cell in line.strip("|").split("|")] for line in markdown.splitlines()
+    ]
+    table = Table(box=box.SIMPLE_HEAD)
+    for place, name in enumerate(header[:TERMINAL_COLUMNS]):
+        table.add_column(name, justify="right" if place else "left")
+    for line in lines:
+        table.add_row(*(cell.split(" (pairs")[0] for cell in line[:TERMINAL_COLUMNS]))
+    return table
 
 
 def _variants(text: str) -> tuple[str, ...]:

@@ -42,6 +42,12 @@ class Run:
         binarize: override of the data set's binarization, or None.
         tracked: splits evaluated after every epoch; `valid` must be among them.
         device: `cpu` or `cuda`.
+        likelihood: `bernoulli`, or `gaussian` with one learned noise level.
+        decoder: `mlp`, or `linear`.
+        augmentation: corruptions (`bench.corruptions`) joined by `+`; every training image is
+            followed by a copy with one of them.
+        distinct: train on only the first so many images (0: all), repeated up to `train_size`,
+            so that a short list has epochs as long as a long one's.
     """
 
     variant: str
@@ -62,13 +68,17 @@ class Run:
     binarize: str | None = None
     tracked: tuple[str, ...] = ("valid",)
     device: str = "cpu"
+    likelihood: str = "bernoulli"
+    decoder: str = "mlp"
+    augmentation: str = ""
+    distinct: int = 0
 
     def with_(self, **changes) -> Run:
         """A copy with some fields changed."""
         return replace(self, **changes)
 
     def identity(self) -> dict:
-        """The fields that differ from their defaults, so that a new option leaves old keys valid."""
+        """The fields that differ from their defaults: a new option leaves old keys valid."""
         values = asdict(self)
         return {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
 
@@ -102,6 +112,14 @@ class Preset:
         importance_samples: the K of the IW bounds, ascending.
         measurements: modules of `bench/measure` to run.
         variance_images: test images over which estimator variances are averaged.
+        gradient_images: the same for the variances of gradients.
+        gradient_passes: decoder passes after which a gradient's variance is reported as it is.
+        scaling_steps: training steps for each latent dimension of the scaling figure.
+        comparison_steps: (data set, training steps of each gradient estimator), `""` for any other.
+        comparison_seeds: training runs a gradient estimator.
+        secondary_seeds: runs trained or looked at for uncertainty and generalization.
+        secondary_steps: training steps of each number of training images.
+        corrupted_images: test images behind a corrupted IW bound (a fifth of them is refitted).
     """
 
     epochs: dict[str, int]
@@ -110,9 +128,18 @@ class Preset:
     elbo_samples: int = 100
     importance_samples: tuple[int, ...] = (1, 10, 100, 1000)
     variance_images: int = 50
+    gradient_images: int = 16
+    gradient_passes: int = 20_000
+    scaling_steps: int = 500
+    comparison_steps: tuple[tuple[str, int], ...] = (("mnist", 3000), ("", 500))
+    comparison_seeds: int = 3
+    secondary_seeds: int = 2
+    secondary_steps: int = 800
+    corrupted_images: int = 100
 
 
-_EPOCHS = {"digits": 300, "mnist5k": 100, "mnist": 60, "fashion_mnist": 60, "binarized_mnist": 60}
+_EPOCHS = {"digits": 300, "mnist5k": 100, "mnist": 60, "fashion_mnist": 60, "binarized_mnist": 60,
+           "ppca": 40}  # fmt: skip
 
 PRESETS = {
     "default": Preset(epochs={**_EPOCHS, "": 60}),
@@ -121,12 +148,23 @@ PRESETS = {
         seeds=2,
         importance_samples=(1, 10, 100),
         variance_images=10,
+        gradient_images=4,
+        gradient_passes=2000,
+        scaling_steps=20,
+        comparison_steps=(("", 20),),
+        comparison_seeds=2,
+        secondary_seeds=1,
+        secondary_steps=50,
+        corrupted_images=10,
     ),
     "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),
 }
 
-SMALL = {"digits": (8, 100)}
+SMALL = {"digits": (8, 100), "ppca": (4, 50)}
 """Data sets with their own (latent_dim, hidden_dim)."""
+
+OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
+"""Data sets with their own likelihood and decoder."""
 
 
 def preset(name: str) -> Preset:

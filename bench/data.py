@@ -1,6 +1,7 @@
 """Data sets as uint8 images, checked, split, and binarized the same way for every variant.
 
-Pixels are bytes: v stands for the intensity v / 255. Where a data set is binarized stochastically
+Pixels are bytes: v stands for the intensity v / 255 (real-valued data are floats in the same
+unit, of any sign). Where a data set is binarized stochastically
 (Salakhutdinov & Murray, 2008), training images stay grey, to be drawn afresh each time they are
 seen, while the validation and test images are one fixed draw.
 """
@@ -19,23 +20,26 @@ from torch import Tensor
 
 from bench.config import BenchError, nearest
 from bench.download import UNREADABLE, contents, decompressed, one_line
+from bench.ppca import draw_images
 
 BINARIZATIONS = ("none", "threshold", "stochastic")
 SPLITS = ("train", "valid", "test")
 SPLIT_SEED = 20130612
 BINARIZATION_SEED = 20131220
 SMALLEST_SPLIT = {"train": 100, "valid": 10, "test": 10}
+PPCA_SIZES = (20_000, 2_000, 2_000)
 
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images of N pixels each, in three splits of shape (N, D), uint8.
+    """Images of D pixels each, in three splits of shape (N, D), uint8.
 
     `train` is grey where `binarization` is `stochastic` or `none`, and holds only 0 and
     255 where it is `threshold` or `binary` (the source was binary already). `valid` and
-    `test` hold only 0 and 255 unless `binarization` is `none`.
+    `test` hold only 0 and 255 unless `binarization` is `none`. Where it is `real`, all are
+    float32, of any sign.
     """
 
     name: str
@@ -106,8 +110,14 @@ def load(name: str, data_dir: str | Path | None = None, binarize: str | None = N
         default = SOURCES[name].binarization
     else:
         raise nearest("data set", name, [*DATASETS, "<path>.npz"])
+    if default == "real" and binarize is not None:
+        raise BenchError(
+            f"data set '{name}' is real-valued and has no binarization: drop --binarize"
+        )
     binarization = binarize or default
-    if binarization != "none" and all(_is_binary(images) for images in arrays.values()):
+    if binarization not in ("none", "real") and all(
+        _is_binary(images) for images in arrays.values()
+    ):
         binarization = "binary"
     return _dataset(name, arrays, binarization)
 
@@ -125,7 +135,7 @@ def _dataset(name: str, arrays: Arrays, binarization: str) -> Dataset:
     digest = hashlib.sha256(f"{binarization} {image_shape}".encode())
     for split in SPLITS:
         digest.update(f"{split} {tuple(splits[split].shape)}".encode())
-        pass
+        digest.update(splits[split].numpy())
     return Dataset(
         name=name,
         **splits,
@@ -233,6 +243,12 @@ def _read_amat(name: str, folder: Path | None) -> Arrays:
     return {split: images(split) for split in SPLITS}
 
 
+def _read_ppca(name: str, folder: Path | None) -> Arrays:
+    draws = (draw_images(sum(PPCA_SIZES)) * 255).to(torch.float32).numpy()
+    ends = np.cumsum(PPCA_SIZES)
+    return dict(zip(SPLITS, np.split(draws, ends[:-1])))
+
+
 def _read_npz(path: Path) -> Arrays:
     """The user's arrays, checked, as uint8 images."""
     if path.stem in SOURCES:
@@ -310,6 +326,9 @@ SOURCES: dict[str, Source] = {
     "fashion_mnist": Source("70,000 grey 28x28 pieces of clothing", "threshold", _read_idx),
     "binarized_mnist": Source(
         "Larochelle's fixed binarization of MNIST, 70,000 digits", "binary", _read_amat
+    ),
+    "ppca": Source(
+        "24,000 real-valued draws of a probabilistic PCA model, D = 20", "real", _read_ppca
     ),
 }
 DATASETS: dict[str, str] = {name: source.description for name, source in SOURCES.items()}

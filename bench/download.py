@@ -101,6 +101,11 @@ def contents(dataset: str, split: str, folder: Path | None) -> bytes:
     return _download(dataset, file)
 
 
+def is_on_disk(dataset: str, folder: Path | None = None) -> bool:
+    """Whether every file of a published data set can be had without downloading."""
+    return all(any(_places(dataset, file, folder)) for file in FILES[dataset].values())
+
+
 def decompressed(path: Path) -> tuple[bytes, str]:
     """The contents of a gzipped or plain file, and their SHA-256.
 

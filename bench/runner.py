@@ -8,6 +8,8 @@ becomes a headline run when its sweep is done.
 from __future__ import annotations
 
 import os
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -23,6 +25,7 @@ from bench.config import SMALL, BenchError, Preset, Run, epochs_for
 from bench.data import Dataset, load
 from bench.measure import Request, Result, Row, Subject, modules
 from bench.train import Trained, train
+from bench.training_set import training_set
 from vaes import Autoencoder, discover
 
 REFERENCE = "input_dependent"
@@ -101,6 +104,8 @@ def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str
     code: list[Callable] = [variant, train]
     if task.run.estimator in gradients.estimators():
         code.append(gradients.estimators()[task.run.estimator])
+    if task.run.distinct or task.run.augmentation:
+        code.append(training_set)
     identity = {
         "run": task.run.identity(),
         "data": data_fingerprint,
@@ -256,15 +261,27 @@ def _failure_of(future: Future) -> str | None:
 
 # --- in the worker -------------------------------------------------------------------------
 
-progress: Callable[[str, dict], None] = lambda label, entry: None
+_progress: list = []
+"""The queue epochs are told through, once the worker is started with one."""
 
 
 def start_worker(queue=None) -> None:
     """Initialise a worker process: one torch thread, epochs told through `queue`."""
-    global progress
     torch.set_num_threads(1)
-    if queue is not None:
-        progress = lambda label, entry: queue.put((label, entry))  # noqa: E731
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _progress[:] = [queue] if queue is not None else []
+
+
+def _end_with_parent(parent: int) -> None:
+    """A killed parent must not leave workers behind that train on unseen."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _tell(label: str, entry: dict) -> None:
+    for queue in _progress:
+        queue.put((label, entry))
 
 
 @lru_cache(maxsize=2)
@@ -277,13 +294,13 @@ def work(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
     try:
         run = task.run
         variant = discover().variants[run.variant]
-        data = _data(grid.dataset, grid.data_dir, run.binarize, run.device)
+        data = training_set(_data(grid.dataset, grid.data_dir, run.binarize, run.device), run)
         store = cache.Store(grid.cache)
         if task.measurement is None:
-            trained = train(run, variant, data, lambda entry: progress(task.label, entry))
+            trained = train(run, variant, data, lambda entry: _tell(task.label, entry))
             content = trained_to(trained)
         else:
-            progress(task.label, {})
+            _tell(task.label, {})
             trained = trained_from(store.load(trained_key))
             measure = modules()[task.measurement].measure
             content = result_to(measure(Subject(trained, variant, data), **dict(task.settings)))

@@ -1,0 +1,152 @@
+"""Does the autoencoder overfit, and does the prior help?
+
+The cross-entropy (the distortion: of a sampled code for a VAE, of the code for the autoencoder)
+of training, validation and test images, against the epoch and the number of training images;
+and that of held-out images whose codes are perturbed by N(0, s² I).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bench.bounds import chunks, posterior_mean
+from bench.config import Preset, Run
+from bench.data import as_float
+from bench.measure import Request, Result, Row, Subject, setting
+from bench.train import validate
+from bench.training_set import SEEN, fixed_draw
+from vaes import VAE, Autoencoder
+
+SIZES = {"mnist": (250, 1000, 10_000), "fashion_mnist": (250, 1000, 10_000), "": (250, 1000)}
+"""Data set → numbers of training images besides all of them (`""` for any other)."""
+EPOCH = 2500
+"""Training images an epoch of every number: a curve has a point each 25 steps."""
+TRACKED = ("valid", "seen", "test")
+SPLITS = {"seen": "train", "valid": "valid", "test": "test"}
+HELD_OUT = 2000
+NOISE_SCALES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""s in latent units and, apart from that, in units of the codes' standard deviation."""
+DRAWN, DRAWN_SCALES = 4, (0.0, 0.2, 0.5, 1.0)
+
+
+def requests(run: Run, preset: Preset) -> Iterator[Request]:
+    """The headline run (all images), and short lists trained for a fixed number of steps."""
+    if run.likelihood != "bernoulli" or run.seed >= preset.secondary_seeds:
+        return
+    yield Request(run)
+    for size in SIZES.get(run.dataset, SIZES[""]):
+        length = max(EPOCH, size)
+        epochs = max(1, preset.secondary_steps * run.batch_size // length)
+        yield Request(run.with_(train_size=length, distinct=size, epochs=epochs, tracked=TRACKED))
+
+
+def measure(subject: Subject) -> Result:
+    """Cross-entropies at the end and at the best epoch; perturbed codes of the headline run."""
+    if not subject.run.distinct:
+        result = _all_images(subject)
+        perturbed = perturbed_codes(subject)
+        return Result(result.rows + perturbed.rows, pictures=result.pictures | perturbed.pictures)
+    history = subject.trained.history
+    steps = len(history) * -(-len(subject.data.train) // subject.run.batch_size)
+    size = min(subject.run.distinct, len(subject.data.train))
+    rows = _stage_rows({"end": history[-1], "best": subject.trained.best()}, subject, size, steps)
+    curves = [[entry[f"{split}_distortion"] for split in SPLITS] for entry in history]
+    return Result(rows, pictures={f"curves_{size}": torch.tensor(curves)})
+
+
+def _all_images(subject: Subject) -> Result:
+    """The headline run, from its weights: it did not track the training images."""
+    run, data = subject.run, subject.data
+    images = {"seen": fixed_draw(data, run), "valid": data.valid, "test": data.test}
+    entries = {}
+    for stage in ("end", "best"):
+        model, entry = subject.model(stage), {}
+        for split, some in images.items():
+            values = validate(model, some, run, split)
+            entry |= {f"{split}_{name}": value for name, value in values.items()}
+        entries[stage] = entry
+    size = min(run.train_size or len(data.train), len(data.train))
+    steps = len(subject.trained.history) * -(-size // run.batch_size)
+    return Result(_stage_rows(entries, subject, size, steps))
+
+
+def _stage_rows(
+    entries: dict[str, dict[str, float]], subject: Subject, size: int, steps: int
+) -> list[Row]:
+    """Cross-entropy of each split, the ELBO where there is one, and the gaps test − train."""
+    rows = [
+        Row("best_epoch", subject.trained.best_epoch, "epochs", setting(images=size, steps=steps),
+            n=len(subject.trained.history))
+    ]  # fmt: skip
+    held = {
+        "train": min(size, SEEN),
+        "valid": len(subject.data.valid),
+        "test": len(subject.data.test),
+    }
+    for stage, entry in entries.items():
+        where = setting(images=size, steps=steps, stage=stage)
+        for metric, name in {"distortion": "cross_entropy", "elbo": "elbo"}.items():
+            values = {SPLITS[split]: entry[f"{split}_{metric}"] for split in SPLITS}
+            if math.isnan(values["test"]):  # an autoencoder has no ELBO
+                continue
+            rows += [
+                Row(f"{split}_{name}", value, "nats/image", where, n=held[split])
+                for split, value in values.items()
+            ]
+            rows.append(Row(f"{name}_gap", gap(metric, values), "nats/image", where))
+    return rows
+
+
+def gap(metric: str, values: dict[str, float]) -> float:
+    """How much worse the test images fare than the training images, nats; positive: worse."""
+    worse = values["test"] - values["train"]
+    return -worse if metric == "elbo" else worse
+
+
+@torch.no_grad()
+def perturbed_codes(subject: Subject) -> Result:
+    """Test cross-entropy of decode(code + s ε), at the end of training, against s.
+
+    A VAE's code is its posterior mean. As codes have no common scale, s is given in latent units
+    and in those of the codes' standard deviation (root mean square over latents).
+    """
+    model = subject.model("end")
+    x = as_float(subject.data.test[:HELD_OUT])
+    code = torch.cat([code_of(model, some) for some in chunks(x, SEEN)])
+    spread = code.var(0).mean().sqrt().item()
+    rows = [Row("code_std", spread, "latent units", n=len(code))]
+    pictures = []
+    for unit, factor in {"absolute": 1.0, "relative": spread}.items():
+        for s in NOISE_SCALES:
+            noise = torch.randn(
+                code.shape, generator=subject.generator("code noise"), device=code.device
+            )
+            z = code + s * factor * noise
+            values = -torch.cat([
+                model.log_likelihood(some, some_z)
+                for some, some_z in zip(chunks(x, SEEN), chunks(z, SEEN))
+            ]).double()  # fmt: skip
+            error = (values.std() / math.sqrt(len(values))).item()
+            where = setting(s=s, scale=unit)
+            rows.append(
+                Row("perturbed_cross_entropy", values.mean().item(), "nats/image", where, error,
+                    len(values))
+            )  # fmt: skip
+            if unit == "relative" and s in DRAWN_SCALES:
+                pictures.append(as_bytes(torch.sigmoid(model.decode(z[:DRAWN]))))
+    drawn = {"noised_codes": torch.stack(pictures)} if subject.run.seed == 0 else {}
+    return Result(rows, pictures=drawn)
+
+
+def code_of(model: Autoencoder, x: Tensor) -> Tensor:
+    """The code of x `(B, D)`, `(B, L)`: the posterior mean, or an autoencoder's code."""
+    return posterior_mean(model, x) if isinstance(model, VAE) else model.encode(x)
+
+
+def as_bytes(intensities: Tensor) -> Tensor:
+    """Intensities in [0, 1] as uint8 on the CPU, in 32 shades, which compress well."""
+    return ((intensities * 31).round() * (255 / 31)).round().to(torch.uint8).cpu()

@@ -1,0 +1,244 @@
+"""Does noise raise the encoder's uncertainty? The posterior of corrupted test images.
+
+For each corruption and level: the posterior's entropy, its mean log σ, the rate and an IW bound;
+for each image the rank correlation of entropy and level (Spearman 1904). Beside the encoder
+stands the locally optimised posterior of the same images: what moves there is the model's doing,
+what moves in the encoder alone is the encoder's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from bench.bounds import chunks, log_weights, posterior_mean, standard_normal
+from bench.config import Preset, Run
+from bench.corruptions import CORRUPTIONS, LEVELS, Corruption, other_images, pixels_of
+from bench.data import as_float
+from bench.gradients import draw
+from bench.measure import Request, Result, Row, Subject, setting
+from bench.measure.elbo import ACTIVE_VARIANCE
+from bench.posterior_fit import fit_posterior
+from vaes import VAE
+
+AUGMENTED = ("input_dependent", "bit_flips")
+"""The variant also trained with noise, and its augmentation."""
+IMAGES = 1000
+BOUND_SAMPLES = 50
+ENTROPY_SAMPLES = 100
+"""For posteriors whose entropy or standard deviation torch does not know."""
+TIE = 1e-3
+"""Entropies closer than this, in nats, count as equal: float32 rounds a flat one."""
+RESAMPLES = 1000
+FIT_STEPS = 150
+FITTED_LEVELS = (2, 4)
+"""Places among a corruption's levels where posteriors are refitted: the middle, the strongest."""
+
+
+def requests(run: Run, preset: Preset) -> Iterator[Request]:
+    """The headline run, and one trained on noisy images for as many steps."""
+    if run.likelihood != "bernoulli" or run.seed >= preset.secondary_seeds:
+        return
+    settings = (
+        ("bound_images", preset.corrupted_images),
+        ("fitted_images", max(2, preset.corrupted_images // 5)),
+    )
+    yield Request(run, settings)
+    variant, augmentation = AUGMENTED
+    if run.variant == variant:
+        noisy = run.with_(augmentation=augmentation, epochs=max(1, run.epochs // 2))
+        yield Request(noisy, settings)
+
+
+def measure(subject: Subject, bound_images: int, fitted_images: int) -> Result:
+    """Rows of every corruption and level; none for a model without a posterior."""
+    model = subject.model()
+    if not isinstance(model, VAE):
+        return Result()
+    clean = as_float(subject.data.test[:IMAGES])
+    active = unit_variances(model, clean) > ACTIVE_VARIANCE
+    trained_on = subject.run.augmentation or "clean"
+
+    def describe(x: Tensor) -> Profile:
+        return profile(model, x, active, bound_images, subject.generator("posterior noise"))
+
+    before = describe(clean)
+    result = Result(_level_rows(before, trained_on=trained_on, corruption="none", level=0))
+    for name, corrupt, source in _corruptions(subject):
+        images = [
+            corrupt(clean.view(-1, *subject.data.image_shape), level, subject.generator(name))
+            for level in LEVELS[name]
+        ]
+        images = [x.flatten(1) for x in images]
+        profiles = [describe(x) for x in images]
+        labels = {"trained_on": trained_on, "corruption": name} | source
+        for level, after in zip(LEVELS[name], profiles):
+            result.rows += _level_rows(after, **labels, level=level)
+        entropy = torch.stack([p.entropy for p in [before, *profiles]])
+        result.rows += monotony(entropy, subject.generator("bootstrap"), **labels)
+        if (entropy.amax(0) - entropy.amin(0)).max() > TIE:
+            chosen = [clean, *(images[place] for place in FITTED_LEVELS)]
+            levels = [LEVELS[name][place] for place in FITTED_LEVELS]
+            result.rows += _oracle(model, chosen, levels, fitted_images, subject, labels)
+    return result
+
+
+def _corruptions(subject: Subject) -> Iterator[tuple[str, Corruption, dict]]:
+    for name, corrupt in CORRUPTIONS.items():
+        yield name, corrupt, {}
+    source, others = other_images(subject.data, IMAGES)
+    yield "other_images", pixels_of(others), {"source": source}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A posterior's numbers by image, `(N,)`, nats; `bound` of the first images, None where none.
+
+    A grey image has no likelihood, hence no bound.
+    """
+
+    entropy: Tensor
+    log_scale: Tensor
+    rate: Tensor
+    bound: Tensor | None
+
+
+@torch.no_grad()
+def profile(
+    model: VAE, x: Tensor, active: Tensor, bound_images: int, generator: torch.Generator
+) -> Profile:
+    """Entropy, mean log σ over the `active` units `(L,)`, rate and IW bound of x `(N, D)`."""
+    noise = standard_normal(len(x), model.latent_dim, generator)
+    posterior = model.posterior(x)
+    z = draw(posterior, noise, ENTROPY_SAMPLES) if _needs_samples(posterior) else None
+    log_scale = scale(posterior, z)[:, active].log().mean(1)
+    bound = None
+    if ((x == 0) | (x == 1)).all():
+        few = x[:bound_images]
+        noise = standard_normal(len(few), model.latent_dim, generator)
+        weights = log_weights(model, few, noise, BOUND_SAMPLES, at_once=BOUND_SAMPLES)
+        bound = weights.logsumexp(0) - math.log(BOUND_SAMPLES)
+    return Profile(entropy(posterior, z), log_scale, _rate(model, posterior, z), bound)
+
+
+def _needs_samples(posterior: Distribution) -> bool:
+    try:
+        posterior.entropy(), posterior.stddev
+    except NotImplementedError:
+        return True
+    return False
+
+
+def entropy(posterior: Distribution, z: Tensor | None) -> Tensor:
+    """H[q] in nats, `(B,)`; −E log q over the samples z `(S, B, L)` where torch knows none."""
+    try:
+        return posterior.entropy()
+    except NotImplementedError:
+        return -posterior.log_prob(z).mean(0)
+
+
+def scale(posterior: Distribution, z: Tensor | None) -> Tensor:
+    """The marginal standard deviations, `(B, L)`; of the samples where torch knows none."""
+    try:
+        return posterior.stddev
+    except NotImplementedError:
+        return z.std(0)
+
+
+def _rate(model: VAE, posterior: Distribution, z: Tensor | None) -> Tensor:
+    try:
+        return kl_divergence(posterior, model.prior)
+    except NotImplementedError:
+        return (posterior.log_prob(z) - model.prior.log_prob(z)).mean(0)
+
+
+def unit_variances(model: VAE, images: Tensor) -> Tensor:
+    """Var_x(E_q[z_l | x]), `(L,)` (Burda et al. 2016, sec. 5.2)."""
+    return torch.cat([posterior_mean(model, x) for x in chunks(images, IMAGES)]).var(0)
+
+
+def rank_correlation(values: Tensor) -> Tensor:
+    """Spearman's ρ of each column of values `(levels, N)` with the rank of its row, `(N,)`.
+
+    Values closer than `TIE` share their mean rank; a constant column has ρ = 0.
+    """
+    higher = (values.unsqueeze(0) - values.unsqueeze(1) > TIE).double()  # [i, j]: j above i
+    ranks = higher.sum(0) - higher.sum(1)  # twice the mean rank, centred
+    level = torch.arange(len(values), dtype=ranks.dtype, device=ranks.device)
+    level = (level - level.mean()).unsqueeze(1)
+    spread = ranks.square().sum(0) * level.square().sum()
+    return (ranks * level).sum(0) / spread.clamp_min(1e-300).sqrt()
+
+
+def monotony(values: Tensor, generator: torch.Generator, **labels: object) -> list[Row]:
+    """How entropies `(levels, N)`, the clean images first, follow the level.
+
+    The mean of the images' ρ with its 95 % bootstrap interval over images (Efron 1979), the
+    shares of images whose entropy is higher at the strongest level, or the same at every one.
+    """
+    rho = rank_correlation(values)
+    size = (RESAMPLES, len(rho))
+    drawn = torch.randint(len(rho), size, generator=generator, device=rho.device)
+    means = rho[drawn].mean(1)
+    ends = torch.tensor([0.025, 0.975], dtype=means.dtype, device=means.device)
+    low, high = means.quantile(ends).tolist()
+    change = values[-1] - values[0]
+    numbers = {
+        "entropy_spearman": rho.mean().item(),
+        "entropy_spearman_low": low,
+        "entropy_spearman_high": high,
+        "entropy_rises": (change > TIE).double().mean().item(),
+        "entropy_flat": ((values - values[0]).abs().amax(0) <= TIE).double().mean().item(),
+    }
+    where = setting(**labels)
+    rows = [Row(name, value, "", where, n=len(rho)) for name, value in numbers.items()]
+    largest = (values - values[0]).abs().max().item()
+    rows.append(Row("entropy_largest_change", largest, "nats", where, n=len(rho)))
+    return [*rows, _mean("entropy_change", change, **labels)]
+
+
+def _oracle(
+    model: VAE,
+    images: list[Tensor],
+    levels: list[float],
+    count: int,
+    subject: Subject,
+    labels: dict,
+) -> list[Row]:
+    """Entropy changes of the encoder's and of the refitted posteriors, from the clean images on."""
+    x = torch.cat([some[:count] for some in images])
+    fitted = fit_posterior(model, x, subject.generator("fit"), steps=FIT_STEPS)
+    noise = standard_normal(len(x), model.latent_dim, subject.generator("fitted noise"))
+    values = {}
+    with torch.no_grad():
+        for name, posterior in {"encoder": model.posterior(x), "fitted": fitted}.items():
+            z = draw(posterior, noise, ENTROPY_SAMPLES) if _needs_samples(posterior) else None
+            values[name] = entropy(posterior, z).view(len(images), -1)
+    rows = []
+    for place, level in enumerate(levels, start=1):
+        change = {name: value[place] - value[0] for name, value in values.items()}
+        change["fitted_minus_encoder"] = change["fitted"] - change["encoder"]
+        for name, value in change.items():
+            rows.append(_mean(f"{name}_entropy_change", value, **labels, level=level))
+    return rows
+
+
+def _level_rows(values: Profile, **labels: object) -> list[Row]:
+    rows = [_mean(name, getattr(values, name), **labels) for name in ("entropy", "log_scale")]
+    rows.append(_mean("rate", values.rate, **labels))
+    if values.bound is not None:
+        rows.append(_mean("iw_bound", values.bound, **labels, K=BOUND_SAMPLES))
+    return rows
+
+
+def _mean(metric: str, values: Tensor, **labels: object) -> Row:
+    """A mean over images; its standard error is over them."""
+    error = (values.double().std() / math.sqrt(len(values))).item()
+    return Row(
+        metric, values.double().mean().item(), "nats/image", setting(**labels), error, len(values)
+    )

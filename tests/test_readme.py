@@ -1,0 +1,75 @@
+"""The README is true: its commands run, its variant works, its table names what exists."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """The project without its results, with the README's variant dropped in."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("bench", "vaes"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder / name)
+    path = re.search(r"For example `(vaes/\w+\.py)`", TEXT).group(1)
+    (folder / path).write_text(blocks("python")[0])
+    return folder
+
+
+def make(copy: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """`make …` with this interpreter's environment instead of a new one."""
+    ready = f"{sys.prefix}/.ready"
+    command = ["make", f"VENV={sys.prefix}", "-o", ready, *arguments]
+    return subprocess.run(command, cwd=copy, capture_output=True, text=True)
+
+
+def test_every_command_is_one_make_understands(copy):
+    for command in commands():
+        program, *arguments = command.split()
+        assert program == "make"
+        done = make(copy, "--dry-run", *arguments)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def test_a_new_variant_runs_beside_the_others_by_its_file_alone(copy, tiny):
+    """`make bench` and `make report` for real, on tiny data, with a broken file in the way."""
+    (copy / "vaes" / "unfinished.py").write_text("def posterior(:")
+    done = make(copy, "bench", f"DATASET={tiny}", "PRESET=quick", "SEEDS=1", "JOBS=1",
+                "VARIANTS=input_dependent,shared_scalar")  # fmt: skip
+    (copy / "vaes" / "unfinished.py").unlink()
+    text = done.stdout + done.stderr
+    assert "shared-scalar" in text, text
+    assert "Results page: results/README.md" in text
+    assert "unfinished.py: SyntaxError" in text
+    assert done.returncode != 0, "a file that is no variant must be told by the exit code"
+    page = (copy / "results" / "README.md").read_text()
+    assert "shared-scalar" in page
+    for link in re.findall(r"\]\(([^)#]+\.(?:png|csv|md))\)", page):
+        assert (copy / "results" / link).exists() or link.startswith(".."), link
+    again = make(copy, "report")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert (copy / "results" / "README.md").read_text() == page
+
+
+def test_what_the_readme_names_exists():
+    for path in re.findall(r"\| `([^`]+)` \|", TEXT) + re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert (ROOT / path).exists(), path

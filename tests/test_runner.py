@@ -1,0 +1,148 @@
+"""The grid: done once, resumed, isolated failures, chosen hyperparameters, paired differences."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from bench import runner, tidy
+from bench.config import PRESETS, Run
+from bench.data import load
+from bench.runner import Grid, execute, headline
+from vaes import VAE, Discovery, discover
+from vaes.base import diagonal_gaussian
+
+TIMING = {"training_seconds"}
+
+
+@pytest.fixture
+def grid(tiny, tmp_path) -> Grid:
+    overrides = (("latent_dim", 2), ("hidden_dim", 8))
+    names = ("autoencoder", "fixed_variance", "input_dependent")
+    return Grid(str(tiny), names, 2, PRESETS["quick"], "cpu", overrides,
+                cache=tmp_path / "cache", measurements=("elbo",))  # fmt: skip
+
+
+def rows(grid: Grid, inline) -> pd.DataFrame:
+    table = tidy.rows_of(grid, execute(grid, load(grid.dataset), inline))
+    return table[~table.metric.isin(TIMING)].reset_index(drop=True)
+
+
+def test_a_second_run_redoes_nothing_and_gives_the_same_rows(grid, inline):
+    data = load(grid.dataset)
+    first = execute(grid, data, inline)
+    second = execute(grid, data, inline)
+    assert first.executed == 2 + 12 + 2 + 6
+    assert (second.executed, second.cached) == (0, first.executed)
+    pd.testing.assert_frame_equal(tidy.rows_of(grid, first), tidy.rows_of(grid, second))
+
+
+def test_an_interrupted_grid_resumes_to_the_same_rows(grid, inline, tmp_path):
+    whole = rows(grid, inline)
+    resumed = Grid(**(vars(grid) | {"cache": tmp_path / "other"}))
+    execute(resumed, load(grid.dataset), inline)
+    files = sorted(resumed.cache.glob("*.run"))
+    for path in files[::2]:
+        path.unlink()
+    files[1].write_bytes(files[1].read_bytes()[:-10])
+    notices = []
+    outcome = execute(resumed, load(grid.dataset), inline,
+                      lambda event, task, value: notices.append((event, value)))  # fmt: skip
+    assert outcome.executed == len(files[::2]) + 1
+    assert any(event == "notice" and "truncated" in value for event, value in notices)
+    pd.testing.assert_frame_equal(whole, rows(resumed, inline))
+
+
+def test_the_sweep_chooses_by_validation_elbo(grid, inline):
+    outcome = execute(grid, load(grid.dataset), inline)
+    sweep = outcome.sweeps["fixed_variance"]
+    assert len(sweep) == 12
+    means = pd.Series([v for _, v in sweep]).groupby([r.hyperparameters for r, _ in sweep]).mean()
+    assert outcome.chosen["fixed_variance"] == means.idxmax()
+    assert outcome.chosen["input_dependent"] == ()
+    assert {run.hyperparameters for run in headline(grid, outcome)} == {(), means.idxmax()}
+
+
+def test_paired_differences_are_differences_of_the_means(grid, inline):
+    table = rows(grid, inline)
+    for seed in (0, 1):
+        mine = table[table.seed == seed].set_index(["variant", "metric"]).value
+        difference = mine["fixed_variance", "elbo"] - mine["input_dependent", "elbo"]
+        assert math.isclose(mine["fixed_variance", "elbo_difference"], difference, rel_tol=1e-6)
+    paired = table[table.metric == "elbo_difference"]
+    assert set(paired.variant) == {"fixed_variance"}
+    assert (paired.standard_error > 0).all()
+
+
+def test_the_elbo_is_minus_distortion_plus_rate_and_below_every_bound(grid, inline):
+    table = rows(grid, inline)
+    one = table[(table.variant == "input_dependent") & (table.seed == 0)]
+    value = one.set_index("metric").value
+    assert math.isclose(value.elbo, -(value.distortion + value.rate), rel_tol=1e-9)
+    bounds = one[one.metric == "iw_bound"].set_index("setting").value
+    assert bounds["K=1"] < bounds["K=10"] < bounds["K=100"]
+    assert math.isclose(value.bits_per_dim, -value.elbo / math.log(2) / 16, rel_tol=1e-9)
+
+
+class Faulty(VAE):
+    """Fails once the posterior is asked for."""
+
+    rank = 4
+
+    def posterior(self, x):
+        raise RuntimeError("no such posterior")
+
+
+class Exploding(VAE):
+    """Has a loss that is not finite."""
+
+    rank = 5
+
+    def posterior(self, x):
+        loc = self.encode(x)
+        return diagonal_gaussian(loc, torch.full_like(loc, math.nan))
+
+
+def test_one_failure_is_recorded_and_the_rest_finish(grid, inline, monkeypatch):
+    found = discover()
+    more = Discovery({**found.variants, "faulty": Faulty, "exploding": Exploding}, {})
+    monkeypatch.setattr(runner, "discover", lambda: more)
+    names = ("autoencoder", "faulty", "exploding")
+    broken = Grid(**(vars(grid) | {"variants": names, "seeds": 1}))
+    outcome = execute(broken, load(grid.dataset), inline)
+    reasons = {task.run.variant: reason for task, reason in outcome.failures.items()}
+    assert set(reasons) == {"faulty", "exploding"}
+    assert "RuntimeError" in reasons["faulty"]
+    assert "no such posterior" in reasons["faulty"]
+    assert "stopped being finite at step 0" in reasons["exploding"]
+    table = tidy.rows_of(broken, outcome)
+    assert set(table[table.measurement == "failure"].variant) == {"faulty", "exploding"}
+    assert not table[(table.variant == "autoencoder") & (table.metric == "distortion")].empty
+
+
+def test_identity_leaves_out_defaults():
+    run = Run("v", "d", 0, 1)
+    assert run.identity() == {"variant": "v", "dataset": "d", "seed": 0, "epochs": 1}
+    assert run.with_(samples=4).identity()["samples"] == 4
+
+
+def test_results_of_other_variants_stay(grid, inline, tmp_path):
+    folder = tmp_path / "results"
+    config = {"dataset": "tiny", "variants": []}
+
+    def store(names):
+        part = Grid(**(vars(grid) | {"variants": names, "seeds": 1}))
+        outcome = execute(part, load(grid.dataset), inline)
+        tidy.store(folder, tidy.rows_of(part, outcome), tidy.history_of(part, outcome),
+                   tidy.pictures_of(outcome), {"config": config | {"variants": names}})  # fmt: skip
+
+    store(("autoencoder", "input_dependent"))
+    store(("input_dependent",))
+    assert set(tidy.read(folder).rows.variant) == {"autoencoder", "input_dependent"}
+    assert set(tidy.read(folder).history.variant) == {"autoencoder", "input_dependent"}
+    config["dataset"] = "another configuration"
+    store(("input_dependent",))
+    assert set(tidy.read(folder).rows.variant) == {"input_dependent"}

@@ -1,0 +1,104 @@
+"""One run: reproducible, scheduled as stated, and ending with a clear record where it diverges."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from bench.config import Run
+from bench.data import load
+from bench.train import STAGES, Diverged, learning_rate, restore, train
+from vaes import discover
+
+VARIANTS = discover().variants
+
+
+def run(name: str = "input_dependent", **changes) -> Run:
+    return Run(name, "tiny", 0, epochs=3, latent_dim=2, hidden_dim=8).with_(**changes)
+
+
+def same(a, b) -> bool:
+    return all(
+        torch.equal(a.checkpoints[stage][key], b.checkpoints[stage][key])
+        for stage in STAGES
+        for key in a.checkpoints[stage]
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(name, tiny):
+    data = load(str(tiny))
+    first, second = (train(run(name), VARIANTS[name], data) for _ in range(2))
+    assert set(first.checkpoints) == set(STAGES)
+    assert same(first, second)
+    assert not same(first, train(run(name, seed=1), VARIANTS[name], data))
+
+
+def test_checkpoints_are_of_their_stages(tiny):
+    data = load(str(tiny))
+    result = train(run(), VARIANTS["input_dependent"], data)
+    one = train(run(epochs=1), VARIANTS["input_dependent"], data)
+    key = "decoder.0.weight"
+    weights = {stage: w[key] for stage, w in result.checkpoints.items()}
+    assert torch.equal(weights["initialisation"], one.checkpoints["initialisation"][key])
+    assert not torch.equal(weights["initialisation"], weights["epoch_1"])
+    best = max(result.history, key=lambda entry: entry["valid_elbo"])
+    assert result.best_epoch == best["epoch"]
+    if result.best_epoch == 3:
+        assert torch.equal(weights["best"], weights["end"])
+
+
+def test_training_helps_and_elbo_is_minus_distortion_plus_rate(tiny):
+    data = load(str(tiny))
+    history = train(run(epochs=20), VARIANTS["input_dependent"], data).history
+    assert history[-1]["valid_elbo"] > history[0]["valid_elbo"]
+    for entry in history:
+        total = entry["valid_distortion"] + entry["valid_rate"]
+        assert math.isclose(entry["valid_elbo"], -total, rel_tol=1e-12)
+
+
+def test_an_autoencoder_has_no_elbo(tiny):
+    result = train(run("autoencoder"), VARIANTS["autoencoder"], load(str(tiny)))
+    assert all(math.isnan(entry["valid_elbo"]) for entry in result.history)
+    assert result.best()["valid_distortion"] == min(e["valid_distortion"] for e in result.history)
+
+
+def test_learning_rate_is_constant_then_falls_to_two_per_cent():
+    rates = [learning_rate(run(), step, 100) for step in range(101)]
+    assert rates[:51] == [1e-3] * 51
+    assert math.isclose(rates[75], 1e-3 * 0.51)
+    assert math.isclose(rates[100], 2e-5)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_warm_up_trains_and_is_another_run(tiny):
+    data = load(str(tiny))
+    plain, warmed = (
+        train(run(kl_warmup_epochs=k), VARIANTS["input_dependent"], data) for k in (0, 2)
+    )
+    assert not same(plain, warmed)
+
+
+def test_a_loss_that_stops_being_finite_names_run_and_step(tiny):
+    with pytest.raises(Diverged, match=r"tiny/input_dependent/seed 0.*at step \d+ of 6"):
+        train(run(learning_rate=1e30), VARIANTS["input_dependent"], load(str(tiny)))
+
+
+def test_restored_models_compute_what_was_trained(tiny):
+    data = load(str(tiny))
+    result = train(run(), VARIANTS["input_dependent"], data)
+    model = restore(result, VARIANTS["input_dependent"], "end", "cpu")
+    assert not model.training
+    x = data.test.float() / 255
+    assert model.posterior(x).mean.shape == (30, 2)
+
+
+def test_steps_and_train_size_bound_a_run(tiny):
+    data = load(str(tiny))
+    result = train(run(steps=3, tracked=("valid", "test")), VARIANTS["input_dependent"], data)
+    assert len(result.history) == 2
+    assert "test_elbo" in result.history[0]
+    small = train(run(train_size=20), VARIANTS["input_dependent"], data)
+    assert not same(small, train(run(), VARIANTS["input_dependent"], data))

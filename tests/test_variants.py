@@ -1,0 +1,112 @@
+"""The contract, applied to every variant found in `vaes/`, and how variants are found."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+import torch
+from torch.distributions import Distribution
+
+from bench.bounds import elbo_terms, log_weights, standard_normal
+from bench.config import Run, generator
+from bench.gradients import estimator_for
+from bench.train import build, objective
+from vaes import VAE, Autoencoder, discover
+
+FOUND = discover()
+D, L, H, B = 12, 3, 8, 5
+
+
+def make(name: str) -> Autoencoder:
+    run = Run(name, "toy", seed=0, epochs=1, latent_dim=L, hidden_dim=H)
+    return build(run, FOUND.variants[name], torch.full((D,), 0.3))
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return (torch.rand(B, D, generator=generator("cpu", "x")) < 0.3).float()
+
+
+def test_nothing_in_the_folder_is_broken():
+    assert not FOUND.broken
+    assert list(FOUND.variants)[:4] == [
+        "autoencoder", "fixed_variance", "learned_diagonal", "input_dependent",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND.variants)
+def test_shapes_and_units(name, x):
+    model = make(name)
+    z = torch.zeros(4, B, L)
+    assert model.encode(x).shape == (B, L)
+    assert model.decode(z).shape == (4, B, D)
+    assert model.log_likelihood(x, z).shape == (4, B)
+    if isinstance(model, VAE):
+        posterior = model.posterior(x)
+        assert isinstance(posterior, Distribution)
+        assert (posterior.batch_shape, posterior.event_shape) == ((B,), (L,))
+        assert posterior.log_prob(z).shape == (4, B)
+        assert model.prior.log_prob(z).shape == (4, B)
+
+
+@pytest.mark.parametrize("name", FOUND.variants)
+def test_output_bias_is_the_logit_of_the_training_mean(name):
+    assert torch.allclose(make(name).decoder[-1].bias.sigmoid(), torch.full((D,), 0.3))
+
+
+@pytest.mark.parametrize("name", FOUND.variants)
+def test_shared_weights_start_equal(name):
+    ours, reference = make(name).state_dict(), make("autoencoder").state_dict()
+    for key in reference:
+        assert torch.equal(ours[key], reference[key]), key
+
+
+@pytest.mark.parametrize("name", FOUND.variants)
+def test_every_parameter_gets_a_gradient(name, x):
+    model = make(name)
+    estimator = None
+    if isinstance(model, VAE):
+        estimator = estimator_for("auto", model.posterior(x), model.prior)
+    noise = standard_normal(B, L, generator("cpu", "noise"))
+    objective(model, x, noise, estimator).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize("name", [n for n, v in FOUND.variants.items() if issubclass(v, VAE)])
+def test_elbo_terms_agree_with_the_importance_weights(name, x):
+    """E log w = −(distortion + rate): two routes to the ELBO, within 5 s.e. (P < 1e-5)."""
+    model = make(name).eval()
+    distortion, rate = elbo_terms(model, x, standard_normal(B, L, generator("cpu", 1)), 4000)
+    w = log_weights(model, x, standard_normal(B, L, generator("cpu", 2)), 4000, at_once=1000)
+    difference = (-(distortion + rate)).double().mean() - w.mean()
+    error = ((distortion.var() + w.var()) / (4000 * B)).sqrt()
+    assert difference.abs() < 5 * error
+
+
+def write(folder, name, text):
+    (folder / f"{name}.py").write_text(textwrap.dedent(text))
+
+
+def test_a_dropped_file_appears_and_a_broken_one_is_named(tmp_path):
+    write(tmp_path, "good", """
+        from vaes.base import Autoencoder
+        class Good(Autoencoder):
+            pass
+    """)  # fmt: skip
+    write(tmp_path, "syntax", "def broken(:")
+    write(tmp_path, "none", "x = 1")
+    write(tmp_path, "two", """
+        from vaes.base import Autoencoder
+        class A(Autoencoder): pass
+        class B(Autoencoder): pass
+    """)  # fmt: skip
+    write(tmp_path, "_private", "raise RuntimeError")
+    found = discover(tmp_path)
+    assert list(found.variants) == ["good"]
+    assert "syntax.py: SyntaxError" in found.broken["syntax"]
+    assert "found none" in found.broken["none"]
+    assert "found A, B" in found.broken["two"]
+    assert set(found.broken) == {"syntax", "none", "two"}
