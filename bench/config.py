@@ -131,7 +131,7 @@ class Preset:
     gradient_images: int = 16
     gradient_passes: int = 20_000
     scaling_steps: int = 500
-    comparison_steps: tuple[tuple[str, int], ...] = (("mnist", 3000), ("", 500))
+    comparison_steps: tuple[tuple[str, int], ...] = (("mnist", 3000), ("", 400))
     comparison_seeds: int = 3
     secondary_seeds: int = 2
     secondary_steps: int = 800

@@ -15,8 +15,9 @@ from vaes import VAE
 from vaes._options import GaussianLikelihood, LinearDecoder
 
 DATA_DIM = 20
-COLUMN_NORMS = (5.0, 3.0, 1.7, 1.0)
-"""Of W's orthogonal columns, in units of the noise s = 1: posterior scales from 0.2 to 0.7."""
+COLUMN_NORMS = (1.5, 0.9, 0.51, 0.3)
+NOISE = 0.3
+"""The columns of W are orthogonal; posterior scales run from 0.2 to 0.7."""
 SEED = 19990301
 
 
@@ -26,8 +27,8 @@ def generating_model() -> LowRankMultivariateNormal:
     shape = (DATA_DIM, len(COLUMN_NORMS))
     directions, _ = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))
     weight = directions * torch.tensor(COLUMN_NORMS, dtype=torch.float64)
-    mean = torch.randn(DATA_DIM, generator=generator, dtype=torch.float64)
-    return LowRankMultivariateNormal(mean, weight, torch.ones_like(mean))
+    mean = 0.3 * torch.randn(DATA_DIM, generator=generator, dtype=torch.float64)
+    return LowRankMultivariateNormal(mean, weight, torch.full_like(mean, NOISE**2))
 
 
 def draw_images(count: int) -> Tensor:

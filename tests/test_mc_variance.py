@@ -6,7 +6,6 @@ probability under 1e-4) and fix their seeds.
 
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,7 +14,6 @@ from torch.distributions import (
     Independent,
     Laplace,
     TransformedDistribution,
-    kl_divergence,
 )
 from torch.distributions.transforms import TanhTransform
 from torch.quasirandom import SobolEngine
@@ -102,7 +100,7 @@ class Broken(discover().variants["input_dependent"]):
 
     def log_likelihood(self, x, z):
         value = super().log_likelihood(x, z).double().clone()
-        value[:, 0] = z[:, 0, 0] * self.number
+        value[:, 0] = z[:, 0, 0].double() * self.number
         return value
 
 
@@ -135,7 +133,7 @@ def test_antithetic_noise_is_adjacent_opposite_pairs():
 def test_sobol_points_put_one_sample_in_each_of_s_equally_probable_cells():
     noise = sobol(5, 20, generator("cpu"))(64)
     assert noise.shape == (64, 5, 20)
-    cell = (torch.special.ndtr(noise) * 64).long().sort(0).values
+    cell, _ = (torch.special.ndtr(noise) * 64).long().sort(0)
     assert (cell == torch.arange(64).view(64, 1, 1)).all()
     assert not torch.equal(noise[:, 0], noise[:, 1])
 
@@ -378,27 +376,20 @@ def test_the_section_writes_its_table_and_figures(tmp_path):
         assert how
 
 
-@pytest.mark.parametrize("best", [0.8, 1.02, 1.5])
-def test_the_table_shows_where_the_order_flips(tmp_path, best):
-    made = results(tmp_path, {"input_dependent": discover().variants["input_dependent"]})
+def test_the_table_shows_where_the_order_flips(tmp_path):
+    variant = discover().variants["input_dependent"]
+    last = {"flips": 0.8, "undecided": 1.02, "stays": 1.5}
+    made = results(tmp_path, dict.fromkeys(last, variant))
     rows = made.rows
-    for stage, ratio in (("initialisation", 2.0), ("epoch_1", 1.5), ("best", best)):
-        place = (rows.metric == "sampled_to_analytic_variance") & rows.setting.str.startswith(
-            f"stage={stage};sampling=independent;S=1"
-        )
-        rows.loc[place & ~rows.setting.str.contains("S=16"), ["value", "standard_error"]] = (
-            ratio,
-            0.03,
-        )
+    for name, best in last.items():
+        for stage, ratio in (("initialisation", 2.0), ("epoch_1", 1.5), ("best", best)):
+            where = rows.setting == f"stage={stage};sampling=independent;S=1"
+            rows.loc[where & (rows.variant == name), ["value", "standard_error"]] = ratio, 0.03
     (section,) = sections(made)
-    line = next(row for row in section.table.splitlines() if "input-dependent, best" in row)
-    verdict = {0.8: "sampled KL (flipped)", 1.02: "undecided", 1.5: "analytic KL"}[best]
-    assert line.endswith(f"| {verdict} |")
-    assert ("the sampled KL gives the quieter" in section.takeaway) == (best == 0.8)
-
-
-def test_the_exact_sampled_kl_of_a_squashed_posterior_is_no_closed_form():
-    posterior = built(Squashed).posterior(images(2))
-    with pytest.raises(NotImplementedError):
-        kl_divergence(posterior, built(Squashed).prior)
-    assert np.isfinite(posterior.log_prob(posterior.sample()).detach().numpy()).all()
+    verdicts = {"flips": "sampled KL (flipped)", "undecided": "undecided", "stays": "analytic KL"}
+    for name, verdict in verdicts.items():
+        line = next(row for row in section.table.splitlines() if f"| {name}, best" in row)
+        assert line.endswith(f"| {verdict} |")
+    assert "At initialisation the analytic KL" in section.takeaway
+    assert "the sampled KL gives the quieter ELBO estimate for flips (" in section.takeaway
+    assert "by a factor of 1.2)" in section.takeaway

@@ -60,10 +60,13 @@ def test_the_sweep_chooses_by_validation_elbo(grid, inline):
     outcome = execute(grid, load(grid.dataset), inline)
     sweep = outcome.sweeps["fixed_variance"]
     assert len(sweep) == 12
-    means = pd.Series([v for _, v in sweep]).groupby([r.hyperparameters for r, _ in sweep]).mean()
-    assert outcome.chosen["fixed_variance"] == means.idxmax()
+    scores: dict[tuple, float] = {}
+    for run, value in sweep:
+        scores[run.hyperparameters] = scores.get(run.hyperparameters, 0) + value
+    best = max(scores, key=scores.get)
+    assert outcome.chosen["fixed_variance"] == best
     assert outcome.chosen["input_dependent"] == ()
-    assert {run.hyperparameters for run in headline(grid, outcome)} == {(), means.idxmax()}
+    assert {run.hyperparameters for run in headline(grid, outcome)} == {(), best}
 
 
 def test_paired_differences_are_differences_of_the_means(grid, inline):
@@ -81,7 +84,7 @@ def test_the_elbo_is_minus_distortion_plus_rate_and_below_every_bound(grid, inli
     table = rows(grid, inline)
     one = table[(table.variant == "input_dependent") & (table.seed == 0)]
     value = one.set_index("metric").value
-    assert math.isclose(value.elbo, -(value.distortion + value.rate), rel_tol=1e-9)
+    assert math.isclose(value.elbo, -(value.distortion + value.rate), rel_tol=1e-7)
     bounds = one[one.metric == "iw_bound"].set_index("setting").value
     assert bounds["K=1"] < bounds["K=10"] < bounds["K=100"]
     assert math.isclose(value.bits_per_dim, -value.elbo / math.log(2) / 16, rel_tol=1e-9)

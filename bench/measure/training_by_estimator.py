@@ -1,0 +1,117 @@
+"""Does the gradient's noise matter? One variant trained with each estimator.
+
+Once for an equal number of steps, once for an equal wall time: the second by giving each
+estimator the steps that cost as much as pathwise's, by the cost model of `step_cost`. The seconds
+that were really taken are reported beside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bench.bounds import chunks, elbo_terms, standard_normal
+from bench.config import BenchError, Preset, Run
+from bench.data import as_float
+from bench.gradients import Passes, admit, estimators
+from bench.measure import Request, Result, Row, Subject, setting
+from vaes import VAE
+from vaes.base import diagonal_gaussian
+
+VARIANT = "input_dependent"
+SAMPLES = (1, 2, 4)
+"""An estimator is trained with the least S it admits."""
+DEAREST = 8
+"""Cost in pathwise steps above which an estimator is left out at an equal number of steps."""
+TEST_DRAWS = 10_000
+EVALUATION_BATCH = 1000
+
+
+def requests(run: Run, preset: Preset) -> Iterator[Request]:
+    """A training for each estimator and budget, on the first seeds of one variant."""
+    if run.variant != VARIANT or run.seed >= preset.comparison_seeds:
+        return
+    amounts = dict(preset.comparison_steps)
+    steps = amounts.get(run.dataset, amounts[""])
+    plain = step_cost(Passes(1, 0))
+    for name in estimators():
+        samples, cost_or_reason = cheapest(name, run.latent_dim)
+        if samples == 0:
+            yield _left_out(run, steps, name, "any", cost_or_reason)
+            continue
+        times = cost_or_reason / plain
+        short = run.with_(estimator=name, samples=samples, steps=steps)
+        if times <= DEAREST:
+            yield Request(short, (("budget", "equal_steps"),))
+        else:
+            reason = f"a step costs {times:.0f} pathwise steps"
+            yield _left_out(run, steps, name, "equal_steps", reason)
+        affordable = short.with_(steps=max(1, round(steps / times)))
+        yield Request(affordable, (("budget", "equal_time"),))
+
+
+def _left_out(run: Run, steps: int, name: str, budget: str, reason: str) -> Request:
+    told = (("budget", budget), ("left_out", name), ("reason", reason))
+    return Request(run.with_(estimator="pathwise", steps=steps), told)
+
+
+def step_cost(passes: Passes) -> float:
+    """Cost of a training step, in decoder passes a gradient is followed through.
+
+    The encoder's passes and the optimizer cost 1.5 of them, a pass without gradient half of one:
+    measured on one CPU core with 784-200-200-20 networks and 100 images a step.
+    """
+    return 1.5 + passes.followed + 0.5 * passes.others
+
+
+def cheapest(name: str, latent_dim: int) -> tuple[int, float | str]:
+    """The least S the estimator admits and a step's cost; 0 and the reason where none will do."""
+    zeros = torch.zeros(1, latent_dim, requires_grad=True)
+    posterior = diagonal_gaussian(zeros, torch.ones_like(zeros).requires_grad_())
+    prior = diagonal_gaussian(torch.zeros(latent_dim), torch.ones(latent_dim))
+    reason = ""
+    for samples in SAMPLES:
+        try:
+            return samples, step_cost(admit(name, posterior, prior, samples))
+        except BenchError as error:
+            reason = str(error).replace(";", ",").replace("=", "is")
+    return 0, reason
+
+
+def measure(subject: Subject, budget: str, left_out: str = "", reason: str = "") -> Result:
+    """Test ELBO after the last step, seconds, and the validation ELBO along the way."""
+    if left_out:
+        where = setting(budget=budget, estimator=left_out, reason=reason)
+        return Result([Row("elbo", math.nan, "nats/image", where)])
+    run, trained = subject.run, subject.trained
+    where = {"budget": budget, "estimator": run.estimator, "S": run.samples}
+    test = as_float(subject.data.test)
+    value, error = _elbo(subject.model("end"), test, subject.generator("test noise"))
+    rows = [
+        Row("elbo", value, "nats/image", setting(**where, steps=run.steps), error, len(test)),
+        Row("training_seconds", trained.seconds, "s", setting(**where, steps=run.steps)),
+    ]
+    images = len(subject.data.train[: run.train_size or None])
+    for entry in trained.history:
+        step = min(run.steps, entry["epoch"] * -(-images // run.batch_size))
+        here = setting(**where, step=step)
+        rows.append(Row("valid_elbo", entry["valid_elbo"], "nats/image", here))
+        rows.append(Row("elapsed", entry["seconds"], "s", here))
+    return Result(rows)
+
+
+def _elbo(model: VAE, images: Tensor, generator: torch.Generator) -> tuple[float, float]:
+    """Mean ELBO over images and its Monte Carlo error."""
+    draws = max(2, TEST_DRAWS // len(images))
+    values, errors = [], []
+    for x in chunks(images, EVALUATION_BATCH):
+        noise = standard_normal(len(x), model.latent_dim, generator)
+        distortion, rate = elbo_terms(model, x, noise, draws)
+        elbo = -(distortion + rate).double()
+        values.append(elbo.mean(0))
+        errors.append(elbo.var(0) / draws)
+    value, variance = torch.cat(values), torch.cat(errors)
+    return value.mean().item(), (variance.sum().sqrt() / len(value)).item()
