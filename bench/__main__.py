@@ -16,14 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import gradients, report, tidy
-from bench.config import PRESETS, BenchError, nearest, preset
-from bench.data import BINARIZATIONS, DATASETS, load
+from bench.config import OPTIONS, PRESETS, BenchError, Run, nearest, preset
+from bench.data import BINARIZATIONS, DATASETS, Dataset, load
 from bench.measure import modules
 from bench.progress import Progress
 from bench.report.common import Section
 from bench.report.index import write_index
 from bench.runner import Grid, execute, start_worker
 from vaes import discover
+from vaes._options import DECODERS, LIKELIHOODS
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True,
@@ -66,6 +67,13 @@ def run(
         str, typer.Option(help="Gradient estimator of the training, or 'auto' (pathwise).")
     ] = "auto",
     samples: Annotated[int, typer.Option(min=1, help="Noise samples an image and step.")] = 1,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(LIKELIHOODS)} (default: the data set's own)."),
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help=f"{', '.join(DECODERS)} (default: the data set's own).")
+    ] = None,
     measurements: Annotated[
         str, typer.Option(help=f"Comma-separated: {', '.join(modules())}, or 'all'.")
     ] = "all",
@@ -95,9 +103,11 @@ def run(
         if name not in modules():
             raise nearest("measurement", name, modules())
     data = load(dataset, data_dir, binarize)
+    options = _options(data, likelihood, decoder)
+    overrides |= options
     failed, written = False, []
     for place in _devices(device):
-        folder = results / _folder(dataset, data.binarization, preset_name) / place
+        folder = results / _folder(dataset, data.binarization, preset_name, options) / place
         tidy.prepare(folder)
         grid = Grid(dataset, names, seeds or chosen.seeds, chosen, place,
                     tuple(overrides.items()), data_dir, cache, wanted)  # fmt: skip
@@ -176,6 +186,22 @@ def _variants(text: str) -> tuple[str, ...]:
     return tuple(sorted(names, key=list(found.variants).index))
 
 
+def _options(data: Dataset, likelihood: str | None, decoder: str | None) -> dict[str, str]:
+    """The likelihood and decoder where they are not the data set's own."""
+    for kind, name, known in (("likelihood", likelihood, LIKELIHOODS),
+                              ("decoder", decoder, DECODERS)):  # fmt: skip
+        if name is not None and name not in known:
+            raise nearest(kind, name, known)
+    if data.binarization == "real" and likelihood == "bernoulli":
+        raise BenchError(
+            f"data set '{data.name}' is real-valued and has no Bernoulli likelihood: "
+            "use --likelihood gaussian"
+        )
+    own = {"likelihood": Run.likelihood, "decoder": Run.decoder} | OPTIONS.get(data.name, {})
+    asked = {"likelihood": likelihood, "decoder": decoder}
+    return {kind: name for kind, name in asked.items() if name not in (None, own[kind])}
+
+
 def _devices(text: str) -> list[str]:
     if text == "auto":
         return ["cuda" if torch.cuda.is_available() else "cpu"]
@@ -190,9 +216,9 @@ def _devices(text: str) -> list[str]:
     return devices
 
 
-def _folder(dataset: str, binarization: str, preset_name: str) -> str:
-    """Grey and shortened runs have folders of their own: they share no table with the others."""
-    name = Path(dataset).stem
+def _folder(dataset: str, binarization: str, preset_name: str, options: dict[str, str]) -> str:
+    """Grey, shortened and other models' runs share no table with the others, hence no folder."""
+    name = "-".join([Path(dataset).stem, *options.values()])
     if binarization == "none":
         name += "-grey"
     return name if preset_name in ("default", "full") else f"{name}-{preset_name}"

@@ -118,8 +118,10 @@ class Preset:
         comparison_steps: (data set, training steps of each gradient estimator), `""` for any other.
         comparison_seeds: training runs a gradient estimator.
         secondary_seeds: runs trained or looked at for uncertainty and generalization.
-        secondary_steps: training steps of each number of training images.
+        secondary_steps: (data set, training steps of each number of training images).
         corrupted_images: test images behind a corrupted IW bound (a fifth of them is refitted).
+        flexibility_images: test images whose locally optimised posterior splits the gap.
+        fit_steps: steps of that optimisation.
     """
 
     epochs: dict[str, int]
@@ -134,17 +136,21 @@ class Preset:
     comparison_steps: tuple[tuple[str, int], ...] = (("mnist", 3000), ("", 400))
     comparison_seeds: int = 3
     secondary_seeds: int = 2
-    secondary_steps: int = 800
+    secondary_steps: tuple[tuple[str, int], ...] = (
+        ("mnist", 3000), ("fashion_mnist", 3000), ("", 600)
+    )  # fmt: skip
     corrupted_images: int = 100
+    flexibility_images: int = 100
+    fit_steps: int = 200
 
 
 _EPOCHS = {"digits": 300, "mnist5k": 100, "mnist": 60, "fashion_mnist": 60, "binarized_mnist": 60,
-           "ppca": 40}  # fmt: skip
+           "ppca": 20}  # fmt: skip
 
 PRESETS = {
     "default": Preset(epochs={**_EPOCHS, "": 60}),
     "quick": Preset(
-        epochs={"digits": 20, "": 2},
+        epochs={"digits": 20, "ppca": 10, "": 2},
         seeds=2,
         importance_samples=(1, 10, 100),
         variance_images=10,
@@ -154,7 +160,7 @@ PRESETS = {
         comparison_steps=(("", 20),),
         comparison_seeds=2,
         secondary_seeds=1,
-        secondary_steps=50,
+        secondary_steps=(("", 50),),
         corrupted_images=10,
     ),
     "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),
@@ -163,8 +169,8 @@ PRESETS = {
 SMALL = {"digits": (8, 100), "ppca": (4, 50)}
 """Data sets with their own (latent_dim, hidden_dim)."""
 
-OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
-"""Data sets with their own likelihood and decoder."""
+OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear", "learning_rate": 3e-3}}
+"""Data sets with their own model: fields of `Run`."""
 
 
 def preset(name: str) -> Preset:

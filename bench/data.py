@@ -27,7 +27,7 @@ SPLITS = ("train", "valid", "test")
 SPLIT_SEED = 20130612
 BINARIZATION_SEED = 20131220
 SMALLEST_SPLIT = {"train": 100, "valid": 10, "test": 10}
-PPCA_SIZES = (20_000, 2_000, 2_000)
+PPCA_SIZES = (10_000, 1_000, 2_000)
 
 Arrays = dict[str, np.ndarray]
 
@@ -328,7 +328,7 @@ SOURCES: dict[str, Source] = {
         "Larochelle's fixed binarization of MNIST, 70,000 digits", "binary", _read_amat
     ),
     "ppca": Source(
-        "24,000 real-valued draws of a probabilistic PCA model, D = 20", "real", _read_ppca
+        "13,000 real-valued draws of a probabilistic PCA model, D = 20", "real", _read_ppca
     ),
 }
 DATASETS: dict[str, str] = {name: source.description for name, source in SOURCES.items()}

@@ -27,7 +27,7 @@ from bench.posterior import substitute, tensors
 from vaes import VAE
 
 AT_ONCE = 4096
-"""Decoder passes in one call: the fastest size on a CPU core, and little memory."""
+"""Decoder passes in one call: large enough to be fast on a CPU core, and little memory."""
 FEWEST = 8
 """Replicates before a standard error is believed."""
 PARTS = ("total", "location", "scale")
@@ -62,7 +62,7 @@ class Cut:
         model: its weights take no gradient.
         x: the images `(B, D)`.
         template: the first image's posterior, of batch shape `(1,)`.
-        values: λ by path: `(B, …)` where it differs between images, else `(…)`.
+        parameters: λ by path: `(B, …)` where it differs between images, else `(…)`.
         varying: the paths of those that do.
         gram: G of the λ that follow from φ, `(B, P, P)` in float64.
         own: the paths of the others, parameters of the model themselves (a flow's weights): their
@@ -72,7 +72,7 @@ class Cut:
     model: VAE
     x: Tensor
     template: Distribution
-    values: dict[str, Tensor]
+    parameters: dict[str, Tensor]
     varying: frozenset[str]
     gram: Tensor
     own: frozenset[str]
@@ -89,12 +89,16 @@ class Cut:
 
     def posterior(self, values: dict[str, Tensor]) -> Distribution:
         """One image's posterior with λ as given, by path: `(1, …)` where varying, else `(…)`."""
-        held = _parameters(self.template)
-        return substitute(self.template, held.values(), [values[path] for path in held])
+        held = tensors(self.template)
+        return substitute(
+            self.template,
+            [held[path] for path in self.parameters],
+            [values[p] for p in self.parameters],
+        )
 
     def passes(self, name: str, samples: int) -> Passes:
         """What an estimate costs; BenchError where the posterior does not admit the estimator."""
-        values = {p: v[:1] if p in self.varying else v for p, v in self.values.items()}
+        values = {p: v[:1] if p in self.varying else v for p, v in self.parameters.items()}
         free = {path: value.clone().requires_grad_() for path, value in values.items()}
         return admit(name, self.posterior(free), self.model.prior, samples)
 
@@ -115,8 +119,8 @@ class Cut:
 
         images = len(self.x)
         row = torch.arange(images, device=self.x.device).repeat(replicates)
-        varying = {p: self.values[p][row].unsqueeze(1) for p in self.varying}
-        shared = {p: v for p, v in self.values.items() if p not in self.varying}
+        varying = {p: v[row].unsqueeze(1) for p, v in self.parameters.items() if p in self.varying}
+        shared = {p: v for p, v in self.parameters.items() if p not in self.varying}
         of_row = grad(surrogate, argnums=(0, 1))
         of_rows = vmap(of_row, in_dims=(0, None, 0), randomness="different")
         with _seeded(generator):
@@ -132,8 +136,8 @@ class Cut:
         norms = []
         for wanted in (lambda path: True, _is_location, lambda path: not _is_location(path)):
             kept = {path: v if wanted(path) else torch.zeros_like(v) for path, v in g.items()}
-            norm = sum(kept[path].square().sum(-1) for path in self.own)
-            bound = [kept[path] for path in self.values if path not in self.own]
+            norm = sum(kept[path].square().sum(-1) for path in self.parameters if path in self.own)
+            bound = [kept[path] for path in self.parameters if path not in self.own]
             if bound:
                 flat = torch.cat(bound, -1)
                 norm = norm + (torch.einsum("rbp,bpq->rbq", flat, self.gram) * flat).sum(-1)

@@ -1,4 +1,4 @@
-"""Probabilistic PCA, the latent variable model whose every quantity is known (Tipping & Bishop 1999).
+"""Probabilistic PCA, the model whose every quantity is known (Tipping & Bishop 1999).
 
 x = W z + b + s ε with z and ε standard normal: log p(x) is a Gaussian's, and the posterior of z is
 Gaussian with a covariance that is the same for every x. A VAE with a linear decoder and a Gaussian
@@ -15,9 +15,9 @@ from vaes import VAE
 from vaes._options import GaussianLikelihood, LinearDecoder
 
 DATA_DIM = 20
-COLUMN_NORMS = (1.5, 0.9, 0.51, 0.3)
+COLUMN_NORMS = (1.5, 0.9, 0.6, 0.45)
 NOISE = 0.3
-"""The columns of W are orthogonal; posterior scales run from 0.2 to 0.7."""
+"""The columns of W are orthogonal; posterior scales run from 0.2 to 0.55."""
 SEED = 19990301
 
 

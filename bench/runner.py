@@ -21,12 +21,13 @@ from pathlib import Path
 import torch
 
 from bench import cache, gradients
-from bench.config import SMALL, BenchError, Preset, Run, epochs_for
+from bench.config import OPTIONS, SMALL, BenchError, Preset, Run, epochs_for
 from bench.data import Dataset, load
 from bench.measure import Request, Result, Row, Subject, modules
 from bench.train import Trained, train
 from bench.training_set import training_set
 from vaes import Autoencoder, discover
+from vaes._options import DECODERS, LIKELIHOODS, with_options
 
 REFERENCE = "input_dependent"
 
@@ -61,7 +62,7 @@ class Grid:
             variant, name, seed, epochs_for(self.preset, name), latent, hidden,
             tuple(hyperparameters), device=self.device,
         )  # fmt: skip
-        return run.with_(**dict(self.overrides))
+        return run.with_(**(OPTIONS.get(name, {}) | dict(self.overrides)))
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str
         code.append(gradients.estimators()[task.run.estimator])
     if task.run.distinct or task.run.augmentation:
         code.append(training_set)
+    code += [*LIKELIHOODS[task.run.likelihood], *DECODERS[task.run.decoder]]
     identity = {
         "run": task.run.identity(),
         "data": data_fingerprint,
@@ -293,7 +295,7 @@ def work(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
     """Do one task in this process and store it; None, or the reason it failed."""
     try:
         run = task.run
-        variant = discover().variants[run.variant]
+        variant = with_options(discover().variants[run.variant], run.likelihood, run.decoder)
         data = training_set(_data(grid.dataset, grid.data_dir, run.binarize, run.device), run)
         store = cache.Store(grid.cache)
         if task.measurement is None:

@@ -32,7 +32,7 @@ class GaussianLikelihood(Autoencoder):
 
 
 class LinearDecoder(Autoencoder):
-    """decode(z) = W z + b: with a Gaussian likelihood, probabilistic PCA (Tipping & Bishop 1999)."""
+    """decode(z) = W z + b; with a Gaussian likelihood, probabilistic PCA."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)

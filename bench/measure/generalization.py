@@ -13,18 +13,19 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from bench.bounds import chunks, posterior_mean
+from bench.bounds import chunks
+from bench.codes import codes
 from bench.config import Preset, Run
 from bench.data import as_float
 from bench.measure import Request, Result, Row, Subject, setting
 from bench.train import validate
 from bench.training_set import SEEN, fixed_draw
-from vaes import VAE, Autoencoder
+from vaes import Autoencoder
 
 SIZES = {"mnist": (250, 1000, 10_000), "fashion_mnist": (250, 1000, 10_000), "": (250, 1000)}
 """Data set → numbers of training images besides all of them (`""` for any other)."""
 EPOCH = 2500
-"""Training images an epoch of every number: a curve has a point each 25 steps."""
+"""Training images an epoch, at least: a curve has a point each 25 steps, or more."""
 TRACKED = ("valid", "seen", "test")
 SPLITS = {"seen": "train", "valid": "valid", "test": "test"}
 HELD_OUT = 2000
@@ -38,10 +39,14 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
     if run.likelihood != "bernoulli" or run.seed >= preset.secondary_seeds:
         return
     yield Request(run)
-    for size in SIZES.get(run.dataset, SIZES[""]):
-        length = max(EPOCH, size)
-        epochs = max(1, preset.secondary_steps * run.batch_size // length)
-        yield Request(run.with_(train_size=length, distinct=size, epochs=epochs, tracked=TRACKED))
+    sizes = SIZES.get(run.dataset, SIZES[""])
+    length = max(EPOCH, *sizes)
+    steps = dict(preset.secondary_steps)
+    passes = steps.get(run.dataset, steps[""]) * run.batch_size // length
+    for size in sizes:
+        yield Request(
+            run.with_(train_size=length, distinct=size, epochs=max(1, passes), tracked=TRACKED)
+        )
 
 
 def measure(subject: Subject) -> Result:
@@ -116,7 +121,7 @@ def perturbed_codes(subject: Subject) -> Result:
     """
     model = subject.model("end")
     x = as_float(subject.data.test[:HELD_OUT])
-    code = torch.cat([code_of(model, some) for some in chunks(x, SEEN)])
+    code = codes(model, x, subject.generator("codes"))
     spread = code.var(0).mean().sqrt().item()
     rows = [Row("code_std", spread, "latent units", n=len(code))]
     pictures = []
@@ -137,14 +142,14 @@ def perturbed_codes(subject: Subject) -> Result:
                     len(values))
             )  # fmt: skip
             if unit == "relative" and s in DRAWN_SCALES:
-                pictures.append(as_bytes(torch.sigmoid(model.decode(z[:DRAWN]))))
+                pictures.append(images_of(model, z[:DRAWN], subject.data.image_shape))
     drawn = {"noised_codes": torch.stack(pictures)} if subject.run.seed == 0 else {}
     return Result(rows, pictures=drawn)
 
 
-def code_of(model: Autoencoder, x: Tensor) -> Tensor:
-    """The code of x `(B, D)`, `(B, L)`: the posterior mean, or an autoencoder's code."""
-    return posterior_mean(model, x) if isinstance(model, VAE) else model.encode(x)
+def images_of(model: Autoencoder, z: Tensor, image_shape: tuple[int, int]) -> Tensor:
+    """Pixel means decoded from z `(..., L)`, `(..., H, W)`, as bytes."""
+    return as_bytes(torch.sigmoid(model.decode(z)).unflatten(-1, image_shape))
 
 
 def as_bytes(intensities: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def cells_of(
         try:
             cells[name] = total_variance(cut, name, samples, noise, RELATIVE_ERROR, passes)
         except BenchError as error:
-            cells[name] = str(error).replace(";", ",").replace("=", "is")
+            cells[name] = str(error).replace(";", ",")
     return cells
 
 
@@ -107,21 +107,21 @@ def rows_of(
         if isinstance(cell, str):
             yield Row("total_variance", math.nan, SQUARED, setting(**here, reason=cell))
             continue
-        flags = ({"capped": 1} if cell.capped else {}) | (
-            {"cause": cell.cause} if cell.cause else {}
-        )
+        flags = {"capped": 1} if cell.capped else {}
+        flags |= {"cause": cell.cause} if cell.cause else {}
         n = images * cell.replicates
         values, errors = cell.value.tolist(), cell.standard_error.tolist()
         for part, value, error in zip(("total", "location", "scale"), values, errors, strict=True):
             yield Row(f"{part}_variance", value, SQUARED, setting(**here, **flags), error, n)
         if name not in finite:
             continue
-        noise = errors[0] / values[0] if values[0] else 0.0
+        noise = _relative(cell)
         to_noise = signal / values[0] if values[0] else math.inf
         yield Row("signal_to_noise", to_noise, "1", setting(**here), to_noise * noise, n)
         other = finite[reference]
         compared = setting(**here, reference=reference)
-        ratio = values[0] / other.value[0].item()
+        base_value = other.value[0].item()
+        ratio = values[0] / base_value if base_value else math.nan
         spread = 0.0 if name == reference else math.hypot(noise, _relative(other))
         yield Row("variance_ratio", ratio, "1", compared, ratio * spread, n)
         time_, base = times.get((name, where.get("S"))), times.get((reference, where.get("S")))
@@ -138,7 +138,7 @@ def rows_of(
 
 
 def _relative(cell: Variance) -> float:
-    return (cell.standard_error[0] / cell.value[0]).item()
+    return (cell.standard_error[0] / cell.value[0]).item() if cell.value[0] else 0.0
 
 
 def step_times(model: VAE, x: Tensor, generator: torch.Generator) -> dict[tuple[str, int], Time]:

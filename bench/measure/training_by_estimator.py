@@ -77,7 +77,7 @@ def cheapest(name: str, latent_dim: int) -> tuple[int, float | str]:
         try:
             return samples, step_cost(admit(name, posterior, prior, samples))
         except BenchError as error:
-            reason = str(error).replace(";", ",").replace("=", "is")
+            reason = str(error).replace(";", ",")
     return 0, reason
 
 

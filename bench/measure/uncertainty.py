@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from bench.bounds import chunks, log_weights, posterior_mean, standard_normal
+from bench.bounds import log_weights, standard_normal
+from bench.codes import unit_variances
 from bench.config import Preset, Run
 from bench.corruptions import CORRUPTIONS, LEVELS, Corruption, other_images, pixels_of
 from bench.data import as_float
@@ -55,13 +56,15 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
         yield Request(noisy, settings)
 
 
-def measure(subject: Subject, bound_images: int, fitted_images: int) -> Result:
+def measure(
+    subject: Subject, bound_images: int, fitted_images: int, fit_steps: int = FIT_STEPS
+) -> Result:
     """Rows of every corruption and level; none for a model without a posterior."""
     model = subject.model()
     if not isinstance(model, VAE):
         return Result()
     clean = as_float(subject.data.test[:IMAGES])
-    active = unit_variances(model, clean) > ACTIVE_VARIANCE
+    active = unit_variances(model, clean, subject.generator("codes")) > ACTIVE_VARIANCE
     trained_on = subject.run.augmentation or "clean"
 
     def describe(x: Tensor) -> Profile:
@@ -84,7 +87,8 @@ def measure(subject: Subject, bound_images: int, fitted_images: int) -> Result:
         if (entropy.amax(0) - entropy.amin(0)).max() > TIE:
             chosen = [clean, *(images[place] for place in FITTED_LEVELS)]
             levels = [LEVELS[name][place] for place in FITTED_LEVELS]
-            result.rows += _oracle(model, chosen, levels, fitted_images, subject, labels)
+            chosen = [some[:fitted_images] for some in chosen]
+            result.rows += _oracle(model, chosen, levels, subject, fit_steps, labels)
     return result
 
 
@@ -157,11 +161,6 @@ def _rate(model: VAE, posterior: Distribution, z: Tensor | None) -> Tensor:
         return (posterior.log_prob(z) - model.prior.log_prob(z)).mean(0)
 
 
-def unit_variances(model: VAE, images: Tensor) -> Tensor:
-    """Var_x(E_q[z_l | x]), `(L,)` (Burda et al. 2016, sec. 5.2)."""
-    return torch.cat([posterior_mean(model, x) for x in chunks(images, IMAGES)]).var(0)
-
-
 def rank_correlation(values: Tensor) -> Tensor:
     """Spearman's ρ of each column of values `(levels, N)` with the rank of its row, `(N,)`.
 
@@ -206,13 +205,13 @@ def _oracle(
     model: VAE,
     images: list[Tensor],
     levels: list[float],
-    count: int,
     subject: Subject,
+    steps: int,
     labels: dict,
 ) -> list[Row]:
     """Entropy changes of the encoder's and of the refitted posteriors, from the clean images on."""
-    x = torch.cat([some[:count] for some in images])
-    fitted = fit_posterior(model, x, subject.generator("fit"), steps=FIT_STEPS)
+    x = torch.cat(images)
+    fitted = fit_posterior(model, x, subject.generator("fit"), steps=steps)
     noise = standard_normal(len(x), model.latent_dim, subject.generator("fitted noise"))
     values = {}
     with torch.no_grad():

@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -134,6 +135,22 @@ class Estimate:
         return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.{digits}f}"
 
 
+def number(value: float, half_width: float = math.nan) -> str:
+    """`17.5 ± 0.6`, `1.52e4 ± 0.05e4`: two digits of the interval, or three of a bare number."""
+    if not math.isfinite(value):
+        return f"{value:g}".replace("nan", "NaN").replace("-", "−")
+    interval = math.isfinite(half_width) and half_width > 0
+    power = math.floor(math.log10(abs(value))) if value else 0
+    shift = power if power >= 4 or power < -3 else 0
+    value, half_width = value / 10.0**shift, half_width / 10.0**shift
+    last = half_width / 10 if interval else abs(value) / 100
+    digits = max(0, -math.floor(math.log10(last))) if last > 0 else 0
+    power = f"e{shift}" if shift else ""
+    text = f"{value:.{digits}f}{power}"
+    text += f" ± {half_width:.{digits}f}{power}" if interval else ""
+    return text.replace("-", "−")
+
+
 def over_seeds(values: Iterable[float]) -> Estimate:
     """Mean and 95 % t-interval over the seeds' values; NaNs (no such number) are left out."""
     array = np.asarray([v for v in values if not math.isnan(v)], dtype=float)
@@ -181,3 +198,30 @@ def save(results: Results, figure: Figure, name: str) -> str:
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
     return f"figures/{name}.png"
+
+
+def tiles(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images `(N, H, W)` in rows of `columns`, a line of zeros between them."""
+    count, height, width = images.shape
+    rows = -(-count // columns)
+    canvas = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1), dtype=images.dtype)
+    for place, image in enumerate(images):
+        top, left = (height + 1) * (place // columns), (width + 1) * (place % columns)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def show(axes: Axes, image: np.ndarray, **options) -> None:
+    """Draw a uint8 image, ink on paper: 0 white, 255 black."""
+    axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, **options)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def name_row(axes: Axes, variant: str) -> None:
+    """The variant's name, in its colour, to the left of the axes."""
+    axes.set_ylabel(
+        title(variant), rotation=0, ha="right", va="center", fontsize=12, color=colour(variant)
+    )

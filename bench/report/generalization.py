@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
+from bench.measure.generalization import DRAWN_SCALES
 from bench.report.common import (
     Estimate,
     Results,
@@ -15,9 +15,12 @@ from bench.report.common import (
     colour,
     embolden,
     markdown,
+    name_row,
     new_figure,
     over_seeds,
     save,
+    show,
+    tiles,
     title,
     write_table,
 )
@@ -150,14 +153,15 @@ def overtraining(fewest: pd.DataFrame, variant: str) -> Estimate:
 def _cost(regret: Estimate) -> str:
     if regret.low > 0:
         return f"early stopping would have saved {regret.text(1)} of them"
-    return f"early stopping would have changed it by {_signed(Estimate(-regret.mean, regret.half_width, regret.n))}"  # noqa: E501
+    return f"early stopping would not have helped: {_signed(regret)} nats from best epoch to end"
 
 
 def _compared(differences: list[tuple[str, Estimate]], less: str, more: str) -> str:
     """`smaller for a (−3.1 ± 0.2), b (…); larger for c (…)`, by the intervals."""
-    groups: dict[str, list[str]] = {less: [], more: [], "undecided": []}
+    unclear = "undecided" if any(e.n > 1 for _, e in differences) else "undecided (one seed)"
+    groups: dict[str, list[str]] = {less: [], more: [], unclear: []}
     for variant, estimate in differences:
-        kind = less if estimate.high < 0 else more if estimate.low > 0 else "undecided"
+        kind = less if estimate.high < 0 else more if estimate.low > 0 else unclear
         groups[kind].append(f"`{title(variant)}` ({_signed(estimate)})")
     return "; ".join(f"{kind} for {', '.join(names)}" for kind, names in groups.items() if names)
 
@@ -332,38 +336,21 @@ def _perturbed_figure(results: Results, perturbed: pd.DataFrame) -> tuple[str, s
 
 def _drawn_figure(results: Results) -> Iterator[tuple[str, str]]:
     """Decoded perturbed codes of a few test images, a row each variant."""
-    from bench.measure.generalization import DRAWN_SCALES
-
-    drawn = {v: results.pictures.get(f"{MEASUREMENT}/{v}/0/noised_codes") for v in results.variants()}
-    drawn = {v: images for v, images in drawn.items() if images is not None}
+    drawn = {
+        variant: results.pictures[f"{MEASUREMENT}/{variant}/0/noised_codes"]
+        for variant in results.variants()
+        if f"{MEASUREMENT}/{variant}/0/noised_codes" in results.pictures
+    }
     if not drawn:
-        return
-    first = next(iter(drawn.values()))
-    side = math.isqrt(first.shape[-1])
-    if side * side != first.shape[-1]:
         return
     figure, panels = new_figure(
         10.5, 0.85 * len(drawn) + 0.5, nrows=len(drawn), ncols=len(DRAWN_SCALES), squeeze=False
     )
     for row, (variant, images) in zip(panels, drawn.items()):
-        for axes, some, s in zip(row, images, DRAWN_SCALES):
-            axes.imshow(tiles(some, (side, side), len(some)), cmap="gray_r", vmin=0, vmax=255)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.grid(visible=False)
-            if variant == next(iter(drawn)):
-                axes.set_title(f"s = {s:g} std", fontsize=13)
-        row[0].set_ylabel(title(variant), rotation=0, ha="right", va="center", fontsize=12)
+        for axes, some in zip(row, images):
+            show(axes, tiles(some, len(some)))
+        name_row(row[0], variant)
+    for axes, s in zip(panels[0], DRAWN_SCALES):
+        axes.set_title(f"s = {s:g} std", fontsize=13)
     how = "Test images decoded from their codes moved by N(0, s²), s in standard deviations of the codes."  # noqa: E501
     yield save(results, figure, "noised_codes"), how
-
-
-def tiles(images: np.ndarray, shape: tuple[int, int], columns: int) -> np.ndarray:
-    """Images `(N, D)` side by side in rows of `columns`, a white line between them."""
-    height, width = shape
-    rows = -(-len(images) // columns)
-    canvas = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1), dtype=np.uint8)
-    for place, image in enumerate(images):
-        top, left = (height + 1) * (place // columns), (width + 1) * (place % columns)
-        canvas[top : top + height, left : left + width] = image.reshape(height, width)
-    return canvas

@@ -78,10 +78,8 @@ def _rows(results: Results) -> pd.DataFrame:
 
 def _where(rows: pd.DataFrame, metric: str, **settings) -> pd.DataFrame:
     """The rows of a metric with these settings."""
-    chosen = rows.metric == metric
-    for column, value in settings.items():
-        chosen &= rows[column] == value
-    return rows[chosen]
+    wanted = {"metric": metric, **settings}
+    return rows[np.all([rows[column].to_numpy() == v for column, v in wanted.items()], axis=0)]
 
 
 def _one(rows: pd.DataFrame, metric: str, **settings) -> pd.Series | None:
@@ -142,7 +140,9 @@ def _order_table(rows: pd.DataFrame, variants: Sequence[str]) -> str:
             quieter = _quieter(rows, variant, stage)
             flipped = quieter in KLS and before in KLS and quieter != before
             before = quieter if quieter in KLS else before
-            cells = embolden([_cell(row) for row in found], _values(found), "min")
+            cells = [_cell(row) for row in found]
+            if quieter in KLS:
+                cells = embolden(cells, _values(found), "min")
             verdict = f"{quieter} KL" if quieter in KLS else quieter
             verdict += " (flipped)" if flipped else ""
             lines.append([f"{title(variant)}, {label}", *cells, _cell(ratio), verdict])
@@ -221,6 +221,8 @@ def _list(names: Sequence[str]) -> str:
 
 def _order_sentence(rows: pd.DataFrame, variants: Sequence[str]) -> str:
     """Which KL is quieter at initialisation and at the best weights, and by how much."""
+    known = [v for v in variants if _quieter(rows, v, "best") != "n/a"]
+    everyone = "every variant" if known == list(variants) else "every variant of known KL"
     parts = []
     for stage, when in (("initialisation", "At initialisation"), ("best", "at the best weights")):
         for kl in KLS:
@@ -230,8 +232,7 @@ def _order_sentence(rows: pd.DataFrame, variants: Sequence[str]) -> str:
             factors = ratio[ratio.variant.isin(names)].value
             if names:
                 factors = factors if kl == "analytic" else 1 / factors
-                every = len(names) == len(variants)
-                who = "every variant" if every else _list([title(v) for v in names])
+                who = everyone if names == known else _list([title(v) for v in names])
                 parts.append(
                     f"{when} the {kl} KL gives the quieter ELBO estimate for {who} (one-sample "
                     f"variance lower by a factor of {_range(factors)})"

@@ -141,8 +141,9 @@ def takeaway_of(table: pd.DataFrame, models: list[Model]) -> str:
         rising = int(counts.get("rises", 0))
         answer = {0: "no", len(mine): "yes"}.get(rising, "sometimes")
         parts = [
-            f"{KINDS[kind]} {_listed(group, intervals=model.variant == REFERENCE)}"
-            for kind, group in mine.groupby("verdict", sort=False)
+            f"{text} {_listed(mine[mine.verdict == kind], intervals=model.variant == REFERENCE)}"
+            for kind, text in KINDS.items()
+            if kind in counts
         ]
         sentences.append(f"`{model.label}`: **{answer}**; {'; '.join(parts)}.")
     if flat:
@@ -150,7 +151,7 @@ def takeaway_of(table: pd.DataFrame, models: list[Model]) -> str:
         largest = max(m.of(table).largest_change.max() for m in flat)
         sentences.append(
             f"{names}: **flat** by construction, no image's entropy moves by more than "
-            f"{largest:.0e} nats."
+            f"{largest:.1g} nats."
         )
     return " ".join(sentences)
 

@@ -1,0 +1,77 @@
+"""pytest-benchmark cases of throughput, and the command that runs them into one JSON file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from bench.config import BenchError
+
+FOLDER = Path(__file__).parent
+FILE = "throughput.json"
+SECONDS = 0.8
+"""Of timing a case; a preset of fewer seconds gives a rougher table sooner."""
+
+
+def run_cases(
+    folder: Path,
+    dataset: str,
+    device: str,
+    variants: tuple[str, ...],
+    data_dir: str | None = None,
+    full: bool = False,
+    seconds: float = SECONDS,
+    only: str = "",
+) -> Path:
+    """Time every case on one device; pytest-benchmark's JSON, replaced when all are done.
+
+    `full` adds every estimator of every variant; `only` is pytest's `-k`. Raises BenchError where
+    cases failed (what was measured is stored all the same) or pytest-benchmark is missing.
+    """
+    if find_spec("pytest_benchmark") is None:
+        raise BenchError("throughput needs pytest-benchmark: run `pip install pytest-benchmark`")
+    path, partial = folder / FILE, folder / f"{FILE}.partial"
+    command = [
+        sys.executable, "-m", "pytest", str(FOLDER), "--rootdir", str(FOLDER.parents[1]),
+        "-p", "no:cacheprovider", "-o", "addopts=", "-q", "--benchmark-only",
+        f"--benchmark-json={partial.absolute()}", "--benchmark-columns=min,median,rounds",
+        # on a CPU the clock counts this thread's own time: other processes do not slow it
+        f"--benchmark-timer={'time.perf_counter' if device == 'cuda' else 'time.process_time'}",
+        f"--case-seconds={seconds}", f"--dataset={_absolute(dataset)}", f"--device={device}",
+        f"--variants={','.join(variants)}",
+    ]  # fmt: skip
+    if data_dir:
+        command.append(f"--data-dir={Path(data_dir).absolute()}")
+    if full:
+        command.append("--full")
+    if only:
+        command += ["-k", only]
+    code = subprocess.run(command, cwd=FOLDER.parents[1], env=_environment()).returncode
+    if partial.exists() and partial.stat().st_size:
+        os.replace(partial, path)
+    if code:
+        raise BenchError(f"some throughput cases failed (see above); {path} has the others")
+    return path
+
+
+def compare(base: Path, new: Path) -> None:
+    """Two JSON files side by side, by `pytest-benchmark compare`."""
+    for path in (base, new):
+        if not path.is_file():
+            raise BenchError(f"{path} does not exist: make it with 'make throughput'")
+    columns = "--columns=min,median,rounds"
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", str(base), str(new)]
+    code = subprocess.run([*command, columns, "--group-by=fullname", "--sort=name"]).returncode
+    if code:
+        raise BenchError(f"pytest-benchmark could not compare {base} with {new}")
+
+
+def _absolute(dataset: str) -> str:
+    return str(Path(dataset).absolute()) if dataset.endswith(".npz") else dataset
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(FOLDER.parents[1]), "COLUMNS": "120"}

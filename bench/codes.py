@@ -1,0 +1,63 @@
+"""The code of an image under any variant: an autoencoder's code, a VAE's posterior mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.bounds import chunks
+from bench.gradients import Noise, draw
+from vaes import VAE, Autoencoder
+
+SAMPLES = 500
+"""For posteriors whose moments torch does not know."""
+AT_ONCE = 500
+
+
+@torch.no_grad()
+def codes(model: Autoencoder, images: Tensor, generator: torch.Generator) -> Tensor:
+    """E_q[z | x], or an autoencoder's encode(x): images `(N, D)` → `(N, L)`.
+
+    Where torch knows no mean, that of samples whose noise is the same for each image, so that
+    sampling adds no differences between images.
+    """
+    if not isinstance(model, VAE):
+        return torch.cat([model.encode(x) for x in chunks(images, AT_ONCE)])
+    noise = whitened(model.latent_dim, generator)
+    return torch.cat([_mean(model, x, noise) for x in chunks(images, AT_ONCE)])
+
+
+def _mean(model: VAE, x: Tensor, noise: Tensor) -> Tensor:
+    posterior = model.posterior(x)
+    try:
+        return posterior.mean
+    except NotImplementedError:
+        return draw(posterior, shared(noise, len(x)), SAMPLES).mean(0)
+
+
+@torch.no_grad()
+def covariances(model: VAE, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Cov_q[z | x], `(B, L, L)`, from samples; exact where z is affine in Gaussian noise."""
+    noise = shared(whitened(model.latent_dim, generator), len(x))
+    z = draw(model.posterior(x), noise, SAMPLES)
+    z = z - z.mean(0)
+    return torch.einsum("sbi,sbj->bij", z, z) / len(z)
+
+
+@torch.no_grad()
+def unit_variances(model: VAE, images: Tensor, generator: torch.Generator) -> Tensor:
+    """Var_x(E_q[z_l | x]) of each latent, `(L,)` (Burda et al. 2016, sec. 5.2)."""
+    return codes(model, images, generator).var(0)
+
+
+def whitened(latent_dim: int, generator: torch.Generator) -> Tensor:
+    """Gaussian noise `(SAMPLES, L)` of mean 0 and covariance I, to rounding."""
+    drawn = torch.randn((SAMPLES, latent_dim), generator=generator, device=generator.device)
+    drawn = drawn - drawn.mean(0)
+    root = torch.linalg.cholesky(drawn.mT @ drawn / SAMPLES)
+    return torch.linalg.solve_triangular(root, drawn.mT, upper=False).mT
+
+
+def shared(noise: Tensor, batch: int) -> Noise:
+    """Noise for a batch in which every image has the same."""
+    return lambda n: noise[:n].unsqueeze(1).expand(n, batch, noise.shape[-1])

@@ -1,0 +1,122 @@
+"""What a more flexible posterior buys: the inference gap, split, and what a step costs.
+
+With the decoder fixed, log p(x) − ELBO has two parts (Cremer, Li & Duvenaud 2018, eq. 6):
+
+    approximation gap: log p(x) − L[q*], q* the best member of the variant's family for this x
+    amortization gap:  L[q*] − L[q], what the encoder misses of it
+
+with q* from `bench.posterior_fit`. Images are independent, each with its own noise, so the
+standard errors over images contain the Monte Carlo error.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from bench.bounds import standard_normal
+from bench.config import Preset, Run
+from bench.data import as_float
+from bench.gradients import draw, estimator_for, estimators
+from bench.measure import Request, Result, Row, Subject, setting
+from bench.posterior_fit import fit_posterior
+from bench.train import objective
+from vaes import VAE, Autoencoder
+
+DRAWS = 500
+"""Samples an image from each of q and q*."""
+DECODED_AT_ONCE = 10_000
+TIMED_STEPS = 60
+WARM_UP_STEPS = 10
+
+
+def requests(run: Run, preset: Preset) -> Iterator[Request]:
+    """One measurement a variant, of its first seed: the spread is over images."""
+    if run.seed == 0:
+        yield Request(run, (("images", preset.flexibility_images), ("steps", preset.fit_steps)))
+
+
+def measure(subject: Subject, images: int, steps: int) -> Result:
+    """Gaps over the first `images` test images, q* after `steps` steps; time of a training step."""
+    model = subject.model()
+    if not isinstance(model, VAE):
+        return Result([_step_time(model, subject)])
+    x = as_float(subject.data.test[:images])
+    fitted = fit_posterior(model, x, subject.generator("fit"), steps)
+    rows = [
+        Row(name, values.mean().item(), unit, "", _standard_error(values), len(values))
+        for name, (values, unit) in gaps(model, x, fitted, subject.generator("gaps")).items()
+    ]
+    return Result([*rows, _step_time(model, subject)])
+
+
+@torch.no_grad()
+def gaps(
+    model: VAE, x: Tensor, fitted: Distribution, generator: torch.Generator, draws: int = DRAWS
+) -> dict[str, tuple[Tensor, str]]:
+    """Per-image values `(B,)` in float64 and their unit, by metric; x `(B, D)`.
+
+    log p(x) is an IW bound whose proposals are `draws` samples of q and as many of q*, weighted
+    by their mixture (the balance heuristic, Veach & Guibas 1995): never worse by more than log 2
+    than the better of the two, and a lower bound like any other.
+    """
+    amortized = model.posterior(x)
+    noise = standard_normal(len(x), model.latent_dim, generator)
+    weights, elbos = [], []
+    for posterior, other in ((amortized, fitted), (fitted, amortized)):
+        z = draw(posterior, noise, draws)
+        joint = model.prior.log_prob(z) + _log_likelihood(model, x, z)
+        log_q, log_other = posterior.log_prob(z), other.log_prob(z)
+        elbos.append((joint - log_q).double().mean(0))
+        weights.append((joint - torch.logaddexp(log_q, log_other) + math.log(2)).double())
+    w = torch.cat(weights)
+    log_likelihood = w.logsumexp(0) - math.log(len(w))
+    elbo, local = elbos
+    nats = "nats/image"
+    return {
+        "log_likelihood": (log_likelihood, nats),
+        "elbo": (elbo, nats),
+        "local_elbo": (local, nats),
+        "inference_gap": (log_likelihood - elbo, nats),
+        "approximation_gap": (log_likelihood - local, nats),
+        "amortization_gap": (local - elbo, nats),
+        "effective_sample_size": ((2 * w.logsumexp(0) - (2 * w).logsumexp(0)).exp(), "samples"),
+    }
+
+
+def _log_likelihood(model: VAE, x: Tensor, z: Tensor) -> Tensor:
+    """log p(x|z), `(S, B)`, a bounded number of decoder passes at once."""
+    parts = z.split(max(1, DECODED_AT_ONCE // len(x)))
+    return torch.cat([model.log_likelihood(x, part) for part in parts])
+
+
+def _standard_error(values: Tensor) -> float:
+    return (values.std() / math.sqrt(len(values))).item()
+
+
+def _step_time(model: Autoencoder, subject: Subject) -> Row:
+    """The shortest of some training steps of a batch: what the machine adds is never negative."""
+    run = subject.run
+    x = as_float(subject.data.train[: run.batch_size])
+    estimator, name = None, "none"
+    if isinstance(model, VAE):
+        estimator = estimator_for(run.estimator, model.posterior(x), model.prior)
+        name = next(n for n, function in estimators().items() if function is estimator)
+    noise = standard_normal(len(x), run.latent_dim, subject.generator("step time"))
+    optimizer = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
+    seconds = []
+    for _ in range(WARM_UP_STEPS + TIMED_STEPS):
+        started = time.perf_counter()
+        loss = objective(model, x, noise, estimator, run.samples)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    where = setting(batch_size=len(x), S=run.samples, estimator=name)
+    return Row("step_time", 1e6 * min(seconds[WARM_UP_STEPS:]), "µs", where, n=TIMED_STEPS)

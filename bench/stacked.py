@@ -1,0 +1,250 @@
+"""All seeds of a variant trained at once, as one model whose weights have a leading axis of seeds.
+
+A GPU runs the kernels of one small model faster than a program can launch them. R seeds in one
+step need no more launches than one seed, and a CUDA graph launches the whole step at once. Each
+seed draws its weights, order, binarization and noise from the generators it would have alone, so
+that its run agrees with `bench.train.train` within rounding.
+
+Shapes: R seeds; index `(R, B)`; x `(R, B, D)`; noise `(R, S, B, L)`; losses `(R,)`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+
+from bench.config import BenchError, Run, generator
+from bench.data import Dataset, as_float
+from bench.gradients import Estimator, estimator_for
+from bench.train import (
+    Diverged,
+    Trained,
+    _weights,
+    build,
+    learning_rate,
+    objective,
+    to_batch,
+    validate,
+)
+from vaes import VAE, Autoencoder
+
+WARM_UP = 3
+"""Steps run one by one before a CUDA graph is captured, so that every buffer exists."""
+
+
+class _Objective(nn.Module):
+    """One seed's model, called with everything its loss depends on."""
+
+    def __init__(self, model: Autoencoder, estimator: Estimator | None, samples: int) -> None:
+        super().__init__()
+        self.model, self.estimator, self.samples = model, estimator, samples
+
+    def forward(self, x: Tensor, noise: Sequence[Tensor], kl_weight: Tensor) -> Tensor:
+        drawn = iter(noise)
+        return objective(
+            self.model, x, lambda n: next(drawn), self.estimator, self.samples, kl_weight
+        )
+
+
+class Stack:
+    """R runs that differ only in their seed, ready to be trained together.
+
+    Raises BenchError where the runs differ otherwise, or where the posterior is not a map of
+    standard normal noise, whose own `sample` has one stream for all seeds.
+    """
+
+    def __init__(self, runs: Sequence[Run], variant: type[Autoencoder], data: Dataset) -> None:
+        run = self.run = runs[0]
+        if any(other.with_(seed=run.seed) != run for other in runs):
+            raise BenchError("stacked runs must differ in nothing but their seed")
+        self.images = data.train[: run.train_size or None]
+        self.binarization = data.binarization
+        device, mean = self.images.device, as_float(self.images).mean(0)
+        models = [build(r, variant, mean) for r in runs]
+        estimator, self.draws = None, []
+        if isinstance(models[0], VAE):
+            x = as_float(self.images[:1])
+            posterior = models[0].posterior(x)
+            if not posterior.has_rsample:
+                raise BenchError(
+                    f"{run.variant}: its posterior is not a map of noise; train its seeds apart"
+                )
+            estimator = estimator_for(run.estimator, posterior, models[0].prior)
+            self.draws = _draws(models[0], x, estimator, run.samples)
+        self.members = [_Objective(model, estimator, run.samples) for model in models]
+        self.weights, self.buffers = stack_module_state(self.members)
+        on_gpu = device.type == "cuda"
+        # what a captured step reads must live in tensors that are refilled
+        self.rate = torch.tensor(run.learning_rate, device=device)
+        self.kl_weight = torch.tensor(1.0, device=device)
+        self.optimizer = torch.optim.Adam(
+            self.weights.values(), lr=self.rate, fused=True, capturable=on_gpu
+        )
+        self.orders, self.pixels, self.noises = (
+            [generator(device, r.dataset, r.seed, purpose) for r in runs]
+            for purpose in ("order", "binarization", "noise")
+        )
+        self.steps: dict[int, tuple[Tensor, Callable[[], Tensor]]] = {}
+
+    def indices(self) -> Iterator[Tensor]:
+        """Endless batches of image numbers `(R, B)`; every epoch is one permutation a seed."""
+        n, device = len(self.images), self.images.device
+        while True:
+            permutations = [torch.randperm(n, generator=g, device=device) for g in self.orders]
+            yield from torch.split(torch.stack(permutations), self.run.batch_size, dim=1)
+
+    def __call__(self, index: Tensor, rate: float, kl_weight: float) -> Tensor:
+        """One step of every seed on the images `index`; the losses, overwritten by the next."""
+        size = index.shape[1]
+        if size not in self.steps:
+            fixed = index.clone()
+            generators = self.pixels + self.noises
+            self.steps[size] = fixed, captured(lambda: self._step(fixed), generators)
+        fixed, step = self.steps[size]
+        fixed.copy_(index)
+        self.rate.fill_(rate)
+        self.kl_weight.fill_(kl_weight)
+        return step()
+
+    def _step(self, index: Tensor) -> Tensor:
+        x = torch.stack(
+            [
+                to_batch(self.images.index_select(0, row), self.binarization, pixels)
+                for row, pixels in zip(index, self.pixels, strict=True)
+            ]
+        )
+        gradients, losses = self._gradients(x, self._noise(index.shape[1]))
+        for name, weight in self.weights.items():
+            weight.grad = gradients[name]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return losses
+
+    def _noise(self, batch: int) -> list[Tensor]:
+        """The noise of one step, each seed's in the order its estimator would ask for it."""
+        latent_dim, device = self.run.latent_dim, self.images.device
+        by_seed = [
+            [torch.randn((n, batch, latent_dim), generator=g, device=device) for n in self.draws]
+            for g in self.noises
+        ]
+        return [torch.stack(same) for same in zip(*by_seed, strict=True)]
+
+    def _gradients(self, x: Tensor, noise: list[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        def loss(weights: dict, buffers: dict, x: Tensor, noise: list[Tensor]) -> Tensor:
+            return functional_call(self.members[0], (weights, buffers), (x, noise, self.kl_weight))
+
+        bf16 = self.run.precision == "bf16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            return vmap(grad_and_value(loss))(self.weights, self.buffers, x, noise)
+
+    @torch.no_grad()
+    def models(self) -> list[Autoencoder]:
+        """Each seed's model with its present weights."""
+        for place, member in enumerate(self.members):
+            for name, weight in member.named_parameters():
+                weight.copy_(self.weights[name][place])
+        return [member.model for member in self.members]
+
+
+def _draws(model: VAE, x: Tensor, estimator: Estimator, samples: int) -> list[int]:
+    """How many noise samples an estimator asks for, call by call."""
+    asked: list[int] = []
+
+    def noise(n: int) -> Tensor:
+        asked.append(n)
+        return x.new_ones(n, len(x), model.latent_dim)
+
+    objective(model, x, noise, estimator, samples)
+    return asked
+
+
+def captured(action: Callable[[], Tensor], generators: Sequence[torch.Generator]) -> Callable:
+    """The action as one CUDA graph, from its fourth call on; on a CPU the action itself.
+
+    It may read and write only tensors that outlive it, and draw only from `generators`.
+    """
+    if any(g.device.type != "cuda" for g in generators) or not torch.cuda.is_available():
+        return action
+    graph, stream, results = torch.cuda.CUDAGraph(), torch.cuda.Stream(), []
+    for g in generators:
+        graph.register_generator_state(g)
+    calls = iter(range(WARM_UP))
+
+    def call() -> Tensor:
+        if next(calls, None) is not None:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                result = action()
+            torch.cuda.current_stream().wait_stream(stream)
+            return result
+        if not results:
+            with torch.cuda.graph(graph):
+                results.append(action())
+        graph.replay()
+        return results[0]
+
+    return call
+
+
+def train_stacked(
+    runs: Sequence[Run],
+    variant: type[Autoencoder],
+    data: Dataset,
+    on_epoch: Callable[[Run, dict[str, float]], None] = lambda run, entry: None,
+) -> list[Trained]:
+    """Train runs that differ only in their seed; the same results as `train` of each.
+
+    `seconds` is a seed's share of the common time. Raises Diverged naming the first seed whose
+    loss stopped being finite.
+    """
+    stack = Stack(runs, variant, data)
+    run, indices = stack.run, stack.indices()
+    results = [Trained(r, {"initialisation": _weights(m)}) for r, m in zip(runs, stack.models())]
+    best = [-float("inf")] * len(runs)
+    steps_per_epoch = -(-len(stack.images) // run.batch_size)
+    total, done, seconds = run.steps or run.epochs * steps_per_epoch, 0, 0.0
+    while done < total:
+        started, losses = time.perf_counter(), []
+        for step in range(done, min(done + steps_per_epoch, total)):
+            kl_weight = min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
+            losses.append(stack(next(indices), learning_rate(run, step, total), kl_weight).clone())
+        traces = torch.stack(losses, 1).double().cpu()
+        seconds += (time.perf_counter() - started) / len(runs)
+        for result, trace in zip(results, traces, strict=True):
+            _check_finite(result.run, trace, done, total)
+        done += len(losses)
+        for place, (result, model) in enumerate(zip(results, stack.models(), strict=True)):
+            entry = {
+                "epoch": len(result.history) + 1,
+                "seconds": seconds,
+                "learning_rate": learning_rate(run, done, total),
+                "objective": traces[place].mean().item(),
+            }
+            for split in run.tracked:
+                values = validate(model, getattr(data, split), result.run, split)
+                entry |= {f"{split}_{name}": value for name, value in values.items()}
+            result.history.append(entry)
+            result.seconds = seconds
+            score = entry["valid_elbo"] if isinstance(model, VAE) else -entry["valid_distortion"]
+            if score > best[place]:
+                best[place], result.best_epoch = score, entry["epoch"]
+                result.checkpoints["best"] = _weights(model)
+            if entry["epoch"] == 1:
+                result.checkpoints["epoch_1"] = _weights(model)
+            on_epoch(result.run, entry)
+    for result, model in zip(results, stack.models(), strict=True):
+        result.checkpoints["end"] = _weights(model)
+    return results
+
+
+def _check_finite(run: Run, trace: Tensor, done: int, total: int) -> None:
+    if not trace.isfinite().all():
+        first = done + int((~trace.isfinite()).nonzero()[0])
+        raise Diverged(
+            f"{run.label}: the loss stopped being finite at step {first} of {total}; "
+            "try a lower learning rate or another estimator"
+        )

@@ -1,0 +1,311 @@
+"""Gradient estimators and their variances against closed forms and brute force.
+
+A statistical comparison allows 4 standard errors, so that a correct estimator fails one with
+probability under 1e-4; seeds are fixed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from bench.config import BenchError
+from bench.gradient_noise import Cut, decoder_variance, total_variance
+from bench.gradients import Target, estimators
+from bench.posterior import tensors
+from bench.train import objective
+from vaes import VAE, discover
+from vaes.base import diagonal_gaussian
+
+ERRORS = 4
+DRAWS = 200_000
+A, B, C = 0.7, -1.1, 3.0
+LOC, SCALE = 0.4, 0.8
+VARIANTS = [name for name, variant in discover().variants.items() if issubclass(variant, VAE)]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def quadratic_gradients(name, samples):
+    """Independent estimates of (∂/∂μ, ∂/∂log σ) E_q[a z² + b z + c], each `(DRAWS,)`."""
+    generator = seeded(samples)
+    loc = torch.full((DRAWS, 1), LOC, dtype=torch.float64, requires_grad=True)
+    log_scale = torch.full_like(loc, math.log(SCALE)).detach().requires_grad_()
+    prior = diagonal_gaussian(torch.zeros(1).double(), torch.ones(1).double())
+    target = Target(lambda z: (A * z**2 + B * z + C).sum(-1), prior, kl_weight=0.0)
+
+    def noise(n):
+        return torch.randn((n, DRAWS, 1), generator=generator, dtype=torch.float64)
+
+    posterior = diagonal_gaussian(loc, log_scale.exp())
+    surrogate = estimators()[name](target, posterior, noise, samples)
+    return [g.squeeze(1) for g in torch.autograd.grad(surrogate.sum(), [loc, log_scale])]
+
+
+def quadratic_variances(name, samples):
+    """Exact variances of the estimates of ∂/∂μ and ∂/∂log σ.
+
+    With z = μ + σε, f = A ε² + B ε + C where A = aσ², B = (2aμ + b)σ, C = f(μ); ∂f/∂z · σ is
+    2Aε + B. The scores are s = ε/σ and ε² − 1, of variance 1/σ² and 2. E ε², ε⁴, ε⁶, ε⁸ are
+    1, 3, 15, 105 and Var f = 2A² + B².
+
+    - Pathwise: (2Aε + B)/σ and (2Aε + B)ε, variances 4A²/σ² and B² + 8A². A pair ±ε leaves the
+      first constant and makes the second 2Aε².
+    - Score function with f shifted so that its constant is K (raw: K = C): the second moments
+      E[(Aε² + Bε + K)² s²] are (15A² + 3B² + K² + 6AK)/σ² and 78A² + 10B² + 2K² + 20AK, less the
+      squared means B²/σ² and 4A².
+    - Baseline E f: K = −A. Estimated from 16 samples apart, K varies by Var f / 16, which adds
+      Var f / 16 · Var s.
+    - Leave-one-out: a U-statistic of the kernel h = ½(f − f')(s − s') whose projection is
+      ½((f − E f)s + m), m the mean. With V the variance under the baseline E f, Var E[h|ε] = V/4
+      and Var h = (V + m² + Var f · Var s)/2, so (Hoeffding) the variance is
+      V/S + (m² + Var f · Var s)/(S(S − 1)).
+    - Measure-valued: Bw√(2/π)/σ with w Rayleigh, Var w = 2 − π/2: B²(4 − π)/(πσ²). For the scale,
+      A(|v|² − v₁²) + B(±|v| − v₁) with v normal in three dimensions: |v|² − v₁² is χ² with two
+      degrees of freedom, and E(|v| − |v₁|)² = 3 − 3 + 1: 4A² + B².
+    """
+    a, b, c = A * SCALE**2, (2 * A * LOC + B) * SCALE, A * LOC**2 + B * LOC + C
+    spread = 2 * a**2 + b**2
+    scores, means = (1 / SCALE**2, 2.0), (b / SCALE, 2 * a)
+
+    def score(k):
+        to_loc = 15 * a**2 + 2 * b**2 + k**2 + 6 * a * k
+        return to_loc / SCALE**2, 74 * a**2 + 10 * b**2 + 2 * k**2 + 20 * a * k
+
+    if name == "pathwise_antithetic":
+        return 0.0, 8 * a**2 / (samples / 2)
+    if name == "score_function_baseline":
+        extra = [spread / 16 * s for s in scores]
+        # the same baseline serves all S samples, but multiplies scores of mean zero
+        return [(v + e) / samples for v, e in zip(score(-a), extra)]
+    if name == "rloo":
+        pairs = samples * (samples - 1)
+        return [
+            v / samples + (m**2 + spread * s) / pairs for v, m, s in zip(score(-a), means, scores)
+        ]
+    one = {
+        "pathwise": (4 * a**2 / SCALE**2, b**2 + 8 * a**2),
+        "score_function": score(c),
+        "measure_valued": (b**2 * (4 - math.pi) / (math.pi * SCALE**2), 4 * a**2 + b**2),
+    }
+    one |= dict.fromkeys(("pathwise_sampled_kl", "sticking_the_landing"), one["pathwise"])
+    one["score_function_analytic_kl"] = one["score_function"]
+    return [v / samples for v in one[name]]
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4])
+@pytest.mark.parametrize("name", ["pathwise", "pathwise_sampled_kl", "pathwise_antithetic",
+                                  "sticking_the_landing", "score_function",
+                                  "score_function_analytic_kl", "score_function_baseline", "rloo",
+                                  "measure_valued"])  # fmt: skip
+def test_means_and_variances_of_a_quadratic(name, samples):
+    if samples == 1 and name in ("rloo", "pathwise_antithetic"):
+        pytest.skip("needs two samples")
+    a, b = A * SCALE**2, (2 * A * LOC + B) * SCALE
+    exact = zip((b / SCALE, 2 * a), quadratic_variances(name, samples))
+    for g, (mean, variance) in zip(quadratic_gradients(name, samples), exact):
+        centred = g - mean
+        assert abs(centred.mean()) <= ERRORS * math.sqrt(variance / DRAWS) + 1e-12
+        squares = centred.square()
+        error = squares.std().item() / math.sqrt(DRAWS)
+        assert abs(squares.mean() - variance) <= ERRORS * error + 1e-12
+
+
+def linear_gaussian():
+    """x = Wz + N(0, τ²) with its exact posterior N(m, T Tᵀ); target and parameters, float64."""
+    generator = seeded(3)
+    images, pixels, latents, noise = 4, 6, 3, 0.7
+    w = torch.randn(pixels, latents, generator=generator, dtype=torch.float64)
+    x = torch.randn(images, pixels, generator=generator, dtype=torch.float64)
+    precision = torch.eye(latents).double() + w.T @ w / noise**2
+    scale_tril = torch.linalg.cholesky(torch.linalg.inv(precision))
+    loc = x @ w @ torch.linalg.inv(precision) / noise**2
+    prior = diagonal_gaussian(torch.zeros(latents).double(), torch.ones(latents).double())
+    target = Target(lambda z: -(x - z @ w.T).square().sum(-1) / (2 * noise**2), prior)
+    return target, loc.requires_grad_(), scale_tril.expand(images, -1, -1).clone().requires_grad_()
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_sticking_the_landing_is_noiseless_at_the_exact_posterior(samples):
+    """log p(x, z) − log q(z|x) is then log p(x) for every z, so its derivative in z vanishes."""
+    target, loc, scale_tril = linear_gaussian()
+    posterior = MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
+    generator = seeded()
+
+    def noise(n):
+        return torch.randn((n, *loc.shape), generator=generator, dtype=torch.float64)
+
+    def gradients(name):
+        surrogate = estimators()[name](target, posterior, noise, samples)
+        return torch.autograd.grad(surrogate.sum(), [loc, scale_tril])
+
+    assert max(g.abs().max() for g in gradients("sticking_the_landing")) < 1e-12
+    assert max(g.abs().max() for g in gradients("pathwise_sampled_kl")) > 0.1
+
+
+def test_pathwise_variance_at_the_exact_posterior():
+    """∂/∂m of log p(x|z) is Wᵀ(x − Wz)/τ²: linear in ε, of covariance MTTᵀM, M = WᵀW/τ²."""
+    target, loc, scale_tril = linear_gaussian()
+    draws, m = 50_000, torch.linalg.inv((scale_tril @ scale_tril.mT)[0]) - torch.eye(3).double()
+    z_loc = loc[:1].detach().expand(draws, -1).clone().requires_grad_()
+    row = Target(lambda z: target.log_likelihood(z.unsqueeze(-2).expand(-1, -1, 4, -1))[..., 0],
+                 target.prior)  # fmt: skip
+    posterior = MultivariateNormal(z_loc, scale_tril=scale_tril[0].detach(), validate_args=False)
+    generator = seeded(5)
+
+    def noise(n):
+        return torch.randn((n, draws, 3), generator=generator, dtype=torch.float64)
+
+    z = posterior.loc + noise(1) @ scale_tril[0].detach().T
+    (g,) = torch.autograd.grad(row.log_likelihood(z).sum(), [z_loc])
+    squares = (g - g.mean(0)).square().sum(1)
+    exact = torch.trace(m @ scale_tril[0] @ scale_tril[0].T @ m).item()
+    assert abs(squares.mean() - exact) < ERRORS * squares.std() / math.sqrt(draws)
+
+
+def small_model(name, seed=0):
+    """A variant with D = 12, H = 6, L = 3 and no parameter left at a special value."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = discover().variants[name](12, 3, 6).double()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.15 * torch.randn_like(parameter)
+    return model
+
+
+def small_images(count=3):
+    return torch.bernoulli(torch.full((count, 12), 0.4).double(), generator=seeded(1))
+
+
+def encoder_side(model, x):
+    """Parameters the posterior depends on."""
+    q = model.posterior(x)
+    z = q.rsample() if q.has_rsample else q.sample()
+    value = (q.log_prob(z.detach()) + z.sum(-1)).sum()
+    parameters = list(model.parameters())
+    found = torch.autograd.grad(value, parameters, allow_unused=True)
+    return [p for p, g in zip(parameters, found) if g is not None]
+
+
+def brute_force(model, x, name, samples, draws, parameters):
+    """Gradients of the minibatch's mean ELBO by one backward a draw, `(draws, |parameters|)`."""
+    generator = seeded(7)
+
+    def noise(n):
+        return torch.randn((n, len(x), model.latent_dim), generator=generator, dtype=x.dtype)
+
+    rows = []
+    for _ in range(draws):
+        loss = -objective(model, x, noise, estimators()[name], samples)
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]))
+    return torch.stack(rows)
+
+
+def spread(gradients):
+    """Total variance and its standard error."""
+    squares = (gradients - gradients.mean(0)).square().sum(1) * len(gradients)
+    squares /= len(gradients) - 1
+    return squares.mean().item(), squares.std().item() / math.sqrt(len(gradients))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_quadratic_form_is_the_norm_of_the_full_gradient(variant):
+    """g_λᵀ G g_λ = ‖Jᵀ g_λ‖² for any vector, whole and in parts: agreement to rounding."""
+    model, x = small_model(variant), small_images()
+    cut, generator = Cut.of(model, x), seeded(2)
+    direction = {
+        path: torch.randn(
+            (len(x), *(value.shape[1:] if path in cut.varying else value.shape)),
+            generator=generator,
+            dtype=torch.float64,
+        )
+        for path, value in cut.parameters.items()
+    }
+    norms = cut.squared_norms({p: v.reshape(1, len(x), -1) for p, v in direction.items()})
+    parameters = list(model.parameters())
+    for image in range(len(x)):
+        held = tensors(model.posterior(x[image : image + 1]))
+        terms = {path: (held[path] * direction[path][image]).sum() for path in cut.parameters}
+        locations = [path for path in terms if path.endswith("loc")]
+        for part, paths in enumerate([terms, locations, terms.keys() - locations]):
+            if not paths:
+                continue
+            along = sum(terms[path] for path in paths)
+            found = torch.autograd.grad(along, parameters, retain_graph=True, allow_unused=True)
+            expected = sum(g.square().sum() for g in found if g is not None)
+            torch.testing.assert_close(norms[part, 0, image], expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", estimators())
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_cut_gives_the_full_gradient_of_every_estimator(variant, name):
+    """With the same noise, ‖Jᵀ g_λ‖ from the cut posterior is the norm of one whole backward."""
+    model, x = small_model(variant), small_images(1)
+    cut, parameters, draws = Cut.of(model, x), encoder_side(model, x), seeded(4)
+    try:
+        cut.passes(name, 2)
+    except BenchError:
+        pytest.skip("the posterior does not admit the estimator")
+    state = draws.get_state()
+
+    def noise(n):
+        return torch.randn((n, 1, model.latent_dim), generator=draws, dtype=x.dtype)
+
+    free = {path: value.clone().requires_grad_() for path, value in cut.parameters.items()}
+    target = Target(lambda z: model.log_likelihood(x, z), model.prior)
+    surrogate = estimators()[name](target, cut.posterior(free), noise, 2).sum()
+    g = dict(zip(free, torch.autograd.grad(surrogate, list(free.values()), materialize_grads=True)))
+    draws.set_state(state)
+    loss = objective(model, x, noise, estimators()[name], 2)
+    whole = torch.autograd.grad(loss, parameters, allow_unused=True)
+    expected = sum(part.square().sum() for part in whole if part is not None)
+    found = cut.squared_norms({path: v.reshape(1, 1, -1) for path, v in g.items()})[0, 0, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_trace_is_the_variance_of_brute_force_backpropagation(variant):
+    """tr(C G) against one backward a draw, for a single image."""
+    model, x = small_model(variant), small_images(1)
+    gradients = brute_force(model, x, "rloo", 2, 400, encoder_side(model, x))
+    expected, error = spread(gradients)
+    found = total_variance(Cut.of(model, x), "rloo", 2, seeded(), 0.02, 20_000)
+    assert abs(found.value[0] - expected) < ERRORS * math.hypot(error, found.standard_error[0])
+
+
+@pytest.mark.parametrize("variant", ["learned_diagonal", "input_dependent"])
+def test_variance_of_a_minibatch_is_the_sum_of_its_images_over_the_square(variant):
+    """Independent noise: tr Cov of the mean over B images is (1/B²) Σ tr(C_n G_n)."""
+    model, x = small_model(variant), small_images(4)
+    gradients = brute_force(model, x, "pathwise", 1, 400, encoder_side(model, x))
+    expected, error = spread(gradients)
+    found = total_variance(Cut.of(model, x), "pathwise", 1, seeded(), 0.02, 40_000)
+    value, own = found.value[0] / len(x), found.standard_error[0] / len(x)
+    assert abs(value - expected) < ERRORS * math.hypot(error, own)
+
+
+def test_the_signal_is_the_squared_norm_of_the_mean_gradient():
+    """‖E g‖² from the mean over draws, less what the mean's own noise adds."""
+    model, x = small_model("input_dependent"), small_images(1)
+    gradients = brute_force(model, x, "pathwise", 1, 500, encoder_side(model, x))
+    found = total_variance(Cut.of(model, x), "pathwise", 1, seeded(), 0.01, 40_000)
+    total, _ = spread(gradients)
+    signal = gradients.mean(0).square().sum().item() - total / len(gradients)
+    # along the mean the error of a norm is at most that of the whole vector
+    error = 2 * math.sqrt(signal * total * (1 / len(gradients) + 1 / found.replicates))
+    assert abs(found.signal - signal) < ERRORS * error
+    assert error < signal
+
+
+def test_decoder_variance_is_that_of_brute_force_backpropagation():
+    model, x = small_model("learned_diagonal"), small_images(1)
+    parameters = list(model.decoder.parameters())
+    expected, error = spread(brute_force(model, x, "pathwise", 1, 400, parameters))
+    value, own = decoder_variance(model, x, 1500, seeded())
+    assert abs(value - expected) < ERRORS * math.hypot(error, own)

@@ -1,0 +1,246 @@
+"""Uncertainty: rank correlations, entropies and refitted posteriors against what they must be."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch.distributions import AffineTransform, TransformedDistribution
+
+from bench.config import PRESETS
+from bench.corruptions import LEVELS
+from bench.measure.uncertainty import (
+    FITTED_LEVELS,
+    entropy,
+    measure,
+    monotony,
+    profile,
+    rank_correlation,
+    requests,
+    scale,
+)
+from bench.report import uncertainty as report
+from bench.report.common import Estimate, Results
+from tests.subjects import ignore_the_code, small_run, subject
+from vaes import VAE, discover
+from vaes.base import diagonal_gaussian
+
+FLAT = ("fixed_variance", "learned_diagonal")
+VAES = [name for name, kind in discover().variants.items() if issubclass(kind, VAE)]
+
+
+def draws() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def rows_of(variant: str, change=lambda model: None, fit_steps: int = 3) -> pd.DataFrame:
+    found = measure(subject(variant, change), 5, fitted_images=4, fit_steps=fit_steps).rows
+    frame = pd.DataFrame([vars(row) for row in found])
+    frame["corruption"] = frame.setting.str.extract("corruption=([a-z_]+)")
+    return frame
+
+
+# Rank correlation
+
+
+def test_rank_correlation_is_spearmans():
+    values = torch.randint(0, 4, (6, 200), generator=draws()).double()
+    found = rank_correlation(values)
+    for place in range(values.shape[1]):
+        column = values[:, place].numpy()
+        expected = 0.0 if np.ptp(column) == 0 else spearmanr(range(6), column).statistic
+        assert found[place].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_constant_entropy_has_no_correlation_and_counts_as_flat():
+    """Differences of float32's rounding do not count."""
+    values = 3 + 1e-5 * torch.randn((6, 50), generator=draws())
+    assert (rank_correlation(values) == 0).all()
+    numbers = {row.metric: row.value for row in monotony(values, draws())}
+    assert numbers["entropy_spearman"] == 0
+    assert numbers["entropy_flat"] == 1
+    assert numbers["entropy_rises"] == 0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_entropy_that_follows_the_level_has_correlation_one(sign):
+    start = torch.randn((1, 50), generator=draws())
+    step = torch.rand((5, 50), generator=draws()) + 0.1
+    values = torch.cat([start, start + sign * step.cumsum(0)])
+    numbers = {row.metric: row.value for row in monotony(values, draws())}
+    for end in ("", "_low", "_high"):
+        assert numbers[f"entropy_spearman{end}"] == pytest.approx(sign)
+    assert numbers["entropy_rises"] == (sign == 1)
+    assert numbers["entropy_flat"] == 0
+    assert numbers["entropy_change"] == pytest.approx(sign * step.sum(0).mean().item(), rel=1e-5)
+
+
+def test_the_bootstrap_interval_covers_the_mean_of_a_normal_sample():
+    """Half-width within 15 % of 1.96 standard errors; 1,000 resamples have an error of 4 %."""
+    values = torch.randn((6, 400), generator=draws())
+    rho = rank_correlation(values)
+    numbers = {row.metric: row.value for row in monotony(values, draws())}
+    half = (numbers["entropy_spearman_high"] - numbers["entropy_spearman_low"]) / 2
+    assert half == pytest.approx(1.96 * rho.std().item() / math.sqrt(400), rel=0.15)
+
+
+# The posterior's numbers
+
+
+def test_entropy_and_scale_of_a_posterior_torch_has_no_entropy_of():
+    """z = 2 n + 1 with n from N(0, s²): 6 standard errors, P < 1e-8 by chance at a fixed seed."""
+    base = diagonal_gaussian(torch.zeros(3, 2), torch.tensor([0.5, 2.0]).expand(3, 2))
+    posterior = TransformedDistribution(base, AffineTransform(1.0, 2.0, event_dim=1))
+    noise = torch.randn((20_000, 3, 2), generator=draws())
+    z = 1 + 2 * noise * torch.tensor([0.5, 2.0])
+    exact = 2 * 0.5 * math.log(2 * math.pi * math.e) + math.log(1.0) + math.log(4.0)
+    # −log q has standard deviation 1 for two latents
+    assert (entropy(posterior, z) - exact).abs().max() < 6 / math.sqrt(20_000)
+    error = torch.tensor([1.0, 4.0]) / math.sqrt(2 * 20_000)
+    assert ((scale(posterior, z) - torch.tensor([1.0, 4.0])).abs() < 6 * error).all()
+
+
+def test_log_scale_is_averaged_over_active_units_alone():
+    def spread(model) -> None:
+        model.log_scale.copy_(torch.tensor([-1.0, -2.0, 5.0]))
+
+    one = subject("learned_diagonal", spread)
+    x = one.data.test.float() / 255
+    found = profile(one.model(), x, torch.tensor([True, True, False]), 5, draws())
+    assert torch.allclose(found.log_scale, torch.full((len(x),), -1.5))
+    exact = 1.5 * math.log(2 * math.pi * math.e) + 2
+    assert torch.allclose(found.entropy, torch.full((len(x),), exact))
+
+
+def test_a_grey_image_has_no_bound():
+    one = subject("input_dependent")
+    active = torch.ones(3, dtype=torch.bool)
+    x = one.data.test.float() / 255
+    assert profile(one.model(), x, active, 5, draws()).bound.shape == (5,)
+    assert profile(one.model(), 0.5 * x, active, 5, draws()).bound is None
+
+
+@pytest.mark.parametrize("variant", VAES)
+def test_every_posterior_has_every_number_at_every_level(variant):
+    rows = rows_of(variant)
+    for name, levels in LEVELS.items():
+        counts = rows[rows.corruption == name].metric.value_counts()
+        for metric in ("entropy", "log_scale", "rate"):
+            assert counts[metric] == len(levels)
+        assert counts.get("iw_bound", 0) == (0 if name == "contrast" else len(levels))
+        assert counts.get("fitted_entropy_change", 0) in (0, len(FITTED_LEVELS))
+    assert np.isfinite(rows.value).all()
+
+
+@pytest.mark.parametrize("variant", FLAT)
+def test_shared_variances_are_flat_by_construction(variant):
+    rows = rows_of(variant).set_index("metric").value
+    assert (rows["entropy_flat"] == 1).all()
+    assert (rows["entropy_spearman"] == 0).all()
+    assert "fitted_entropy_change" not in rows.index
+
+
+def test_a_plain_autoencoder_has_no_uncertainty():
+    assert measure(subject("autoencoder"), bound_images=5, fitted_images=4).rows == []
+
+
+def test_refitting_finds_what_a_code_that_is_ignored_deserves():
+    """The best posterior is then the prior for every image, however the encoder's moves."""
+
+    def change(model) -> None:
+        ignore_the_code(model)
+        model.log_scale.weight.mul_(9)
+
+    rows = rows_of("input_dependent", change, fit_steps=300)
+    encoder = rows[rows.metric == "encoder_entropy_change"].value
+    fitted = rows[rows.metric == "fitted_entropy_change"].value
+    assert encoder.abs().max() > 0.3
+    assert fitted.abs().max() < 0.05
+    difference = rows[rows.metric == "fitted_minus_encoder_entropy_change"].value
+    assert np.allclose(difference, fitted.to_numpy() - encoder.to_numpy())
+
+
+def test_only_the_first_seeds_and_one_augmented_variant_are_asked_for():
+    preset = PRESETS["default"]
+
+    def asked(run):
+        return [request.run for request in requests(run, preset)]
+
+    run = small_run("input_dependent", epochs=100)
+    augmented = run.with_(augmentation="bit_flips", epochs=50)
+    assert asked(run) == [run, augmented]
+    assert asked(small_run("flow")) == [small_run("flow")]
+    assert asked(run.with_(seed=preset.secondary_seeds)) == []
+    assert asked(run.with_(likelihood="gaussian")) == []
+
+
+# The report
+
+
+def test_verdicts_need_every_seed():
+    def series(*values: float) -> pd.Series:
+        return pd.Series(values)
+
+    assert report.verdict(series(0.1, 0.2), series(0.3, 0.4), flat=False) == "rises"
+    assert report.verdict(series(-0.4, -0.3), series(-0.2, -0.1), flat=False) == "falls"
+    assert report.verdict(series(-0.1, 0.2), series(0.3, 0.4), flat=False) == "undecided"
+    assert report.verdict(series(0, 0), series(0, 0), flat=True) == "flat"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "fitted", "expected"),
+    [(2, 1, "model"), (-2, -1, "model"), (-2, 1, "encoder"), (2, 0, "encoder"), (0, 1, "missed"),
+     (0, 0, "none")],
+)  # fmt: skip
+def test_whose_change_it_is(encoder, fitted, expected):
+    assert report.whose(Estimate(encoder, 0.5, 2), Estimate(fitted, 0.5, 2)) == expected
+
+
+def test_the_report_says_what_the_rows_say(tmp_path: Path):
+    """Made-up rows: one posterior whose entropy rises with every corruption, one that is flat."""
+    lines = []
+
+    def add(variant: str, metric: str, value: float, setting: str, seed: int) -> None:
+        lines.append(["small", "cpu", variant, seed, "uncertainty", metric, setting, value, 0.1,
+                      100, ""])  # fmt: skip
+
+    for seed in (0, 1):
+        for variant, slope in {"learned_diagonal": 0.0, "input_dependent": 1.0}.items():
+            clean = "trained_on=clean;corruption=none;level=0"
+            for metric in ("entropy", "log_scale", "rate"):
+                add(variant, metric, 1.0, clean, seed)
+            for name, levels in LEVELS.items():
+                where = f"trained_on=clean;corruption={name}"
+                for end in ("", "_low", "_high"):
+                    add(variant, f"entropy_spearman{end}", 0.9 * slope, where, seed)
+                add(variant, "entropy_rises", slope, where, seed)
+                add(variant, "entropy_flat", 1 - slope, where, seed)
+                add(variant, "entropy_change", slope, where, seed)
+                add(variant, "entropy_largest_change", slope, where, seed)
+                for level in levels:
+                    for metric in ("entropy", "log_scale", "rate"):
+                        add(variant, metric, 1 + slope * level, f"{where};level={level}", seed)
+                if slope:
+                    at = f"{where};level={levels[-1]}"
+                    add(variant, "encoder_entropy_change", 1.0, at, seed)
+                    add(variant, "fitted_entropy_change", -1.0, at, seed)
+                    add(variant, "fitted_minus_encoder_entropy_change", -2.0, at, seed)
+    columns = ["dataset", "device", "variant", "seed", "measurement", "metric", "setting", "value",
+               "standard_error", "n", "unit"]  # fmt: skip
+    results = Results(pd.DataFrame(lines, columns=columns), pd.DataFrame(), {}, tmp_path)
+    (section,) = report.sections(results)
+    assert "`input-dependent`: **yes**; entropy rises with bit flips (ρ 0.90" in section.takeaway
+    assert "`learned-diagonal`: **flat** by construction" in section.takeaway
+    assert "Of 6 changes of entropy at the strongest level, 6 the encoder's alone" in section.notes
+    for file in (*section.files, *(figure for figure, _ in section.figures)):
+        assert (tmp_path / file).stat().st_size > 0
+    assert (tmp_path / "uncertainty.md").read_text().startswith(section.takeaway)
+
+
+def test_no_rows_no_section(tmp_path: Path):
+    columns = ["variant", "seed", "measurement", "metric", "setting", "value"]
+    empty = Results(pd.DataFrame(columns=columns), pd.DataFrame(), {}, tmp_path)
+    assert report.sections(empty) == []
