@@ -14,13 +14,19 @@ OPTIONS = --dataset $(DATASET) --variants $(VARIANTS) --device $(DEVICE) --jobs 
 	--preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: bench quick report test lint format clean help
+.PHONY: bench quick throughput throughput-compare report test lint format clean help
 
 bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= SEEDS= DEVICE= JOBS= PRESET=)
 	$(PY) -m bench run $(OPTIONS)
 
 quick: $(READY) ## The same path on the smallest data, in under a minute
 	$(PY) -m bench run $(OPTIONS) --dataset digits --preset quick
+
+throughput: $(READY) ## Time every variant and estimator beside the machine's limit (DATASET= VARIANTS= DEVICE=)
+	$(PY) -m bench throughput --full --dataset $(DATASET) --variants $(VARIANTS) --device $(DEVICE)
+
+throughput-compare: $(READY) ## Compare two commits' timings: BASE=<throughput.json of the other>
+	$(PY) -m bench throughput-compare $(BASE)
 
 report: $(READY) ## Redraw every table and figure from the stored rows
 	$(PY) -m bench report

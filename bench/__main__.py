@@ -1,4 +1,4 @@
-"""The command line: `python -m bench run|report`."""
+"""The command line: `python -m bench run|report|throughput|throughput-compare`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import gradients, report, tidy
-from bench.config import OPTIONS, PRESETS, BenchError, Run, nearest, preset
+from bench import benchmarks, cache, gradients, report, tidy
+from bench.config import OPTIONS, PRECISIONS, PRESETS, BenchError, Run, nearest, preset
 from bench.data import BINARIZATIONS, DATASETS, Dataset, load
 from bench.measure import modules
 from bench.progress import Progress
 from bench.report.common import Section
 from bench.report.index import write_index
 from bench.runner import Grid, execute, start_worker
+from bench.train import train
 from vaes import discover
 from vaes._options import DECODERS, LIKELIHOODS
 
@@ -67,6 +68,9 @@ def run(
         str, typer.Option(help="Gradient estimator of the training, or 'auto' (pathwise).")
     ] = "auto",
     samples: Annotated[int, typer.Option(min=1, help="Noise samples an image and step.")] = 1,
+    precision: Annotated[
+        str, typer.Option(help=f"Of the training step: {', '.join(PRECISIONS)}.")
+    ] = PRECISIONS[0],
     likelihood: Annotated[
         str | None,
         typer.Option(help=f"{', '.join(LIKELIHOODS)} (default: the data set's own)."),
@@ -81,8 +85,8 @@ def run(
         str | None, typer.Option(help="Folder of the data files (default: $BENCH_DATA).")
     ] = None,
     results: Results = RESULTS,
-    cache: Annotated[
-        Path, typer.Option(envvar="BENCH_CACHE", help="Folder of finished runs.")
+    cache_folder: Annotated[
+        Path, typer.Option("--cache", envvar="BENCH_CACHE", help="Folder of finished runs.")
     ] = Path(".bench_cache"),
 ) -> None:
     """Train and evaluate the grid, then write and print the results.
@@ -94,7 +98,7 @@ def run(
     chosen = preset(preset_name)
     overrides = {"binarize": binarize, "epochs": epochs, "kl_warmup_epochs": kl_warmup_epochs,
                  "estimator": estimator, "samples": samples}  # fmt: skip
-    overrides = {k: v for k, v in overrides.items() if v not in (None, 0, 1, "auto")}
+    overrides = {k: v for k, v in overrides.items() if v not in (None, getattr(Run, k, None))}
     if estimator != "auto" and estimator not in gradients.estimators():
         raise nearest("estimator", estimator, gradients.estimators())
     names = _variants(variants)
@@ -103,14 +107,13 @@ def run(
         if name not in modules():
             raise nearest("measurement", name, modules())
     data = load(dataset, data_dir, binarize)
-    options = _options(data, likelihood, decoder)
-    overrides |= options
+    overrides |= _options(data, likelihood, decoder, precision)
     failed, written = False, []
     for place in _devices(device):
-        folder = results / _folder(dataset, data.binarization, preset_name, options) / place
+        folder = results / _folder(dataset, data.binarization, preset_name, overrides) / place
         tidy.prepare(folder)
         grid = Grid(dataset, names, seeds or chosen.seeds, chosen, place,
-                    tuple(overrides.items()), data_dir, cache, wanted)  # fmt: skip
+                    tuple(overrides.items()), data_dir, cache_folder, wanted)  # fmt: skip
         load_average = os.getloadavg()[0]
         workers = 1 if place == "cuda" else jobs or os.cpu_count() or 1
         with Progress(console, workers) as progress:
@@ -128,6 +131,8 @@ def run(
         env = tidy.environment(grid, config) | {"load_average_at_start": load_average}
         tidy.store(folder, tidy.rows_of(grid, outcome), tidy.history_of(grid, outcome),
                    tidy.pictures_of(outcome), env)  # fmt: skip
+        if wanted is None and preset_name != "quick" and data.binarization != "real":
+            _time_once(grid, folder, data)
         failed |= bool(outcome.failures)
         for task, reason in outcome.failures.items():
             console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
@@ -136,6 +141,66 @@ def run(
     _write_report(results, written)
     if failed or discover().broken:
         sys.exit(1)
+
+
+def _time_once(grid: Grid, folder: Path, data: Dataset) -> None:
+    """Time the throughput of this machine, unless that was done with the same code and data."""
+    found = discover().variants
+    identity = {"throughput": data.fingerprint, "device": grid.device, "machine": tidy.machine()}
+    key = cache.key(identity, benchmarks.run_cases, train, *(found[v] for v in grid.variants))
+    store = cache.Store(grid.cache)
+    if store.load(key) is None or not (folder / benchmarks.FILE).exists():
+        benchmarks.run_cases(folder, grid.dataset, grid.device, grid.variants, grid.data_dir)
+        store.save(key, {})
+
+
+@app.command()
+def throughput(
+    dataset: Annotated[str, typer.Option(help="Images whose shapes are timed.")] = "mnist5k",
+    variants: Annotated[
+        str, typer.Option(help="Comma-separated names of files in vaes/, or 'all'.")
+    ] = "all",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or 'cpu,cuda'.")] = "auto",
+    full: Annotated[
+        bool, typer.Option("--full", help="Every estimator of every variant, at every batch size.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="Of timing a case; fewer give rougher figures.")
+    ] = benchmarks.SECONDS,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder of the data files (default: $BENCH_DATA).")
+    ] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Time training, evaluation and bounds, each beside its matrix products alone."""
+    names, data = _variants(variants), load(dataset, data_dir)
+    if data.binarization == "real":
+        raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
+    for place in _devices(device):
+        folder = results / _folder(dataset, data.binarization, "default", {}) / place
+        tidy.prepare(folder)
+        failure = None
+        try:
+            benchmarks.run_cases(folder, dataset, place, names, data_dir, full, seconds)
+        except BenchError as error:
+            failure = error
+        if (folder / "rows.csv").exists():
+            _write_report(results, [folder])
+        for section in benchmarks.report_of(folder):
+            console.print(f"{section.title}: {section.takeaway}", markup=False)
+        if failure:
+            raise failure
+
+
+@app.command("throughput-compare")
+def compare_throughput(
+    base: Annotated[Path, typer.Argument(help="The throughput.json of another commit.")],
+    new: Annotated[Path, typer.Argument(help="The one to compare with it.")] = (
+        RESULTS / "mnist5k" / "cpu" / benchmarks.FILE
+    ),
+) -> None:
+    """Two commits' timings side by side, by `pytest-benchmark compare`."""
+    benchmarks.compare(base, new)
 
 
 @app.command("report")
@@ -186,10 +251,13 @@ def _variants(text: str) -> tuple[str, ...]:
     return tuple(sorted(names, key=list(found.variants).index))
 
 
-def _options(data: Dataset, likelihood: str | None, decoder: str | None) -> dict[str, str]:
-    """The likelihood and decoder where they are not the data set's own."""
+def _options(
+    data: Dataset, likelihood: str | None, decoder: str | None, precision: str
+) -> dict[str, str]:
+    """The likelihood and decoder where they are not the data set's own, and a reduced precision."""
     for kind, name, known in (("likelihood", likelihood, LIKELIHOODS),
-                              ("decoder", decoder, DECODERS)):  # fmt: skip
+                              ("decoder", decoder, DECODERS),
+                              ("precision", precision, PRECISIONS)):  # fmt: skip
         if name is not None and name not in known:
             raise nearest(kind, name, known)
     if data.binarization == "real" and likelihood == "bernoulli":
@@ -197,8 +265,9 @@ def _options(data: Dataset, likelihood: str | None, decoder: str | None) -> dict
             f"data set '{data.name}' is real-valued and has no Bernoulli likelihood: "
             "use --likelihood gaussian"
         )
-    own = {"likelihood": Run.likelihood, "decoder": Run.decoder} | OPTIONS.get(data.name, {})
-    asked = {"likelihood": likelihood, "decoder": decoder}
+    own = {"likelihood": Run.likelihood, "decoder": Run.decoder, "precision": Run.precision}
+    own |= OPTIONS.get(data.name, {})
+    asked = {"likelihood": likelihood, "decoder": decoder, "precision": precision}
     return {kind: name for kind, name in asked.items() if name not in (None, own[kind])}
 
 
@@ -216,12 +285,17 @@ def _devices(text: str) -> list[str]:
     return devices
 
 
-def _folder(dataset: str, binarization: str, preset_name: str, options: dict[str, str]) -> str:
-    """Grey, shortened and other models' runs share no table with the others, hence no folder."""
-    name = "-".join([Path(dataset).stem, *options.values()])
-    if binarization == "none":
-        name += "-grey"
-    return name if preset_name in ("default", "full") else f"{name}-{preset_name}"
+def _folder(dataset: str, binarization: str, preset_name: str, overrides: dict) -> str:
+    """Results made with other settings share no table with the defaults', hence no folder."""
+    parts = [Path(dataset).stem]
+    for name, value in overrides.items():
+        parts.append(str(value) if isinstance(value, str) else f"{name}-{value}")
+    parts = ["grey" if part == "none" else part for part in parts]
+    if binarization == "none" and "grey" not in parts:
+        parts.append("grey")
+    if preset_name not in ("default", "full"):
+        parts.append(preset_name)
+    return "-".join(parts)
 
 
 def main() -> None:

@@ -65,3 +65,9 @@ def posterior_mean(model: VAE, x: Tensor) -> Tensor:
         return model.posterior(x).mean
     except NotImplementedError:
         return model.encode(x)
+
+
+def passes_at_once(device: torch.device) -> int:
+    """Decoder passes to make in one call: on a CPU as many as stay in its cache (three times
+    faster than ten thousand at once), elsewhere as many as keep the device busy."""
+    return 400 if device.type == "cpu" else 100_000

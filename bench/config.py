@@ -162,9 +162,14 @@ PRESETS = {
         secondary_seeds=1,
         secondary_steps=(("", 50),),
         corrupted_images=10,
+        flexibility_images=20,
+        fit_steps=50,
     ),
     "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),
 }
+
+PRECISIONS = ("float32", "bf16")
+"""Of the training step's matrix products; the first is the default."""
 
 SMALL = {"digits": (8, 100), "ppca": (4, 50)}
 """Data sets with their own (latent_dim, hidden_dim)."""

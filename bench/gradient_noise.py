@@ -15,18 +15,18 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import grad, vmap
 
-from bench.gradients import Passes, Target, admit, draw, estimators
+from bench.gradients import Estimator, Noise, Passes, Target, admit, draw, estimators
 from bench.posterior import substitute, tensors
 from vaes import VAE
 
-AT_ONCE = 4096
+AT_ONCE = 2048
 """Decoder passes in one call: large enough to be fast on a CPU core, and little memory."""
 FEWEST = 8
 """Replicates before a standard error is believed."""
@@ -76,6 +76,7 @@ class Cut:
     varying: frozenset[str]
     gram: Tensor
     own: frozenset[str]
+    _templates: dict[int, tuple[Tensor, Distribution]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: VAE, x: Tensor) -> Cut:
@@ -89,12 +90,7 @@ class Cut:
 
     def posterior(self, values: dict[str, Tensor]) -> Distribution:
         """One image's posterior with λ as given, by path: `(1, …)` where varying, else `(…)`."""
-        held = tensors(self.template)
-        return substitute(
-            self.template,
-            [held[path] for path in self.parameters],
-            [values[p] for p in self.parameters],
-        )
+        return _exchanged(self.template, values)
 
     def passes(self, name: str, samples: int) -> Passes:
         """What an estimate costs; BenchError where the posterior does not admit the estimator."""
@@ -106,30 +102,65 @@ class Cut:
         self, name: str, samples: int, replicates: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """R independent estimates of every image's gradient: path → `(R, B, P_path)`, float64."""
-        estimator, latent_dim = estimators()[name], self.model.latent_dim
+        with _seeded(generator):
+            if self.varying == self.parameters.keys():
+                found = self._of_batch(estimators()[name], samples, replicates, generator)
+            else:
+                found = self._of_rows(estimators()[name], samples, replicates, generator)
+        shape = (replicates, len(self.x), -1)
+        return {path: g.double().reshape(shape) for path, g in found.items()}
+
+    def _of_batch(
+        self, estimator: Estimator, samples: int, replicates: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """All estimates as one batch, where no λ is shared between images."""
+        x, template = self._repeated(replicates)
+        repeated = {
+            path: v.repeat(replicates, *[1] * (v.dim() - 1)).requires_grad_()
+            for path, v in self.parameters.items()
+        }
+        posterior = _exchanged(template, repeated)
+        surrogate = estimator(self._target(x), posterior, self._noise(x, generator), samples)
+        found = torch.autograd.grad(
+            surrogate.sum(), list(repeated.values()), materialize_grads=True
+        )
+        return dict(zip(repeated, found, strict=True))
+
+    def _of_rows(
+        self, estimator: Estimator, samples: int, replicates: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Each estimate by itself, vectorized: a shared λ has a gradient of its own in each."""
 
         def surrogate(varying: dict, shared: dict, x: Tensor) -> Tensor:
-            target = Target(lambda z: self.model.log_likelihood(x, z), self.model.prior)
+            noise = self._noise(x, generator)
+            return estimator(
+                self._target(x), self.posterior(varying | shared), noise, samples
+            ).sum()
 
-            def noise(n: int) -> Tensor:
-                shape = (n, 1, latent_dim)
-                return torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
-
-            return estimator(target, self.posterior(varying | shared), noise, samples).sum()
-
-        images = len(self.x)
-        row = torch.arange(images, device=self.x.device).repeat(replicates)
+        row = torch.arange(len(self.x), device=self.x.device).repeat(replicates)
         varying = {p: v[row].unsqueeze(1) for p, v in self.parameters.items() if p in self.varying}
         shared = {p: v for p, v in self.parameters.items() if p not in self.varying}
         of_row = grad(surrogate, argnums=(0, 1))
         of_rows = vmap(of_row, in_dims=(0, None, 0), randomness="different")
-        with _seeded(generator):
-            found = of_rows(varying, shared, self.x[row].unsqueeze(1))
-        return {
-            path: g.double().reshape(replicates, images, -1)
-            for part in found
-            for path, g in part.items()
-        }
+        to_varying, to_shared = of_rows(varying, shared, self.x[row].unsqueeze(1))
+        return to_varying | to_shared
+
+    def _repeated(self, replicates: int) -> tuple[Tensor, Distribution]:
+        """The images R times over, and their posterior to put λ into."""
+        if replicates not in self._templates:
+            x = self.x.repeat(replicates, 1)
+            self._templates.clear()
+            self._templates[replicates] = x, self.model.posterior(x)
+        return self._templates[replicates]
+
+    def _target(self, x: Tensor) -> Target:
+        return Target(lambda z: self.model.log_likelihood(x, z), self.model.prior)
+
+    def _noise(self, x: Tensor, generator: torch.Generator) -> Noise:
+        shape = (len(x), self.model.latent_dim)
+        return lambda n: torch.randn(
+            (n, *shape), generator=generator, dtype=x.dtype, device=x.device
+        )
 
     def squared_norms(self, g: dict[str, Tensor]) -> Tensor:
         """‖Jᵀ g‖² of g by path, `(R, B, P_path)`, for each of `PARTS`: `(3, R, B)`."""
@@ -231,6 +262,12 @@ def _batches(
     yield {path: torch.cat([g[path] for g in first]) for path in first[0]}
     while True:
         yield cut.gradients(name, samples, batch, generator)
+
+
+def _exchanged(template: Distribution, values: dict[str, Tensor]) -> Distribution:
+    """The posterior with the tensors at these paths exchanged."""
+    held = tensors(template)
+    return substitute(template, [held[path] for path in values], values.values())
 
 
 def _is_location(path: str) -> bool:

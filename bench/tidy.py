@@ -84,7 +84,7 @@ def environment(grid: Grid, config: dict) -> dict:
     """Where and how the numbers were made."""
     packages = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib")
     return {
-        "cpu": _cpu_model(),
+        "cpu": machine(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if grid.device == "cuda" else None,
         "platform": platform.platform(),
@@ -95,7 +95,8 @@ def environment(grid: Grid, config: dict) -> dict:
     }
 
 
-def _cpu_model() -> str:
+def machine() -> str:
+    """The processor's model."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)

@@ -183,9 +183,13 @@ def test_the_variance_of_independent_samples_falls_as_one_over_s():
 @pytest.mark.parametrize("kl", ["analytic", "sampled"])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_the_variance_from_blocks_is_that_of_the_estimator_itself(kl, sampling):
-    """Blocks of 8 out of 32 samples against the variance of separate calls with S = 8."""
+    """Blocks of 8 out of 32 samples against the variance of separate calls with S = 8.
+
+    Two replicates a pool: there, taking blocks of one replicate for independent would show.
+    """
     model, x = built(), images(1).expand(300, -1)
-    pool = integrands(model, x, sampling, 32, 12, generator("cpu", "blocks", sampling))[kl]
+    rng = generator("cpu", "blocks", sampling)
+    pool = torch.cat([integrands(model, x, sampling, 32, 2, rng)[kl] for _ in range(12)], -1)
     value, error = jackknife(lambda v: v[0], variance_over_noise(pool, 8)[None])
     rng = generator("cpu", "calls", sampling)
     calls = torch.stack([elbo_estimate(model, x, kl, sampling, 8, rng) for _ in range(40)])

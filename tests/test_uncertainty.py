@@ -234,7 +234,10 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     (section,) = report.sections(results)
     assert "`input-dependent`: **yes**; entropy rises with bit flips (ρ 0.90" in section.takeaway
     assert "`learned-diagonal`: **flat** by construction" in section.takeaway
-    assert "Of 6 changes of entropy at the strongest level, 6 the encoder's alone" in section.notes
+    assert (
+        "Of 6 changes of entropy from clean to corrupted images, 6 the encoder's alone"
+        in section.notes
+    )
     for file in (*section.files, *(figure for figure, _ in section.figures)):
         assert (tmp_path / file).stat().st_size > 0
     assert (tmp_path / "uncertainty.md").read_text().startswith(section.takeaway)

@@ -8,10 +8,14 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pandas as pd
+
 from bench.config import BenchError
+from bench.report import growth, throughput
+from bench.report.common import Results, Section
 
 FOLDER = Path(__file__).parent
-FILE = "throughput.json"
+FILE = throughput.FILE
 SECONDS = 0.8
 """Of timing a case; a preset of fewer seconds gives a rougher table sooner."""
 
@@ -67,6 +71,19 @@ def compare(base: Path, new: Path) -> None:
     code = subprocess.run([*command, columns, "--group-by=fullname", "--sort=name"]).returncode
     if code:
         raise BenchError(f"pytest-benchmark could not compare {base} with {new}")
+
+
+def report_of(folder: Path) -> list[Section]:
+    """The report's sections on a folder's timings, for a folder that may hold nothing else."""
+    columns = ["variant", "seed", "measurement", "metric", "setting", "value"]
+    rows = folder / "rows.csv"
+    frame = (
+        pd.read_csv(rows, dtype={"setting": str})
+        if rows.exists()
+        else pd.DataFrame([], columns=columns)
+    )
+    results = Results(frame, pd.DataFrame(), {}, folder)
+    return [*throughput.sections(results), *growth.sections(results)]
 
 
 def _absolute(dataset: str) -> str:

@@ -11,14 +11,21 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from bench.bounds import chunks, elbo_terms, log_weights, posterior_mean, standard_normal
+from bench.bounds import (
+    chunks,
+    elbo_terms,
+    log_weights,
+    passes_at_once,
+    posterior_mean,
+    standard_normal,
+)
 from bench.config import Preset, Run
 from bench.data import as_float, binarize
 from bench.measure import Request, Result, Row, Subject, setting
 from vaes import VAE, Autoencoder
 
-SAMPLE_BATCH = 10_000
-"""Decoder passes at once: bounds memory whatever K is."""
+WEIGHTS_AT_ONCE = 100_000
+"""Importance weights held at once: bounds memory whatever K is."""
 TRAIN_IMAGES = 10_000
 TRAIN_SAMPLES = 10
 ACTIVE_VARIANCE = 0.01
@@ -90,7 +97,7 @@ def _mean_elbo(
 ) -> dict[str, Tensor]:
     """Per-image means over noise `(N,)` of ELBO, distortion and rate, with standard errors."""
     parts = []
-    for x in chunks(images, max(1, SAMPLE_BATCH // samples)):
+    for x in chunks(images, max(1, passes_at_once(images.device) // samples)):
         noise = standard_normal(len(x), model.latent_dim, generator)
         distortion, rate = elbo_terms(model, x, noise, samples)
         for_each = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
@@ -117,9 +124,9 @@ def _iw_bounds(
     bounds: dict[int, list[Tensor]] = {k: [] for k in ks}
     sizes: dict[int, list[Tensor]] = {k: [] for k in ks}
     errors: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for x in chunks(images, max(1, SAMPLE_BATCH // most)):
+    for x in chunks(images, max(1, WEIGHTS_AT_ONCE // most)):
         noise = standard_normal(len(x), model.latent_dim, generator)
-        w = log_weights(model, x, noise, most, at_once=max(1, SAMPLE_BATCH // len(x)))
+        w = log_weights(model, x, noise, most, at_once=max(1, passes_at_once(x.device) // len(x)))
         for k in ks:
             groups = w[: most // k * k].view(most // k, k, len(x))
             bound = groups.logsumexp(1) - math.log(k)

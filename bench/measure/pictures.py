@@ -45,6 +45,7 @@ def samples(subject: Subject) -> Result:
     model, shape = subject.model(), subject.data.image_shape
     test = as_float(subject.data.test)
     originals = test[:ORIGINALS]
+    encoded = codes(model, originals, subject.generator("codes"))
     prior = torch.randn(
         (PRIOR_SAMPLES, model.latent_dim),
         generator=subject.generator("prior samples"),
@@ -52,7 +53,7 @@ def samples(subject: Subject) -> Result:
     )
     result = Result(pictures={
         "originals": as_bytes(originals.unflatten(-1, shape)),
-        "reconstructions": images_of(model, codes(model, originals, subject.generator("codes")), shape),
+        "reconstructions": images_of(model, encoded, shape),
         "prior_samples": images_of(model, prior, shape),
     })  # fmt: skip
     if isinstance(model, VAE):

@@ -344,8 +344,9 @@ def _drawn_figure(results: Results) -> Iterator[tuple[str, str]]:
     if not drawn:
         return
     figure, panels = new_figure(
-        10.5, 0.85 * len(drawn) + 0.5, nrows=len(drawn), ncols=len(DRAWN_SCALES), squeeze=False
+        10.5, 0.65 * len(drawn) + 0.5, nrows=len(drawn), ncols=len(DRAWN_SCALES), squeeze=False
     )
+    figure.get_layout_engine().set(wspace=0.06)
     for row, (variant, images) in zip(panels, drawn.items()):
         for axes, some in zip(row, images):
             show(axes, tiles(some, len(some)))

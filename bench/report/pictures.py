@@ -28,7 +28,7 @@ MEASUREMENT = "pictures"
 ELLIPSES = 80
 ACROSS = 8
 """Images side by side."""
-SHOWN = 3.2
+SHOWN = 3.5
 """Half the side of the plane drawn, in σ of the prior."""
 POINT = 1e-6
 """Areas below this are a point: the code has no spread."""
@@ -86,6 +86,7 @@ def _samples_figure(results: Results, prior: dict[str, np.ndarray]) -> tuple[str
     figure, panels = new_figure(
         10.5, 1.3 * (len(prior) + 1) + 0.3, nrows=len(prior) + 1, ncols=2, squeeze=False
     )
+    figure.get_layout_engine().set(wspace=0.06, h_pad=0.02)
     show(panels[0, 0], tiles(originals, ACROSS))
     panels[0, 0].set_ylabel("test images", rotation=0, ha="right", va="center", fontsize=12)
     panels[0, 1].set_visible(False)

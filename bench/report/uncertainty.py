@@ -236,10 +236,9 @@ def whose(encoder: Estimate, fitted: Estimate) -> str:
 
 
 def _whose_text(table: pd.DataFrame, models: list[Model], corruptions: list[str]) -> list[str]:
-    """The takeaway and the matrix at the strongest level; none where nothing was refitted."""
+    """The takeaway and the matrix of changes; none where nothing was refitted."""
     if table.empty:
         return []
-    table = table[table.level == table.groupby("corruption")["level"].transform("max")]
     counts = table.whose.value_counts()
     parts = [
         f"{counts[kind]} {text}"
@@ -252,27 +251,30 @@ def _whose_text(table: pd.DataFrame, models: list[Model], corruptions: list[str]
         if kind in counts
     ]
     takeaway = (
-        f"**The model's change or the encoder's?** Of {len(table)} changes of entropy at the "
-        f"strongest level, {', '.join(parts)}."
+        f"**The model's change or the encoder's?** Of {len(table)} changes of entropy from clean "
+        f"to corrupted images, {', '.join(parts)}."
     )
     lines = []
     for model in models:
-        mine = model.of(table).set_index("corruption")
-        if len(mine):
-            lines.append([model.label, *(_whose_cell(mine, c) for c in corruptions)])
+        mine = model.of(table)
+        strength = mine.groupby("corruption")["level"].rank().astype(int)
+        for place in sorted(strength.unique()):
+            at = mine[strength == place].set_index("corruption")
+            name = f"{model.label}, {'strongest' if place == strength.max() else 'middle'} level"
+            lines.append([name, *(_whose_cell(at, c) for c in corruptions)])
     note = (
-        f"Each cell: change of entropy in nats from clean to the strongest level, the encoder's / "
+        f"Each cell: change of entropy in nats from clean to corrupted images, the encoder's / "
         f"that of the locally optimised posterior of the same family, decoder and images "
-        f"({table.images.max()} a seed); then whose change it is. Intervals and the middle level "
-        "are in `uncertainty_refitted.csv`."
+        f"({table.images.max()} a seed); then whose change it is, by 95 % intervals, which are in "
+        "`uncertainty_refitted.csv`."
     )
     return [takeaway, markdown(["posterior", *map(words, corruptions)], lines), note]
 
 
-def _whose_cell(mine: pd.DataFrame, corruption: str) -> str:
-    if corruption not in mine.index:
+def _whose_cell(at: pd.DataFrame, corruption: str) -> str:
+    if corruption not in at.index:
         return "–"
-    line = mine.loc[corruption]
+    line = at.loc[corruption]
     return f"{_number(line.encoder, 1, '+')} / {_number(line.fitted, 1, '+')} {line.whose}"
 
 

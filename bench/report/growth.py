@@ -1,0 +1,165 @@
+"""How the cost of a step, of a bound's memory and of a whole grid grows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bench.report.common import PALETTE, Results, Section, markdown, new_figure, save, write_table
+from bench.report.throughput import Timings, ratio, read, rounded
+
+PLACE = 61
+AXES = {
+    "batch_size": "batch size (images)",
+    "hidden_dim": "hidden units H",
+    "latent_dim": "latent dimensions L",
+    "samples": "noise samples S",
+}
+STEP, BOUND = PALETTE[6], PALETTE[4]
+
+
+def sections(results: Results) -> list[Section]:
+    """The section on growth; [] where it was not measured."""
+    timings = read(results)
+    if timings is None or timings.of("growth").empty:
+        return []
+    steps, memory, grid = _steps(timings), _memory(timings), _grid(timings)
+    frame = pd.concat([steps, memory, grid], ignore_index=True)
+    table, takeaway = _table(steps), _takeaway(steps, memory, grid)
+    notes = "\n\n".join(part for part in (_memory_table(memory), _grid_table(grid)) if part)
+    write_table(results, "throughput_growth", frame, takeaway, f"{table}\n\n{notes}")
+    files = ["throughput_growth.csv", "throughput_growth.md"]
+    figure = _figure(results, steps, memory, grid)
+    return [Section("How cost grows", takeaway, table, [figure], files, notes)]
+
+
+def _steps(timings: Timings) -> pd.DataFrame:
+    """One line a step: quantity, x, seconds, bound_seconds."""
+    cases = timings.of("growth")
+    return pd.DataFrame(
+        {"quantity": cases.axis, "x": cases.value.astype(int), "seconds": cases.seconds,
+         "bound_ratio": cases.bound_ratio}
+    )  # fmt: skip
+
+
+def _memory(timings: Timings) -> pd.DataFrame:
+    lines = [
+        {"quantity": "importance_samples", "x": int(k), "peak_bytes": peak}
+        for by_k in timings.of("fresh").importance_bytes.dropna()
+        for k, peak in by_k.items()
+    ]
+    return pd.DataFrame(lines, columns=["quantity", "x", "peak_bytes"])
+
+
+def _grid(timings: Timings) -> pd.DataFrame:
+    lines = [
+        {"quantity": "tasks", "x": int(tasks), "jobs": int(case.jobs), "seconds": seconds}
+        for case in timings.of("grid").itertuples()
+        for tasks, seconds in case.seconds_by_tasks.items()
+    ]
+    return pd.DataFrame(lines, columns=["quantity", "x", "jobs", "seconds"])
+
+
+def _exponent(x: pd.Series, y: pd.Series) -> float:
+    """Growth at the largest sizes: the slope of log y between the last two x."""
+    if len(x) < 2:
+        return math.nan
+    (x0, x1), (y0, y1) = x.iloc[-2:], y.iloc[-2:]
+    return math.log(y1 / y0) / math.log(x1 / x0)
+
+
+def _table(steps: pd.DataFrame) -> str:
+    lines = []
+    for axis, group in steps.groupby("quantity", sort=False):
+        first, last = group.iloc[0], group.iloc[-1]
+        lines.append([
+            AXES.get(axis, axis), f"{first.x:,} – {last.x:,}",
+            f"{rounded(1e3 * first.seconds)} – {rounded(1e3 * last.seconds)}",
+            f"{ratio(first.bound_ratio)} – {ratio(last.bound_ratio)}",
+            ratio(_exponent(group.x, group.seconds)),
+        ])  # fmt: skip
+    header = [
+        "a training step against",
+        "from – to",
+        "ms a step",
+        "of bound",
+        "exponent at the end",
+    ]
+    return markdown(header, lines)
+
+
+def _memory_table(memory: pd.DataFrame) -> str:
+    lines = [[f"{line.x:,}", rounded(line.peak_bytes / 2**20)] for line in memory.itertuples()]
+    return markdown(["IW bound, K", "peak memory of the process, MiB"], lines) if lines else ""
+
+
+def _grid_table(grid: pd.DataFrame) -> str:
+    if grid.empty:
+        return ""
+    by_jobs = grid.pivot_table(index="x", columns="jobs", values="seconds")
+    header = ["trainings in the grid", *(f"JOBS={jobs}, s" for jobs in by_jobs.columns), "speed-up"]
+    lines = []
+    for tasks, seconds in by_jobs.iterrows():
+        speed_up = f"{seconds.iloc[0] / seconds.iloc[-1]:.2f}" if len(seconds) > 1 else "–"
+        lines.append([f"{tasks}", *(rounded(s) for s in seconds), speed_up])
+    return markdown(header, lines)
+
+
+def _takeaway(steps: pd.DataFrame, memory: pd.DataFrame, grid: pd.DataFrame) -> str:
+    names = {"batch_size": "the batch", "hidden_dim": "H", "latent_dim": "L", "samples": "S"}
+    powers = [
+        f"{names.get(axis, axis)} to the power {ratio(_exponent(group.x, group.seconds))}"
+        for axis, group in steps.groupby("quantity", sort=False)
+    ]
+    text = f"At its largest sizes a step's time grows with {', '.join(powers)}."
+    if len(memory) > 1:
+        less, most = memory.iloc[0], memory.iloc[-1]
+        text += (
+            f" Memory grows {most.peak_bytes / less.peak_bytes:.2f}-fold while K grows "
+            f"{most.x / less.x:,.0f}-fold."
+        )
+    by_jobs = grid.pivot_table(index="x", columns="jobs", values="seconds")
+    if by_jobs.shape[1] > 1:
+        last = by_jobs.iloc[-1]
+        text += (
+            f" {by_jobs.index[-1]} trainings take {last.iloc[0] / last.iloc[-1]:.2f} times as long "
+            f"with one worker as with {by_jobs.columns[-1]}."
+        )
+    return text
+
+
+def _figure(
+    results: Results, steps: pd.DataFrame, memory: pd.DataFrame, grid: pd.DataFrame
+) -> tuple[str, str]:
+    figure, places = new_figure(12, 7, nrows=2, ncols=3)
+    panels = iter(np.ravel(places))
+    for axis, group in steps.groupby("quantity", sort=False):
+        axes = next(panels)
+        milliseconds = 1e3 * group.seconds
+        axes.loglog(group.x, milliseconds, "o-", color=STEP, label="training step")
+        axes.loglog(group.x, milliseconds * group.bound_ratio, ":", lw=2, color=BOUND,
+                    label="its matrix products")  # fmt: skip
+        _label(axes, AXES.get(axis, axis), "time (ms)")
+    axes = next(panels)
+    axes.plot(memory.x, memory.peak_bytes / 2**20, "o-", color=STEP)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    _label(axes, "importance samples K", "peak memory (MiB)")
+    axes = next(panels)
+    for (jobs, group), line in zip(grid.groupby("jobs"), ("o-", "s--", "^:")):
+        axes.plot(group.x, group.seconds, line, label=f"JOBS={jobs}",
+                  color=STEP if jobs == 1 else BOUND)  # fmt: skip
+    axes.set_ylim(bottom=0)
+    _label(axes, "trainings in the grid", "wall time (s)")
+    how = "Top and bottom left: a training step of the reference variant, other sizes as in the headline, beside its matrix products. Where the solid line is flat, overhead costs more than arithmetic."  # noqa: E501
+    return save(results, figure, "throughput_growth"), how
+
+
+def _label(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=10)
