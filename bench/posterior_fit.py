@@ -17,11 +17,11 @@ from torch.distributions.constraints import Constraint, real
 
 from bench.bounds import standard_normal
 from bench.config import BenchError
-from bench.gradients import Target, estimator_for
+from bench.gradients import Target, estimator_for, sticking_the_landing
 from bench.posterior import detached
 from vaes import VAE
 
-LEARNING_RATE = 0.05
+LEARNING_RATE = 0.03
 
 Map = Callable[[Tensor, Constraint], Tensor]
 
@@ -51,7 +51,12 @@ def fit_posterior(
                 f"{type(model).__name__}: no parameter of q(z|x) depends on x, so there is "
                 "nothing to fit to an image"
             )
-        estimator = estimator_for("auto", amortized, model.prior)
+        # its noise vanishes as q nears the true posterior, where the others' would move q away
+        estimator = (
+            sticking_the_landing
+            if amortized.has_rsample
+            else estimator_for("auto", amortized, model.prior)
+        )
         optimizer = torch.optim.Adam(free, lr=LEARNING_RATE)
         noise = standard_normal(len(x), model.latent_dim, generator)
         target = Target(lambda z: model.log_likelihood(x, z), model.prior)
