@@ -62,7 +62,8 @@ def fit_posterior(
         target = Target(lambda z: model.log_likelihood(x, z), model.prior)
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
-            elbo = estimator(target, with_parameters(amortized, free), noise, samples)
+            posterior = with_parameters(amortized, free)
+            elbo = estimator(target, posterior, lambda n: noise(n).to(x.dtype), samples)
             optimizer.zero_grad(set_to_none=True)
             (-elbo.sum()).backward()
             optimizer.step()

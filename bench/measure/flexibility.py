@@ -70,7 +70,7 @@ def gaps(
     noise = standard_normal(len(x), model.latent_dim, generator)
     weights, elbos = [], []
     for posterior, other in ((amortized, fitted), (fitted, amortized)):
-        z = draw(posterior, noise, draws)
+        z = draw(posterior, lambda n: noise(n).to(x.dtype), draws)
         joint = model.prior.log_prob(z) + _log_likelihood(model, x, z)
         log_q, log_other = posterior.log_prob(z), other.log_prob(z)
         elbos.append((joint - log_q).double().mean(0))

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from bench.bounds import log_weights, standard_normal
+from bench.bounds import log_weights, passes_at_once, standard_normal
 from bench.codes import unit_variances
 from bench.config import Preset, Run
-from bench.corruptions import CORRUPTIONS, LEVELS, Corruption, other_images, pixels_of
+from bench.corruptions import CORRUPTIONS, LEVELS, other_images, pixels_of
 from bench.data import as_float
 from bench.gradients import draw
 from bench.measure import Request, Result, Row, Subject, setting
@@ -76,30 +76,30 @@ def measure(
     refit = before.entropy.max() - before.entropy.min() > TIE
     if refit:
         best = best_entropies(model, clean[:fitted_images], subject, fit_steps)
-    for name, corrupt, source in _corruptions(subject):
-        images = [
-            corrupt(clean.view(-1, *subject.data.image_shape), level, subject.generator(name))
-            for level in LEVELS[name]
-        ]
-        images = [x.flatten(1) for x in images]
+    for labels, levels, images in corrupted(clean, subject):
+        labels["trained_on"] = trained_on
         profiles = [describe(x) for x in images]
-        labels = {"trained_on": trained_on, "corruption": name} | source
-        for level, after in zip(LEVELS[name], profiles):
+        for level, after in zip(levels, profiles):
             result.rows += _level_rows(after, **labels, level=level)
         values = torch.stack([p.entropy for p in [before, *profiles]])
         result.rows += monotony(values, subject.generator("bootstrap"), **labels)
         if refit:
             for place in FITTED_LEVELS:
                 after = best_entropies(model, images[place][:fitted_images], subject, fit_steps)
-                result.rows += _changes(best, after, **labels, level=LEVELS[name][place])
+                result.rows += _changes(best, after, **labels, level=levels[place])
     return result
 
 
-def _corruptions(subject: Subject) -> Iterator[tuple[str, Corruption, dict]]:
-    for name, corrupt in CORRUPTIONS.items():
-        yield name, corrupt, {}
-    source, others = other_images(subject.data, IMAGES)
-    yield "other_images", pixels_of(others), {"source": source}
+def corrupted(
+    clean: Tensor, subject: Subject
+) -> Iterator[tuple[dict[str, str], tuple[float, ...], list[Tensor]]]:
+    """Of each corruption: what it is called, its levels, and `clean` `(N, D)` at each of them."""
+    source, others = other_images(subject.data, len(clean))
+    x = clean.view(-1, *subject.data.image_shape)
+    for name, corrupt in {**CORRUPTIONS, "other_images": pixels_of(others)}.items():
+        images = [corrupt(x, level, subject.generator(name)).flatten(1) for level in LEVELS[name]]
+        labels = {"corruption": name} | ({"source": source} if name == "other_images" else {})
+        yield labels, LEVELS[name], images
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def profile(
     if ((x == 0) | (x == 1)).all():
         few = x[:bound_images]
         noise = standard_normal(len(few), model.latent_dim, generator)
-        weights = log_weights(model, few, noise, BOUND_SAMPLES, at_once=BOUND_SAMPLES)
+        at_once = max(1, passes_at_once(few.device) // len(few))
+        weights = log_weights(model, few, noise, BOUND_SAMPLES, at_once)
         bound = weights.logsumexp(0) - math.log(BOUND_SAMPLES)
     return Profile(entropy(posterior, z), log_scale, _rate(model, posterior, z), bound)
 

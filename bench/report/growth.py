@@ -142,6 +142,10 @@ def _figure(
         axes.loglog(group.x, milliseconds, "o-", color=STEP, label="training step")
         axes.loglog(group.x, milliseconds * group.bound_ratio, ":", lw=2, color=BOUND,
                     label="its matrix products")  # fmt: skip
+        axes.set_xticks(group.x, [f"{x:,}" for x in group.x])
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_ylim(bottom=0.5)
+        axes.minorticks_off()
         _label(axes, AXES.get(axis, axis), "time (ms)")
     axes = next(panels)
     axes.plot(memory.x, memory.peak_bytes / 2**20, "o-", color=STEP)

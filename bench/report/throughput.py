@@ -260,7 +260,7 @@ def _figure(results: Results, training: pd.DataFrame) -> tuple[str, str]:
         bound = group["items"] / (group.seconds * group.bound_ratio)
         axes.plot(group.batch, bound, ":", color=colour(variant), lw=1.5)
         ordinary = group["items"] / (group.seconds * group.ordinary_ratio)
-        axes.plot(group.batch, ordinary, "x--", color=colour(variant), lw=1, ms=6)
+        axes.plot(group.batch, ordinary, "x--", color=colour(variant), lw=1, alpha=0.5)
     axes.plot([], [], ":", color="grey", label="matrix products alone")
     axes.plot([], [], "x--", color="grey", label="ordinary loop")
     axes.set_xscale("log")

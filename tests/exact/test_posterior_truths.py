@@ -73,13 +73,13 @@ def test_kl_of_the_full_covariance_to_the_prior_is_that_between_gaussians(x):
 
 @pytest.mark.parametrize("name", ["full_covariance", "flow"])
 def test_the_density_integrates_to_one(name, x):
-    """Trapezoid rule on a grid of 801² points, ten standard deviations wide."""
+    """Trapezoid rule on a grid of 301² points, ten standard deviations wide."""
     posterior = bent(name).posterior(x[:1])
     sample = posterior.sample((2000,))[:, 0]
-    axes = [torch.linspace(m - 10 * s, m + 10 * s, 801, dtype=torch.float64)
+    axes = [torch.linspace(m - 10 * s, m + 10 * s, 301, dtype=torch.float64)
             for m, s in zip(sample.mean(0), sample.std(0))]  # fmt: skip
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 1, L)
-    density = posterior.log_prob(grid).exp().reshape(801, 801)
+    density = posterior.log_prob(grid).exp().reshape(301, 301)
     cell = torch.stack([axis[1] - axis[0] for axis in axes]).prod()
     assert (density.sum() * cell).item() == pytest.approx(1, abs=1e-4)
 
@@ -114,18 +114,16 @@ def test_marginal_and_posterior_of_probabilistic_pca_agree(x):
 
 def test_full_covariance_is_fitted_to_the_exact_posterior(x):
     model = ppca_model("full_covariance")
-    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=600, samples=8)
+    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=400, samples=8)
     exact = exact_posterior(model, x)
     torch.testing.assert_close(fitted.loc, exact.loc, atol=5e-3, rtol=0)
-    torch.testing.assert_close(
-        fitted.covariance_matrix, exact.covariance_matrix, atol=5e-3, rtol=0
-    )
+    torch.testing.assert_close(fitted.covariance_matrix, exact.covariance_matrix, atol=5e-3, rtol=0)
 
 
 def test_the_diagonal_is_fitted_to_the_mean_field_optimum(x):
     """Mean of the exact posterior, variances 1 / Λ_ll of its precision Λ (Bishop 2006, 10.1.2)."""
     model = ppca_model("input_dependent")
-    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=1000, samples=16)
+    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=600, samples=16)
     exact = exact_posterior(model, x)
     torch.testing.assert_close(fitted.mean, exact.mean, atol=0.03, rtol=0)
     variances = 1 / exact.precision_matrix.diagonal(dim1=-2, dim2=-1)
@@ -135,9 +133,9 @@ def test_the_diagonal_is_fitted_to_the_mean_field_optimum(x):
 @pytest.mark.parametrize("name", ["fixed_variance", "learned_diagonal"])
 def test_what_images_share_is_not_fitted(name, x):
     model = ppca_model(name)
-    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=300, samples=8)
+    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=600, samples=32)
     torch.testing.assert_close(fitted.stddev, model.posterior(x).stddev)
-    torch.testing.assert_close(fitted.mean, exact_posterior(model, x).mean, atol=0.05, rtol=0)
+    torch.testing.assert_close(fitted.mean, exact_posterior(model, x).mean, atol=0.1, rtol=0)
 
 
 def test_gaps_of_probabilistic_pca(x):
