@@ -164,18 +164,12 @@ class Cut:
 
     def squared_norms(self, g: dict[str, Tensor]) -> Tensor:
         """‖Jᵀ g‖² of g by path, `(R, B, P_path)`, for each of `PARTS`: `(3, R, B)`."""
-        norms = []
-        for wanted in (lambda path: True, _is_location, lambda path: not _is_location(path)):
-            kept = {path: v if wanted(path) else torch.zeros_like(v) for path, v in g.items()}
-            norm = sum(kept[path].square().sum(-1) for path in self.parameters if path in self.own)
-            bound = [kept[path] for path in self.parameters if path not in self.own]
-            if bound:
-                flat = torch.cat(bound, -1)
-                norm = norm + (torch.einsum("rbp,bpq->rbq", flat, self.gram) * flat).sum(-1)
-            norms.append(norm)
-        return torch.stack(norms)
-
-
+        parts, bound = [], [path for path in self.parameters if path not in self.own]
+        places = dict(zip(bound, _places([g[path].shape[-1] for path in bound]), strict=True))
+        spreads = torch.zeros_like(next(iter(g.values()))[..., 0])
+        for is_location in (True, False):
+            names = [path for path in self.parameters if _is_location(path) == is_location]
+            parts.append(sum((g[p].square().sum(-1) for p in names if p in self.own), 0))
 def total_variance(
     cut: Cut,
     name: str,

@@ -42,7 +42,7 @@ def test_the_data_are_the_same_each_time():
 
 
 def test_real_data_have_no_binarization():
-    with pytest.raises(BenchError, match="real-valued.*--binarize"):
+    with pytest.raises(BenchError, match=r"real-valued.*--binarize"):
         load("ppca", binarize="threshold")
 
 
