@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
@@ -78,6 +79,9 @@ def run(
     decoder: Annotated[
         str | None, typer.Option(help=f"{', '.join(DECODERS)} (default: the data set's own).")
     ] = None,
+    importance_samples: Annotated[
+        str, typer.Option(help="K of the IW bounds, e.g. '1,10,100' (default: the preset's).")
+    ] = "",
     measurements: Annotated[
         str, typer.Option(help=f"Comma-separated: {', '.join(modules())}, or 'all'.")
     ] = "all",
@@ -96,6 +100,8 @@ def run(
     if seeds is not None and seeds < 1:
         raise BenchError(f"--seeds must be at least 1, not {seeds}: leave it out for the preset's")
     chosen = preset(preset_name)
+    if importance_samples:
+        chosen = replace(chosen, importance_samples=_counts(importance_samples))
     overrides = {"binarize": binarize, "epochs": epochs, "kl_warmup_epochs": kl_warmup_epochs,
                  "estimator": estimator, "samples": samples}  # fmt: skip
     overrides = {k: v for k, v in overrides.items() if v not in (None, getattr(Run, k, None))}
@@ -126,7 +132,8 @@ def run(
             finally:
                 pool.shutdown(cancel_futures=True)
         config = {"dataset": data.name, "binarization": data.binarization, "preset": preset_name,
-                  "seeds": grid.seeds, "variants": list(names), "jobs": workers,
+                  "seeds": grid.seeds, "importance_samples": chosen.importance_samples,
+                  "variants": list(names), "jobs": workers,
                   "data_fingerprint": data.fingerprint, **overrides}  # fmt: skip
         env = tidy.environment(grid, config) | {"load_average_at_start": load_average}
         tidy.store(folder, tidy.rows_of(grid, outcome), tidy.history_of(grid, outcome),
@@ -269,6 +276,18 @@ def _options(
     own |= OPTIONS.get(data.name, {})
     asked = {"likelihood": likelihood, "decoder": decoder, "precision": precision}
     return {kind: name for kind, name in asked.items() if name not in (None, own[kind])}
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        counts = ()
+    if not counts or counts[0] < 1:
+        raise BenchError(
+            f"--importance-samples '{text}' must be numbers from 1 on, e.g. '1,10,100'"
+        )
+    return counts
 
 
 def _devices(text: str) -> list[str]:

@@ -75,7 +75,7 @@ class Cut:
     parameters: dict[str, Tensor]
     varying: frozenset[str]
     gram: Tensor
-    own: frozenset[str]
+    own: tuple[str, ...]
     _templates: dict[int, tuple[Tensor, Distribution]] = field(default_factory=dict)
 
     @classmethod
@@ -164,12 +164,26 @@ class Cut:
 
     def squared_norms(self, g: dict[str, Tensor]) -> Tensor:
         """‖Jᵀ g‖² of g by path, `(R, B, P_path)`, for each of `PARTS`: `(3, R, B)`."""
-        parts, bound = [], [path for path in self.parameters if path not in self.own]
-        places = dict(zip(bound, _places([g[path].shape[-1] for path in bound]), strict=True))
-        spreads = torch.zeros_like(next(iter(g.values()))[..., 0])
-        for is_location in (True, False):
-            names = [path for path in self.parameters if _is_location(path) == is_location]
-            parts.append(sum((g[p].square().sum(-1) for p in names if p in self.own), 0))
+        none = next(iter(g.values()))[..., 0] * 0
+        own = [
+            sum((g[p].square().sum(-1) for p in self.own if _is_location(p) == kind), none)
+            for kind in (True, False)
+        ]
+        bound = [path for path in self.parameters if path not in self.own]
+        if not bound:
+            return torch.stack([own[0] + own[1], *own])
+        location = [_is_location(path) for path in bound for _ in range(g[path].shape[-1])]
+        location = torch.tensor(location, device=self.x.device)
+        flat = torch.cat([g[path] for path in bound], -1).transpose(0, 1)
+        products = (flat @ self.gram) * flat
+        whole, beside = products.sum(-1).T, products[..., ~location].sum(-1).T
+        alone = flat[..., location]
+        alone = ((alone @ self.gram[:, location][..., location]) * alone).sum(-1).T
+        # products of other parameters hold their own norm and half of the covariance term
+        covariance = whole - beside - alone
+        return torch.stack([whole + own[0] + own[1], alone + own[0], beside - covariance + own[1]])
+
+
 def total_variance(
     cut: Cut,
     name: str,
@@ -297,7 +311,7 @@ def _seeded(generator: torch.Generator) -> Iterator[None]:
         yield
 
 
-def _gram(model: VAE, x: Tensor, varying: frozenset[str]) -> tuple[Tensor, frozenset[str]]:
+def _gram(model: VAE, x: Tensor, varying: frozenset[str]) -> tuple[Tensor, tuple[str, ...]]:
     """G = J Jᵀ for every image, `(B, P, P)`, and the paths of the λ it leaves out (`Cut.own`)."""
     layers: list[_Call] = []
     hooks = [
@@ -313,7 +327,7 @@ def _gram(model: VAE, x: Tensor, varying: frozenset[str]) -> tuple[Tensor, froze
     if bound:
         ancestors = _behind(sum(held[path].sum() for path in bound), leaves.values())
         bound += [path for path, t in leaves.items() if any(t is a for a in ancestors)]
-    own = frozenset(held) - frozenset(bound)
+    own = tuple(path for path in held if path not in bound)
     parts = [held[p] if p in varying else held[p].expand(len(x), *held[p].shape)
              for p in held if p not in own]  # fmt: skip
     if not parts:

@@ -152,13 +152,13 @@ def test_refitting_finds_what_a_code_that_is_ignored_deserves():
 
     def change(model) -> None:
         ignore_the_code(model)
-        model.log_scale.weight.mul_(9)
+        model.log_scale.weight.mul_(5)
 
     rows = rows_of("input_dependent", change, fit_steps=300)
     encoder = rows[rows.metric == "encoder_entropy_change"].value
     fitted = rows[rows.metric == "fitted_entropy_change"].value
-    assert encoder.abs().max() > 0.3
-    assert fitted.abs().max() < 0.05
+    assert encoder.abs().max() > 0.2
+    assert fitted.abs().max() < 0.02
     difference = rows[rows.metric == "fitted_minus_encoder_entropy_change"].value
     assert np.allclose(difference, fitted.to_numpy() - encoder.to_numpy())
 

@@ -71,7 +71,7 @@ def test_importance_bound(timed, setup, variant):
     if not isinstance(model, VAE):
         pytest.skip("a plain autoencoder has no posterior, so no bound")
     x = as_float(setup.data.test[:IMPORTANCE_IMAGES])
-    action = importance_bound(model, x, generator(setup.device, "importance"), k, at_once=k)
+    action = importance_bound(model, x, generator(setup.device, "importance"), k)
     timed(action, {"bound": setup.bound(action)}, items=k * len(x), kind="importance",
           variant=variant, K=k)  # fmt: skip
 

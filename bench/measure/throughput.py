@@ -21,7 +21,7 @@ from torch.distributions import kl_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
-from bench.bounds import elbo_terms, log_weights, standard_normal
+from bench.bounds import elbo_terms, log_weights, passes_at_once, standard_normal
 from bench.config import BenchError, Run, generator
 from bench.data import Dataset, as_float, load
 from bench.gradients import admit, estimator_for
@@ -131,11 +131,10 @@ def evaluation(model: Autoencoder, x: Tensor, noise: torch.Generator) -> Action:
     return lambda: elbo_terms(model, x, draws, samples=1)
 
 
-def importance_bound(
-    model: VAE, x: Tensor, noise: torch.Generator, samples: int, at_once: int
-) -> Action:
-    """The IW bound of x `(B, D)` with K = `samples`, `at_once` of them in memory."""
+def importance_bound(model: VAE, x: Tensor, noise: torch.Generator, samples: int) -> Action:
+    """The IW bound of x `(B, D)` with K = `samples`, decoded as the measurement does."""
     draws = standard_normal(len(x), model.latent_dim, noise)
+    at_once = max(1, passes_at_once(x.device) // len(x))
     return lambda: log_weights(model, x, draws, samples, at_once).logsumexp(0)
 
 
@@ -246,7 +245,7 @@ def first_step(
         if run.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         noise = generator(run.device, "memory")
-        importance_bound(model, as_float(data.test[:1]), noise, k, at_once=10_000)()
+        importance_bound(model, as_float(data.test[:1]), noise, k)()
         found["importance_bytes"][k] = peak_memory(run.device)
     return found
 

@@ -150,6 +150,7 @@ def _figure(
     axes = next(panels)
     axes.plot(memory.x, memory.peak_bytes / 2**20, "o-", color=STEP)
     axes.set_xscale("log")
+    axes.minorticks_off()
     axes.set_ylim(bottom=0)
     _label(axes, "importance samples K", "peak memory (MiB)")
     axes = next(panels)
