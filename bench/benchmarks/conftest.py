@@ -22,7 +22,7 @@ from bench.gradients import estimators
 from bench.measure.throughput import Action, filled, products_of, synchronize
 from bench.runner import REFERENCE
 from bench.stacked import captured
-from bench.tidy import _cpu_model
+from bench.tidy import machine
 from vaes import VAE, Autoencoder, discover
 
 FOUND = discover().variants
@@ -46,7 +46,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict:
     """What the numbers depend on; neither host nor user."""
     cuda = config.getoption("--device") == "cuda"
     return {
-        "cpu": _cpu_model(),
+        "cpu": machine(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "torch": torch.__version__,

@@ -56,7 +56,8 @@ def _table(totals: pd.DataFrame, exponents: dict) -> str:
         for name in _names(totals):
             here = totals[(totals.stage == stage) & (totals.estimator == name)].set_index("L")
             cells = [_cell(here.loc[d]) if d in here.index else "–" for d in dims]
-            exponent = number(exponents.get((stage, name), math.nan)).replace("NaN", "–")
+            exponent = exponents.get((stage, name), math.nan)
+            exponent = f"{exponent:.2f}".replace("-", "−") if math.isfinite(exponent) else "–"
             lines.append([f"{label}: {spoken(name)}", *cells, exponent])
     header = ["total variance, nats², S = 2", *(f"L = {d}" for d in dims), "exponent"]
     return markdown(header, lines)

@@ -192,7 +192,7 @@ def _takeaway(rows: pd.DataFrame, variants: list[str]) -> str:
     if centred:
         better = min(centred, key=lambda n: ratios[n].value)
         parts.append(
-            f"of the score functions {_label(rows, better)} does best, with "
+            f"among score-function estimators {_label(rows, better)} does best, with "
             f"{number(ratios[better].value, ratios[better].half_width)} times"
         )
     worth = {n: e for n, (_, e) in found.items() if e is not None and math.isfinite(e.value)}

@@ -25,7 +25,7 @@ def ppca_model(name: str) -> VAE:
     """A probabilistic PCA model with correlated posteriors and an untrained encoder, float64."""
     variant = with_options(VARIANTS[name], "gaussian", "linear")
     run = Run(name, "toy", seed=0, epochs=1, latent_dim=L, hidden_dim=8)
-    model = build(run, variant, torch.zeros(D)).double()
+    model = build(run, variant, torch.linspace(-1, 1, D)).double()
     weight = torch.randn(D, L, generator=generator("cpu", "weight"), dtype=torch.float64)
     weight[:, 1] += weight[:, 0]
     with torch.no_grad():
@@ -73,13 +73,13 @@ def test_kl_of_the_full_covariance_to_the_prior_is_that_between_gaussians(x):
 
 @pytest.mark.parametrize("name", ["full_covariance", "flow"])
 def test_the_density_integrates_to_one(name, x):
-    """Trapezoid rule on a grid of 301² points, ten standard deviations wide."""
+    """Trapezoid rule on a grid of 601² points, ten standard deviations wide."""
     posterior = bent(name).posterior(x[:1])
     sample = posterior.sample((2000,))[:, 0]
-    axes = [torch.linspace(m - 10 * s, m + 10 * s, 301, dtype=torch.float64)
+    axes = [torch.linspace(m - 10 * s, m + 10 * s, 601, dtype=torch.float64)
             for m, s in zip(sample.mean(0), sample.std(0))]  # fmt: skip
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 1, L)
-    density = posterior.log_prob(grid).exp().reshape(301, 301)
+    density = posterior.log_prob(grid).exp().reshape(601, 601)
     cell = torch.stack([axis[1] - axis[0] for axis in axes]).prod()
     assert (density.sum() * cell).item() == pytest.approx(1, abs=1e-4)
 
