@@ -173,10 +173,11 @@ class Cut:
         if not bound:
             return torch.stack([own[0] + own[1], *own])
         location = [_is_location(path) for path in bound for _ in range(g[path].shape[-1])]
-        location = torch.tensor(location, device=self.x.device)
+        places = [[i for i, here in enumerate(location) if here == kind] for kind in (True, False)]
+        location, others = (torch.tensor(p, device=self.x.device, dtype=torch.long) for p in places)
         flat = torch.cat([g[path] for path in bound], -1).transpose(0, 1)
         products = (flat @ self.gram) * flat
-        whole, beside = products.sum(-1).T, products[..., ~location].sum(-1).T
+        whole, beside = products.sum(-1).T, products[..., others].sum(-1).T
         alone = flat[..., location]
         alone = ((alone @ self.gram[:, location][..., location]) * alone).sum(-1).T
         # products of other parameters hold their own norm and half of the covariance term

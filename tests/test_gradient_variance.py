@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -26,8 +27,19 @@ from bench.config import PRESETS, BenchError, Run
 from bench.data import load
 from bench.gradient_noise import Cut, total_variance
 from bench.gradients import estimators
-from bench.measure import Subject, gradient_scaling, gradient_variance, training_by_estimator
+from bench.measure import (
+    Row,
+    Subject,
+    gradient_scaling,
+    gradient_variance,
+    setting,
+    training_by_estimator,
+)
 from bench.posterior import tensors
+from bench.report import gradient_scaling as scaling_report
+from bench.report import gradient_variance as gradient_variance_report
+from bench.report import training_by_estimator as training_report
+from bench.report.common import Results
 from bench.train import STAGES, Trained, train
 from vaes import VAE, discover
 from vaes.base import diagonal_gaussian
@@ -330,3 +342,94 @@ def test_a_training_is_reported_with_its_curve():
     ).rows
     assert math.isnan(row.value)
     assert "estimator=measure_valued;reason=too dear" in row.setting
+
+
+def results(folder, found):
+    """Stored results from (measurement, variant, seed, rows)."""
+    lines = [
+        ["digits", "cpu", variant, seed, measurement, *vars(row).values()]
+        for measurement, variant, seed, rows in found
+        for row in rows
+    ]
+    names = ["dataset", "device", "variant", "seed", "measurement", *Row.__dataclass_fields__]
+    return Results(pd.DataFrame(lines, columns=names), pd.DataFrame(), {}, folder)
+
+
+def written(folder, sections, name):
+    assert len(sections) == 1
+    (section,) = sections
+    text = (folder / f"{name}.md").read_text()
+    assert text.startswith(section.takeaway)
+    assert section.takeaway.endswith(".")
+    assert section.table in text
+    assert len(pd.read_csv(folder / f"{name}.csv"))
+    assert section.figures
+    for file, caption in section.figures:
+        assert (folder / file).stat().st_size > 5000
+        assert caption
+    return section
+
+
+def test_the_tables_of_gradient_variance(few_rounds, tmp_path):
+    usual = gradient_variance.measure(subject(discover().variants["input_dependent"]), 2, 300).rows
+    mixture = gradient_variance.measure(subject(Mixture), 2, 300).rows
+    overflow = gradient_variance.measure(subject(Overflowing), 2, 300).rows
+    stored = results(tmp_path, [
+        ("gradient_variance", "input_dependent", 0, usual),
+        ("gradient_variance", "mixture", 0, mixture),
+        ("gradient_variance", "overflowing", 0, overflow),
+    ])  # fmt: skip
+    section = written(tmp_path, gradient_variance_report.sections(stored), "gradient_variance")
+    first = section.table.splitlines()[2]
+    assert first.startswith("| initialisation: pathwise | ")
+    assert first.count("n/a") == 1
+    assert "leave-one-out (S = 4)" in section.table
+    assert "not finite" in (tmp_path / "gradient_variance.md").read_text()
+    assert "input-dependent" in section.takeaway
+
+
+def test_the_tables_of_gradient_scaling(tmp_path):
+    """Variances of 2 L² and 3 L³ have the exponents 2 and 3."""
+    rows = [
+        Row("total_variance", factor * L**power, "nats²",
+            setting(L=L, stage=stage, S=2, estimator=name), 0.01, 10)
+        for stage in ("initialisation", "trained")
+        for name, factor, power in (("pathwise", 2, 2), ("score_function", 3, 3))
+        for L in gradient_scaling.LATENT_DIMS
+    ]  # fmt: skip
+    stored = results(tmp_path, [("gradient_scaling", "input_dependent", 0, rows)])
+    section = written(tmp_path, scaling_report.sections(stored), "gradient_scaling")
+    assert "to the power 2 (pathwise) to 3 (score function)" in section.takeaway
+    assert "3.00 times noisier than pathwise at L = 2 and 75.0 times at L = 50" in section.takeaway
+
+
+def test_the_tables_of_training_by_estimator(tmp_path):
+    """Differences are paired by seed: 2 ± 0 here, although seeds differ by 10 nats."""
+    found = []
+    for seed in range(3):
+        rows = []
+        for budget in ("equal_steps", "equal_time"):
+            for name, gain in (("pathwise", 0), ("sticking_the_landing", 2)):
+                where = dict(budget=budget, estimator=name, S=1)
+                rows += [
+                    Row("elbo", 10 * seed + gain - 100, "nats/image", setting(**where, steps=9)),
+                    Row("training_seconds", 3.0, "s", setting(**where, steps=9)),
+                    Row("valid_elbo", gain - 120, "nats/image", setting(**where, step=5)),
+                    Row("elapsed", 1.0, "s", setting(**where, step=5)),
+                    Row("valid_elbo", gain - 100, "nats/image", setting(**where, step=9)),
+                    Row("elapsed", 3.0, "s", setting(**where, step=9)),
+                ]
+        where = setting(budget="equal_steps", estimator="measure_valued", reason="too dear")
+        rows.append(Row("elbo", math.nan, "nats/image", where))
+        found.append(("training_by_estimator", "input_dependent", seed, rows))
+    stored = results(tmp_path, found)
+    section = written(tmp_path, training_report.sections(stored), "training_by_estimator")
+    assert "2.00 ± 0.00 above pathwise" in section.takeaway
+    assert "| equal steps: measure-valued | – |" in section.table
+    assert "measure-valued, equal steps: too dear" in section.notes
+
+
+def test_reports_without_rows_are_silent(tmp_path):
+    stored = results(tmp_path, [])
+    for report in (gradient_variance_report, scaling_report, training_report):
+        assert report.sections(stored) == []

@@ -107,8 +107,9 @@ def test_a_gradient_variance_step(variant, estimator):
         model=moved,
         x=x,
         template=_with_gradient(moved).posterior(x[:1]),
-        values={path: value.to("meta") for path, value in cut.values.items()},
+        parameters={path: value.to("meta") for path, value in cut.parameters.items()},
         gram=cut.gram.to("meta"),
+        _templates={},
     )
     found = cut.gradients(estimator, samples, 2, generator("cpu", "noise"))
     norms = cut.squared_norms(found)

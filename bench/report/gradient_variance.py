@@ -280,8 +280,10 @@ def _efficiency_figure(
         places = [i + 0.14 * (shift - (len(variants) - 1) / 2) for i in range(len(names))]
         values = [math.nan if f is None else f.value for f in found]
         errors = [0 if f is None or math.isnan(f.half_width) else f.half_width for f in found]
-        axes.errorbar(values, places, xerr=errors, linestyle="", capsize=2, color=colour(variant),
-                      marker=MARKERS[shift % len(MARKERS)], label=title(variant))  # fmt: skip
+        below = [min(e, 0.9 * v) for e, v in zip(errors, values)]  # a logarithmic axis has no 0
+        look = dict(color=colour(variant), marker=MARKERS[shift % len(MARKERS)])
+        axes.errorbar(values, places, xerr=[below, errors], linestyle="", capsize=2,
+                      label=title(variant), **look)  # fmt: skip
     axes.axvline(1, color="0.5", zorder=0)
     axes.set(xscale="log", xlabel="1 / (variance × time), relative to pathwise "
              f"(S = {COMPARED_AT}, best weights)")  # fmt: skip

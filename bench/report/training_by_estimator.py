@@ -167,9 +167,10 @@ def _curve(axes: Axes, curve: pd.DataFrame, budget: str, name: str) -> None:
 
 
 def _leave_out_the_start(axes: Axes, rows: pd.DataFrame) -> None:
-    """Limit the axis to where curves end: the first steps are far below them."""
+    """Limit the axis to where mean curves end: the first steps can be far below them."""
     curves = rows[rows.metric == "valid_elbo"]
-    if len(curves):
-        last = curves.sort_values("step").groupby(["budget", "estimator", "seed"]).value.last()
-        margin = 0.15 * (last.max() - last.min()) + 1
-        axes.set_ylim(last.min() - margin, last.max() + margin)
+    means = curves.groupby(["budget", "estimator", "step"]).value.mean()
+    last = means.groupby(["budget", "estimator"]).last()
+    if len(last):
+        margin = 0.1 * (last.max() - last.min()) + 1
+        axes.set_ylim(last.min() - 2 * margin, last.max() + margin)

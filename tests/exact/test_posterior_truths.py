@@ -114,7 +114,7 @@ def test_marginal_and_posterior_of_probabilistic_pca_agree(x):
 
 def test_full_covariance_is_fitted_to_the_exact_posterior(x):
     model = ppca_model("full_covariance")
-    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=400, samples=8)
+    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=1500, samples=8)
     exact = exact_posterior(model, x)
     torch.testing.assert_close(fitted.loc, exact.loc, atol=5e-3, rtol=0)
     torch.testing.assert_close(fitted.covariance_matrix, exact.covariance_matrix, atol=5e-3, rtol=0)
@@ -123,7 +123,7 @@ def test_full_covariance_is_fitted_to_the_exact_posterior(x):
 def test_the_diagonal_is_fitted_to_the_mean_field_optimum(x):
     """Mean of the exact posterior, variances 1 / Λ_ll of its precision Λ (Bishop 2006, 10.1.2)."""
     model = ppca_model("input_dependent")
-    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=600, samples=16)
+    fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=1000, samples=64)
     exact = exact_posterior(model, x)
     torch.testing.assert_close(fitted.mean, exact.mean, atol=0.03, rtol=0)
     variances = 1 / exact.precision_matrix.diagonal(dim1=-2, dim2=-1)
