@@ -99,14 +99,14 @@ class Cut:
         return admit(name, self.posterior(free), self.model.prior, samples)
 
     def gradients(
-        self, name: str, samples: int, replicates: int, generator: torch.Generator
+        self, estimator: Estimator, samples: int, replicates: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """R independent estimates of every image's gradient: path → `(R, B, P_path)`, float64."""
         with _seeded(generator):
             if self.varying == self.parameters.keys():
-                found = self._of_batch(estimators()[name], samples, replicates, generator)
+                found = self._of_batch(estimator, samples, replicates, generator)
             else:
-                found = self._of_rows(estimators()[name], samples, replicates, generator)
+                found = self._of_rows(estimator, samples, replicates, generator)
         shape = (replicates, len(self.x), -1)
         return {path: g.double().reshape(shape) for path, g in found.items()}
 
@@ -199,9 +199,10 @@ def total_variance(
     `most_passes` decoder passes are spent. The standard error takes one replicate of all images
     as a batch (batch means). Raises BenchError where the posterior does not admit the estimator.
     """
+    _keep_freed_memory()
     each = len(cut.x) * cut.passes(name, samples).total
     batch = max(1, AT_ONCE // each)
-    batches = _batches(cut, name, samples, batch, generator)
+    batches = _batches(cut, estimators()[name], samples, batch, generator)
     pilot: dict[str, Tensor] = {}
     squares: list[Tensor] = []
     done = 0
@@ -263,14 +264,24 @@ def decoder_variance(
     return value.item(), error.item()
 
 
+def _keep_freed_memory() -> None:
+    """Let the C library reuse large arrays instead of returning each to the system: 20 % faster.
+
+    Freeing one block of just under 32 MiB raises glibc's thresholds to that; nothing elsewhere.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
 def _batches(
-    cut: Cut, name: str, samples: int, batch: int, generator: torch.Generator
+    cut: Cut, estimator: Estimator, samples: int, batch: int, generator: torch.Generator
 ) -> Iterator[dict[str, Tensor]]:
     """Batches of estimates; the first has at least `FEWEST`, so that its mean can be a pilot."""
-    first = [cut.gradients(name, samples, batch, generator) for _ in range(-(-FEWEST // batch))]
+    first = [
+        cut.gradients(estimator, samples, batch, generator) for _ in range(-(-FEWEST // batch))
+    ]
     yield {path: torch.cat([g[path] for g in first]) for path in first[0]}
     while True:
-        yield cut.gradients(name, samples, batch, generator)
+        yield cut.gradients(estimator, samples, batch, generator)
 
 
 def _exchanged(template: Distribution, values: dict[str, Tensor]) -> Distribution:
@@ -308,7 +319,10 @@ def _seeded(generator: torch.Generator) -> Iterator[None]:
     device = generator.device
     seed = torch.randint(2**62, (), generator=generator, device=device).item()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        else:  # torch.manual_seed would seek every kind of device, at a millisecond a call
+            torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -182,7 +182,7 @@ def test_estimators_agree_on_the_mean_gradient(variant):
             cut.passes(name, 2)
         except BenchError:
             continue
-        g = cut.gradients(name, 2, 4000, seeded(5))
+        g = cut.gradients(estimators()[name], 2, 4000, seeded(5))
         seen = torch.einsum("bpq,rbq->rbp", cut.gram, torch.cat([g[path] for path in bound], -1))
         flat = torch.cat([seen, *(g[path] for path in cut.parameters if path in cut.own)], -1)
         means.append(flat.mean(0))

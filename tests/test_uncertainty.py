@@ -184,10 +184,24 @@ def test_verdicts_need_every_seed():
     def series(*values: float) -> pd.Series:
         return pd.Series(values)
 
-    assert report.verdict(series(0.1, 0.2), series(0.3, 0.4), flat=False) == "rises"
-    assert report.verdict(series(-0.4, -0.3), series(-0.2, -0.1), flat=False) == "falls"
-    assert report.verdict(series(-0.1, 0.2), series(0.3, 0.4), flat=False) == "undecided"
-    assert report.verdict(series(0, 0), series(0, 0), flat=True) == "flat"
+    most, few = series(0.9, 0.8), series(0.1, 0.2)
+    above = series(0.1, 0.2), series(0.3, 0.4)
+    below = series(-0.4, -0.3), series(-0.2, -0.1)
+    assert report.verdict(*above, most, flat=False) == "rises"
+    assert report.verdict(*below, few, flat=False) == "falls"
+    assert report.verdict(series(-0.1, 0.2), series(0.3, 0.4), most, flat=False) == "undecided"
+    assert report.verdict(series(0, 0), series(0, 0), series(0, 0), flat=True) == "flat"
+
+
+def test_an_entropy_that_dips_and_comes_back_turns():
+    def series(*values: float) -> pd.Series:
+        return pd.Series(values)
+
+    above = series(0.1, 0.2), series(0.3, 0.4)
+    assert report.verdict(*above, series(0.4, 0.6), flat=False) == "turns"
+    assert (
+        report.verdict(*(-bound for bound in above[::-1]), series(0.6, 0.4), flat=False) == "turns"
+    )
 
 
 @pytest.mark.parametrize(

@@ -38,19 +38,21 @@ class Flow(VAE):
     def posterior(self, x: Tensor) -> Distribution:
         features = self.encoder(x)
         loc, log_scale = self.location(features), self.log_scale(features)
-        contexts = self.context(features).to(x.dtype).chunk(len(self.into), -1)
-        transforms = [
-            _AffineCoupling(i % 2 == 1, context, into.weight, out.weight, out.bias)
-            for i, (context, into, out) in enumerate(zip(contexts, self.into, self.out))
-        ]
+        context = self.context(features).to(x.dtype)
+        into = tuple(layer.weight for layer in self.into)
+        out = tuple((layer.weight, layer.bias) for layer in self.out)
         base = diagonal_gaussian(loc.to(x.dtype), log_scale.to(x.dtype).exp())
-        return _FlowPosterior(base, transforms, validate_args=False)
+        return CouplingFlow(base, [_Couplings(context, into, out)], validate_args=False)
 
 
-class _AffineCoupling(Transform):
-    """y = (a, b · exp s(a) + t(a)) for z = (a, b), halves swapped where `swapped`.
+class _Couplings(Transform):
+    """Affine coupling layers: b ← b · exp s(a) + t(a) for z = (a, b), then a and b swap roles.
 
-    (t, s) come from a network of one hidden layer on a; context `(B, width)` is its hidden bias.
+    A layer's (t, s) come from a network of one hidden layer on a.
+
+    Arguments:
+        context: hidden biases of all layers, `(B, layers · width)`.
+        into, out: each layer's weight to, and weight and bias from, its hidden units.
     """
 
     domain = constraints.real_vector
@@ -58,50 +60,58 @@ class _AffineCoupling(Transform):
     bijective = True
 
     def __init__(
-        self, swapped: bool, context: Tensor, into: Tensor, out: Tensor, out_bias: Tensor
+        self, context: Tensor, into: tuple[Tensor, ...], out: tuple[tuple[Tensor, Tensor], ...]
     ) -> None:
         super().__init__()
-        self.swapped, self.context = swapped, context
-        self.into, self.out, self.out_bias = into, out, out_bias
+        self.context, self.into, self.out = context, into, out
+
+    def _networks(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """(context, weight in, weight out, bias out) of each layer, first to last."""
+        contexts = self.context.chunk(len(self.into), -1)
+        return [(c, i, *o) for c, i, o in zip(contexts, self.into, self.out)]
 
     def _halves(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The half that is kept and the one that is moved."""
-        first, second = z.split([z.shape[-1] // 2, z.shape[-1] - z.shape[-1] // 2], -1)
-        return (second, first) if self.swapped else (first, second)
-
-    def _joined(self, kept: Tensor, moved: Tensor) -> Tensor:
-        return torch.cat([moved, kept] if self.swapped else [kept, moved], -1)
-
-    def _shift_and_log_scale(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = torch.tanh(F.linear(kept, self.into) + self.context)
-        shift, log_scale = F.linear(hidden, self.out, self.out_bias).chunk(2, -1)
-        # bounded, so that no step can make the posterior overflow
-        return shift, torch.tanh(log_scale)
+        return z.split([z.shape[-1] // 2, z.shape[-1] - z.shape[-1] // 2], -1)
 
     def _call(self, x: Tensor) -> Tensor:
         kept, moved = self._halves(x)
-        shift, log_scale = self._shift_and_log_scale(kept)
-        return self._joined(kept, moved * log_scale.exp() + shift)
+        for network in self._networks():
+            shift, log_scale = _shift_and_log_scale(kept, *network)
+            kept, moved = torch.addcmul(shift, moved, log_scale.exp()), kept
+        return torch.cat([moved, kept] if len(self.into) % 2 else [kept, moved], -1)
 
     def _inverse(self, y: Tensor) -> Tensor:
         return self.inverse_and_log_det(y)[0]
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return self._shift_and_log_scale(self._halves(x)[0])[1].sum(-1)
+        return self.inverse_and_log_det(y)[1]
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """x with y = call(x), and log |det dy/dx|, from one pass of the network."""
+        """x with y = call(x), and log |det dy/dx|, from one pass of the networks."""
         kept, moved = self._halves(y)
-        shift, log_scale = self._shift_and_log_scale(kept)
-        return self._joined(kept, (moved - shift) * (-log_scale).exp()), log_scale.sum(-1)
+        if len(self.into) % 2:
+            kept, moved = moved, kept
+        log_scales = []
+        for network in reversed(self._networks()):
+            shift, log_scale = _shift_and_log_scale(moved, *network)
+            kept, moved = moved, (kept - shift) * (-log_scale).exp()
+            log_scales.append(log_scale)
+        return torch.cat([kept, moved], -1), torch.cat(log_scales, -1).sum(-1)
 
 
-class _FlowPosterior(TransformedDistribution):
-    """A transformed distribution whose `log_prob` runs every layer's network once, not twice."""
+def _shift_and_log_scale(
+    kept: Tensor, context: Tensor, into: Tensor, out: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    hidden = torch.tanh(F.linear(kept, into) + context)
+    shift, log_scale = F.linear(hidden, out, bias).chunk(2, -1)
+    # bounded, so that no step can make the posterior overflow
+    return shift, torch.tanh(log_scale)
+
+
+class CouplingFlow(TransformedDistribution):
+    """A transformed distribution whose `log_prob` runs the layers' networks once, not twice."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        log_det = 0.0
-        for transform in reversed(self.transforms):
-            value, change = transform.inverse_and_log_det(value)
-            log_det = log_det + change
-        return self.base_dist.log_prob(value) - log_det
+        (couplings,) = self.transforms
+        noise, log_det = couplings.inverse_and_log_det(value)
+        return self.base_dist.log_prob(noise) - log_det

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -26,8 +26,10 @@ from bench.gradients import draw, estimator_for, estimators
 from bench.measure import Request, Result, Row, Subject, setting
 from bench.posterior_fit import fit_posterior
 from bench.train import objective
-from vaes import VAE, Autoencoder
+from vaes import VAE, Autoencoder, discover
+from vaes._options import with_options
 
+REFERENCE = "input_dependent"
 DRAWS = 500
 """Samples an image from each of q and q*."""
 DECODED_AT_ONCE = 10_000
@@ -45,7 +47,7 @@ def measure(subject: Subject, images: int, steps: int) -> Result:
     """Gaps over the first `images` test images, q* after `steps` steps; time of a training step."""
     model = subject.model()
     if not isinstance(model, VAE):
-        return Result([_step_time(model, subject)])
+        return Result([*_step_times(subject)])
     x = as_float(subject.data.test[:images])
     fitted = fit_posterior(model, x, subject.generator("fit"), steps)
     where = setting(steps=steps, proposals=2 * DRAWS)
@@ -53,7 +55,7 @@ def measure(subject: Subject, images: int, steps: int) -> Result:
         Row(name, values.mean().item(), unit, where, _standard_error(values), len(values))
         for name, (values, unit) in gaps(model, x, fitted, subject.generator("gaps")).items()
     ]
-    return Result([*rows, _step_time(model, subject)])
+    return Result([*rows, *_step_times(subject)])
 
 
 @torch.no_grad()
@@ -100,28 +102,46 @@ def _standard_error(values: Tensor) -> float:
     return (values.std() / math.sqrt(len(values))).item()
 
 
-def _step_time(model: Autoencoder, subject: Subject) -> Row:
-    """The shortest of some training steps of a batch: what the machine adds is never negative.
+def _step_times(subject: Subject) -> Iterator[Row]:
+    """Time of a training step, and its ratio to that of an untrained `REFERENCE` model.
 
-    On a CPU, this process's own time: other workers share the machine.
+    The two take turns, and the shortest step of each counts: what the machine adds is never
+    negative. On a CPU, this process's own time, since other workers share the machine.
     """
     run = subject.run
+    variant = with_options(discover().variants[REFERENCE], run.likelihood, run.decoder)
     x = as_float(subject.data.train[: run.batch_size])
+    plain = variant(x.shape[1], run.latent_dim, run.hidden_dim).to(x.device)
+    steps = (_step(subject.model(), subject, x), _step(plain, subject, x))
+    clock = time.process_time if x.device.type == "cpu" else time.perf_counter
+    seconds: tuple[list[float], ...] = ([], [])
+    for _ in range(WARM_UP_STEPS + TIMED_STEPS):
+        for (_, action), taken in zip(steps, seconds):
+            started = clock()
+            action()
+            taken.append(clock() - started)
+    shortest, reference = (min(taken[WARM_UP_STEPS:]) for taken in seconds)
+    where = dict(batch_size=len(x), S=run.samples, estimator=steps[0][0])
+    yield Row("step_time", 1e6 * shortest, "µs", setting(**where), n=TIMED_STEPS)
+    ratio = setting(**where, reference=REFERENCE)
+    yield Row("step_time_ratio", shortest / reference, "ratio", ratio, n=TIMED_STEPS)
+
+
+def _step(model: Autoencoder, subject: Subject, x: Tensor) -> tuple[str, Callable[[], object]]:
+    """The name of the gradient estimator, and an action: one training step of the batch x."""
+    run = subject.run
     estimator, name = None, "none"
     if isinstance(model, VAE):
         estimator = estimator_for(run.estimator, model.posterior(x), model.prior)
         name = next(n for n, function in estimators().items() if function is estimator)
     noise = standard_normal(len(x), run.latent_dim, subject.generator("step time"))
     optimizer = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
-    clock = time.process_time if x.device.type == "cpu" else time.perf_counter
-    seconds = []
-    for _ in range(WARM_UP_STEPS + TIMED_STEPS):
-        started = clock()
+
+    def action() -> None:
         loss = objective(model, x, noise, estimator, run.samples)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loss.item()  # waits for the device
-        seconds.append(clock() - started)
-    where = setting(batch_size=len(x), S=run.samples, estimator=name)
-    return Row("step_time", 1e6 * min(seconds[WARM_UP_STEPS:]), "µs", where, n=TIMED_STEPS)
+
+    return name, action

@@ -118,12 +118,14 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def _references(table: pd.DataFrame) -> str:
     best = table.maximum_likelihood.iloc[0]
-    text = f"The maximum-likelihood model of the same training data reaches {best:.3f}"
+    text = f"The maximum-likelihood model of the same training data reaches {_minus(best)}"
     if math.isfinite(table.generating_log_likelihood.iloc[0]):
-        text += (
-            f", the model the data were drawn from {table.generating_log_likelihood.iloc[0]:.3f}"
-        )
-    return f"{text} nats per image on the same test set.".replace("-", "−")
+        text += f", the model the data were drawn from {_minus(table.generating_log_likelihood.iloc[0])}"
+    return f"{text} nats per image on the same test set."
+
+
+def _minus(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")
 
 
 def _figure(results: Results, table: pd.DataFrame) -> tuple[str, str]:

@@ -26,8 +26,13 @@ PLACE = 50
 MEASUREMENT = "uncertainty"
 REFERENCE = "input_dependent"
 """The variant whose intervals the takeaway gives; the table has the others'."""
-KINDS = {"rises": "entropy rises with", "falls": "falls with", "undecided": "undecided with",
-         "flat": "flat with"}  # fmt: skip
+KINDS = {
+    "rises": "entropy rises with",
+    "falls": "falls with",
+    "turns": "turns with",
+    "undecided": "undecided with",
+    "flat": "flat with",
+}
 HELD = {"entropy": "entropy", "log_scale": "mean log σ", "rate": "rate", "iw_bound": "IW bound"}
 
 
@@ -93,7 +98,8 @@ NOTES = (
     "Each cell: Spearman's ρ of posterior entropy with the level of corruption, the mean over test "
     "images [95 % bootstrap interval over images, averaged over seeds], and the share of images "
     "whose entropy is higher at the strongest level than clean. **Bold**: the entropy rises, the "
-    "interval lying above 0 for every seed. *flat*: no image's entropy moves at any level."
+    "interval lying above 0 and the share above 50 % for every seed. It *turns* where the two "
+    "disagree: down and up again, or the reverse. *flat*: no image's entropy moves at any level."
 )
 
 
@@ -111,7 +117,8 @@ def verdicts(rows: pd.DataFrame, models: list[Model], corruptions: list[str]) ->
             flat = by_metric["entropy_flat"].min() == 1
             lines.append({
                 "variant": model.variant, "trained_on": model.trained_on,
-                "corruption": corruption, "verdict": verdict(low, high, flat),
+                "corruption": corruption,
+                "verdict": verdict(low, high, by_metric["entropy_rises"], flat),
                 "spearman": by_metric["entropy_spearman"].mean(), "low": low.mean(),
                 "high": high.mean(), "rises": by_metric["entropy_rises"].mean(),
                 "change": by_metric["entropy_change"].mean(),
@@ -120,13 +127,19 @@ def verdicts(rows: pd.DataFrame, models: list[Model], corruptions: list[str]) ->
     return pd.DataFrame(lines)
 
 
-def verdict(low: pd.Series, high: pd.Series, flat: bool) -> str:
-    """`flat`, or `rises` or `falls` where each seed's interval says so, else `undecided`."""
+def verdict(low: pd.Series, high: pd.Series, rises: pd.Series, flat: bool) -> str:
+    """What the entropy does, where the seeds agree.
+
+    `flat`; `rises` or `falls` where each seed's interval and the majority of its images, clean
+    against strongest, say so; `turns` where the two contradict one another; else `undecided`.
+    """
     if flat:
         return "flat"
     if low.min() > 0:
-        return "rises"
-    return "falls" if high.max() < 0 else "undecided"
+        return "rises" if rises.min() > 0.5 else "turns"
+    if high.max() < 0:
+        return "falls" if rises.max() < 0.5 else "turns"
+    return "undecided"
 
 
 def takeaway_of(table: pd.DataFrame, models: list[Model]) -> str:
@@ -214,7 +227,7 @@ def whose_change(rows: pd.DataFrame, models: list[Model], corruptions: list[str]
                         "whose": whose(found["encoder"], found["fitted"])}  # fmt: skip
                 for name, estimate in found.items():
                     line[name], line[f"{name}_half_width"] = estimate.mean, estimate.half_width
-                lines.append(line | {"images": int(group.n.max())})
+                lines.append(line | {"images": int(group.n.max()), "seeds": group.seed.nunique()})
     return pd.DataFrame(lines)
 
 
@@ -265,8 +278,8 @@ def _whose_text(table: pd.DataFrame, models: list[Model], corruptions: list[str]
     note = (
         f"Each cell: change of entropy in nats from clean to corrupted images, the encoder's / "
         f"that of the locally optimised posterior of the same family, decoder and images "
-        f"({table.images.max()} a seed); then whose change it is, by 95 % intervals, which are in "
-        "`uncertainty_refitted.csv`."
+        f"({table.images.max()} a seed, {table.seeds.max()} seed(s)); then whose change it is, by "
+        "95 % intervals over images, which are in `uncertainty_refitted.csv`."
     )
     return [takeaway, markdown(["posterior", *map(words, corruptions)], lines), note]
 

@@ -17,7 +17,7 @@ from vaes import discover
 
 IMAGES = 4
 BRUTE_FORCE_SAMPLES = 40
-TRICK_SAMPLES = 16_384
+TRICK_SAMPLES = 65_536
 
 
 @pytest.fixture

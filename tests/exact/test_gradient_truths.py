@@ -195,7 +195,7 @@ def encoder_side(model, x):
 
 def brute_force(model, x, name, samples, draws, parameters):
     """Gradients of the minibatch's mean ELBO by one backward a draw, `(draws, |parameters|)`."""
-    generator = seeded(7)
+    generator = seeded(17)
 
     def noise(n):
         return torch.randn((n, len(x), model.latent_dim), generator=generator, dtype=x.dtype)
@@ -271,23 +271,28 @@ def test_the_cut_gives_the_full_gradient_of_every_estimator(variant, name):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_trace_is_the_variance_of_brute_force_backpropagation(variant):
-    """tr(C G) against one backward a draw, for a single image."""
+    """tr(C G) against one backward a draw, for a single image; 4 errors are under a third."""
     model, x = small_model(variant), small_images(1)
-    gradients = brute_force(model, x, "rloo", 2, 400, encoder_side(model, x))
+    name = "pathwise_sampled_kl"
+    gradients = brute_force(model, x, name, 2, 1500, encoder_side(model, x))
     expected, error = spread(gradients)
-    found = total_variance(Cut.of(model, x), "rloo", 2, seeded(), 0.02, 20_000)
-    assert abs(found.value[0] - expected) < ERRORS * math.hypot(error, found.standard_error[0])
+    found = total_variance(Cut.of(model, x), name, 2, seeded(), 0.02, 40_000)
+    leeway = ERRORS * math.hypot(error, found.standard_error[0])
+    assert leeway < expected / 3
+    assert abs(found.value[0] - expected) < leeway
 
 
 @pytest.mark.parametrize("variant", ["learned_diagonal", "input_dependent"])
 def test_variance_of_a_minibatch_is_the_sum_of_its_images_over_the_square(variant):
     """Independent noise: tr Cov of the mean over B images is (1/B²) Σ tr(C_n G_n)."""
     model, x = small_model(variant), small_images(4)
-    gradients = brute_force(model, x, "pathwise", 1, 400, encoder_side(model, x))
+    gradients = brute_force(model, x, "pathwise", 1, 1000, encoder_side(model, x))
     expected, error = spread(gradients)
     found = total_variance(Cut.of(model, x), "pathwise", 1, seeded(), 0.02, 40_000)
     value, own = found.value[0] / len(x), found.standard_error[0] / len(x)
-    assert abs(value - expected) < ERRORS * math.hypot(error, own)
+    leeway = ERRORS * math.hypot(error, own)
+    assert leeway < expected / 4
+    assert abs(value - expected) < leeway
 
 
 def test_the_signal_is_the_squared_norm_of_the_mean_gradient():
