@@ -58,15 +58,6 @@ def log_weights(model: VAE, x: Tensor, noise: Noise, samples: int, at_once: int)
     return torch.cat(parts)
 
 
-@torch.no_grad()
-def posterior_mean(model: VAE, x: Tensor) -> Tensor:
-    """E_q[z|x], `(B, L)`; the encoder's location where the distribution knows no mean."""
-    try:
-        return model.posterior(x).mean
-    except NotImplementedError:
-        return model.encode(x)
-
-
 def passes_at_once(device: torch.device) -> int:
     """Decoder passes to make in one call: on a CPU as many as stay in its cache (three times
     faster than ten thousand at once), elsewhere as many as keep the device busy."""

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.bounds import posterior_mean
 from bench.config import PRESETS
 from bench.measure.generalization import (
     NOISE_SCALES,
@@ -71,7 +70,7 @@ def test_every_variant_has_gaps_and_perturbed_codes(variant):
 def test_an_unperturbed_code_has_the_cross_entropy_of_the_posterior_mean():
     one = subject("input_dependent")
     x = one.data.test.float() / 255
-    exact = -one.model().log_likelihood(x, posterior_mean(one.model(), x)).mean().item()
+    exact = -one.model().log_likelihood(x, one.model().posterior(x).mean).mean().item()
     for scale in ("absolute", "relative"):
         found = values(perturbed_codes(one).rows, "perturbed_cross_entropy", s=0.0, scale=scale)
         assert found == [pytest.approx(exact, rel=1e-6)]

@@ -11,14 +11,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from bench.bounds import (
-    chunks,
-    elbo_terms,
-    log_weights,
-    passes_at_once,
-    posterior_mean,
-    standard_normal,
-)
+from bench.bounds import chunks, elbo_terms, log_weights, passes_at_once, standard_normal
+from bench.codes import unit_variances
 from bench.config import Preset, Run
 from bench.data import as_float, binarize
 from bench.measure import Request, Result, Row, Subject, setting
@@ -59,7 +53,7 @@ def measure(subject: Subject, samples: int, importance_samples: tuple[int, ...])
             _gap("elbo", train["elbo"].mean() - elbo["elbo"].mean()),
             Row("bits_per_dim", -elbo["elbo"].mean().item() / math.log(2) / test.shape[1],
                 "bits/pixel", n=len(test)),
-            _active_units(model, test),
+            _active_units(model, test, subject.generator("active units")),
         ]  # fmt: skip
         bounds = _iw_bounds(model, test, subject.generator("importance noise"), importance_samples)
         rows += bounds.rows
@@ -150,10 +144,9 @@ def _iw_bounds(
     return result
 
 
-def _active_units(model: VAE, images: Tensor) -> Row:
+def _active_units(model: VAE, images: Tensor, generator: torch.Generator) -> Row:
     """Latents with Var_x(E_q[z_l | x]) > 0.01 over the test set (Burda et al. 2016, sec. 5.2)."""
-    means = torch.cat([posterior_mean(model, x) for x in chunks(images, 1000)])
-    active = (means.var(0) > ACTIVE_VARIANCE).sum().item()
+    active = (unit_variances(model, images, generator) > ACTIVE_VARIANCE).sum().item()
     return Row("active_units", active, "latents", n=len(images))
 
 

@@ -119,8 +119,9 @@ def _markdown(table: pd.DataFrame) -> str:
 def _references(table: pd.DataFrame) -> str:
     best = table.maximum_likelihood.iloc[0]
     text = f"The maximum-likelihood model of the same training data reaches {_minus(best)}"
-    if math.isfinite(table.generating_log_likelihood.iloc[0]):
-        text += f", the model the data were drawn from {_minus(table.generating_log_likelihood.iloc[0])}"
+    own = table.generating_log_likelihood.iloc[0]
+    if math.isfinite(own):
+        text += f", the model the data were drawn from {_minus(own)}"
     return f"{text} nats per image on the same test set."
 
 
