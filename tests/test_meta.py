@@ -110,7 +110,7 @@ def test_a_gradient_variance_step(variant, estimator):
         gram=cut.gram.to("meta"),
         _templates={},
     )
-    found = cut.gradients(estimator, samples, 2, generator("cpu", "noise"))
+    found = cut.gradients(estimators()[estimator], samples, 2, generator("cpu", "noise"))
     norms = cut.squared_norms(found)
     assert (norms.device.type, norms.shape) == ("meta", (3, 2, B))
 
