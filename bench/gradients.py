@@ -105,6 +105,17 @@ def _(posterior: TransformedDistribution, noise: Tensor) -> Tensor:
     return z
 
 
+def is_map_of_noise(posterior: Distribution, like: Tensor) -> bool:
+    """Whether `reparameterize` knows the posterior; `like` has the noise's type and device."""
+    noise = like.new_zeros(1, *posterior.batch_shape, *posterior.event_shape)
+    with torch.no_grad():
+        try:
+            reparameterize(posterior, noise)
+        except BenchError:
+            return False
+    return True
+
+
 def draw(posterior: Distribution, noise: Noise, samples: int) -> Tensor:
     """S samples of the posterior without gradient, `(S, *B, L)`.
 

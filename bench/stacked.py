@@ -14,40 +14,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from bench.config import BenchError, Run, generator
 from bench.data import Dataset, as_float
-from bench.gradients import Estimator, estimator_for
-from bench.train import (
-    Diverged,
-    Trained,
-    _weights,
-    build,
-    learning_rate,
-    objective,
-    to_batch,
-    validate,
-)
+from bench.gradients import estimator_for, is_map_of_noise
+from bench.step import Objective, draws_of
+from bench.train import Trained, _weights, build, end_epoch, learning_rate, to_batch
 from vaes import VAE, Autoencoder
 
 WARM_UP = 3
 """Steps run one by one before a CUDA graph is captured, so that every buffer exists."""
-
-
-class _Objective(nn.Module):
-    """One seed's model, called with everything its loss depends on."""
-
-    def __init__(self, model: Autoencoder, estimator: Estimator | None, samples: int) -> None:
-        super().__init__()
-        self.model, self.estimator, self.samples = model, estimator, samples
-
-    def forward(self, x: Tensor, noise: Sequence[Tensor], kl_weight: Tensor) -> Tensor:
-        drawn = iter(noise)
-        return objective(
-            self.model, x, lambda n: next(drawn), self.estimator, self.samples, kl_weight
-        )
 
 
 class Stack:
@@ -69,13 +47,13 @@ class Stack:
         if isinstance(models[0], VAE):
             x = as_float(self.images[:1])
             posterior = models[0].posterior(x)
-            if not posterior.has_rsample:
+            if not is_map_of_noise(posterior, x):
                 raise BenchError(
                     f"{run.variant}: its posterior is not a map of noise; train its seeds apart"
                 )
             estimator = estimator_for(run.estimator, posterior, models[0].prior)
-            self.draws = _draws(models[0], x, estimator, run.samples)
-        self.members = [_Objective(model, estimator, run.samples) for model in models]
+            self.draws = draws_of(models[0], x, estimator, run.samples)
+        self.members = [Objective(model, estimator, run.samples) for model in models]
         self.weights, self.buffers = stack_module_state(self.members)
         on_gpu = device.type == "cuda"
         # what a captured step reads must live in tensors that are refilled
@@ -150,18 +128,6 @@ class Stack:
         return [member.model for member in self.members]
 
 
-def _draws(model: VAE, x: Tensor, estimator: Estimator, samples: int) -> list[int]:
-    """How many noise samples an estimator asks for, call by call."""
-    asked: list[int] = []
-
-    def noise(n: int) -> Tensor:
-        asked.append(n)
-        return x.new_ones(n, len(x), model.latent_dim)
-
-    objective(model, x, noise, estimator, samples)
-    return asked
-
-
 def captured(action: Callable[[], Tensor], generators: Sequence[torch.Generator]) -> Callable:
     """The action as one CUDA graph, from its fourth call on; on a CPU the action itself.
 
@@ -204,47 +170,20 @@ def train_stacked(
     stack = Stack(runs, variant, data)
     run, indices = stack.run, stack.indices()
     results = [Trained(r, {"initialisation": _weights(m)}) for r, m in zip(runs, stack.models())]
-    best = [-float("inf")] * len(runs)
     steps_per_epoch = -(-len(stack.images) // run.batch_size)
-    total, done, seconds = run.steps or run.epochs * steps_per_epoch, 0, 0.0
+    total, done = run.steps or run.epochs * steps_per_epoch, 0
     while done < total:
         started, losses = time.perf_counter(), []
         for step in range(done, min(done + steps_per_epoch, total)):
             kl_weight = min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
             losses.append(stack(next(indices), learning_rate(run, step, total), kl_weight).clone())
         traces = torch.stack(losses, 1).double().cpu()
-        seconds += (time.perf_counter() - started) / len(runs)
-        for result, trace in zip(results, traces, strict=True):
-            _check_finite(result.run, trace, done, total)
+        seconds = (time.perf_counter() - started) / len(runs)
+        for result, model, trace in zip(results, stack.models(), traces, strict=True):
+            result.seconds += seconds
+            end_epoch(result, model, data, trace, done, total)
+            on_epoch(result.run, result.history[-1])
         done += len(losses)
-        for place, (result, model) in enumerate(zip(results, stack.models(), strict=True)):
-            entry = {
-                "epoch": len(result.history) + 1,
-                "seconds": seconds,
-                "learning_rate": learning_rate(run, done, total),
-                "objective": traces[place].mean().item(),
-            }
-            for split in run.tracked:
-                values = validate(model, getattr(data, split), result.run, split)
-                entry |= {f"{split}_{name}": value for name, value in values.items()}
-            result.history.append(entry)
-            result.seconds = seconds
-            score = entry["valid_elbo"] if isinstance(model, VAE) else -entry["valid_distortion"]
-            if score > best[place]:
-                best[place], result.best_epoch = score, entry["epoch"]
-                result.checkpoints["best"] = _weights(model)
-            if entry["epoch"] == 1:
-                result.checkpoints["epoch_1"] = _weights(model)
-            on_epoch(result.run, entry)
     for result, model in zip(results, stack.models(), strict=True):
         result.checkpoints["end"] = _weights(model)
     return results
-
-
-def _check_finite(run: Run, trace: Tensor, done: int, total: int) -> None:
-    if not trace.isfinite().all():
-        first = done + int((~trace.isfinite()).nonzero()[0])
-        raise Diverged(
-            f"{run.label}: the loss stopped being finite at step {first} of {total}; "
-            "try a lower learning rate or another estimator"
-        )

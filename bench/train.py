@@ -1,10 +1,11 @@
 """One training run: variant × data set × seed → four checkpoints and a history.
 
-The step is a function of parameters, batch and noise without host synchronisation.
+The step itself, without host synchronisation, is in `bench.step`.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from torch import Tensor
 from bench.bounds import chunks, elbo_terms, standard_normal
 from bench.config import BenchError, Run, generator
 from bench.data import Dataset, as_float, binarize
-from bench.gradients import Estimator, Noise, Target, estimator_for
+from bench.gradients import estimator_for
+from bench.step import step_for
 from vaes import VAE, Autoencoder
 
 STAGES = ("initialisation", "epoch_1", "best", "end")
@@ -39,6 +41,7 @@ class Trained:
             surrogate's mean) and `<split>_elbo`, `_distortion`, `_rate` of each tracked split.
         best_epoch: the epoch of the highest validation ELBO (autoencoder: lowest cross-entropy).
         seconds: wall time of the training steps alone.
+        notice: why the step was not compiled, where a run this long would have gained; or "".
     """
 
     run: Run
@@ -46,10 +49,17 @@ class Trained:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     seconds: float = 0.0
+    notice: str = ""
 
     def best(self) -> dict[str, float]:
         """The history's entry of the best epoch."""
         return self.history[self.best_epoch - 1]
+
+    @staticmethod
+    def score(entry: dict[str, float]) -> float:
+        """What the best epoch has most of: validation ELBO, or minus the cross-entropy."""
+        elbo = entry["valid_elbo"]
+        return -entry["valid_distortion"] if math.isnan(elbo) else elbo
 
 
 def build(run: Run, variant: type[Autoencoder], mean: Tensor) -> Autoencoder:
@@ -62,24 +72,6 @@ def build(run: Run, variant: type[Autoencoder], mean: Tensor) -> Autoencoder:
         model = variant(len(mean), run.latent_dim, run.hidden_dim, **dict(run.hyperparameters))
     model.initialise_output(mean.cpu())
     return model.to(mean.device)
-
-
-def objective(
-    model: Autoencoder,
-    x: Tensor,
-    noise: Noise,
-    estimator: Estimator | None,
-    samples: int = 1,
-    kl_weight: float | Tensor = 1.0,
-) -> Tensor:
-    """The scalar whose gradient a step follows: −ELBO surrogate (or cross-entropy), nats an image.
-
-    x `(B, D)`; `noise(n)` gives `(n, B, L)`; the estimator is None for a plain autoencoder.
-    """
-    if not isinstance(model, VAE):
-        return -model.log_likelihood(x, model.encode(x)).mean()
-    target = Target(lambda z: model.log_likelihood(x, z), model.prior, kl_weight)
-    return -estimator(target, model.posterior(x), noise, samples).mean()
 
 
 def to_batch(images: Tensor, binarization: str, noise: torch.Generator) -> Tensor:
@@ -120,59 +112,66 @@ def train(
     """
     images = data.train[: run.train_size or None]
     model = build(run, variant, as_float(images).mean(0))
-    optimizer = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
+    example = as_float(images[:1])
     estimator = None
     if isinstance(model, VAE):
-        estimator = estimator_for(run.estimator, model.posterior(as_float(images[:1])), model.prior)
+        estimator = estimator_for(run.estimator, model.posterior(example), model.prior)
 
-    result = Trained(run, {"initialisation": _weights(model)})
     steps_per_epoch = -(-len(images) // run.batch_size)
     total = run.steps or run.epochs * steps_per_epoch
+    move, notice = step_for(run, model, estimator, example, total)
+    result = Trained(run, {"initialisation": _weights(model)}, notice=notice)
     batches = _batches(run, images, data.binarization)
     draws = generator(images.device, run.dataset, run.seed, "noise")
-    best, done = -float("inf"), 0
+    done = 0
     while done < total:
         started = time.perf_counter()
         losses = []
         for step in range(done, min(done + steps_per_epoch, total)):
             x = next(batches)
-            optimizer.param_groups[0]["lr"] = learning_rate(run, step, total)
             noise = standard_normal(len(x), run.latent_dim, draws)
             kl_weight = min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-                loss = objective(model, x, noise, estimator, run.samples, kl_weight)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
+            losses.append(move(x, noise, kl_weight, learning_rate(run, step, total)))
         trace = torch.stack(losses).double().cpu()
         result.seconds += time.perf_counter() - started
-        if not trace.isfinite().all():
-            first = done + int((~trace.isfinite()).nonzero()[0])
-            raise Diverged(
-                f"{run.label}: the loss stopped being finite at step {first} of {total}; "
-                "try a lower learning rate or another estimator"
-            )
+        end_epoch(result, model, data, trace, done, total)
         done += len(losses)
-        entry = {
-            "epoch": len(result.history) + 1,
-            "seconds": result.seconds,
-            "learning_rate": learning_rate(run, done, total),
-            "objective": trace.mean().item(),
-        }
-        for split in run.tracked:
-            values = validate(model, getattr(data, split), run, split)
-            entry |= {f"{split}_{name}": value for name, value in values.items()}
-        result.history.append(entry)
-        score = entry["valid_elbo"] if isinstance(model, VAE) else -entry["valid_distortion"]
-        if score > best:
-            best, result.best_epoch = score, entry["epoch"]
-            result.checkpoints["best"] = _weights(model)
-        if entry["epoch"] == 1:
-            result.checkpoints["epoch_1"] = _weights(model)
-        on_epoch(entry)
+        on_epoch(result.history[-1])
     result.checkpoints["end"] = _weights(model)
     return result
+
+
+def end_epoch(
+    result: Trained, model: Autoencoder, data: Dataset, losses: Tensor, done: int, total: int
+) -> None:
+    """Validate, write the history's next entry and keep the weights that later work needs.
+
+    losses `(steps,)` are those after step `done` of `total`. Raises Diverged where one is not
+    finite.
+    """
+    run = result.run
+    if not losses.isfinite().all():
+        first = done + int((~losses.isfinite()).nonzero()[0])
+        raise Diverged(
+            f"{run.label}: the loss stopped being finite at step {first} of {total}; "
+            "try a lower learning rate or another estimator"
+        )
+    entry = {
+        "epoch": len(result.history) + 1,
+        "seconds": result.seconds,
+        "learning_rate": learning_rate(run, done + len(losses), total),
+        "objective": losses.mean().item(),
+    }
+    for split in run.tracked:
+        values = validate(model, getattr(data, split), run, split)
+        entry |= {f"{split}_{name}": value for name, value in values.items()}
+    best = result.score(result.best()) if result.history else -float("inf")
+    result.history.append(entry)
+    if result.score(entry) > best:
+        result.best_epoch = entry["epoch"]
+        result.checkpoints["best"] = _weights(model)
+    if entry["epoch"] == 1:
+        result.checkpoints["epoch_1"] = _weights(model)
 
 
 def restore(trained: Trained, variant: type[Autoencoder], stage: str, device: str) -> Autoencoder:

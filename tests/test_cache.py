@@ -50,7 +50,7 @@ def test_editing_one_variant_changes_that_variant_alone(edited):
     ("module", "old", "new"),
     [
         ("vaes.base", "nn.Tanh()", "nn.ReLU()"),
-        ("bench.train", "fused=True", "fused=False"),
+        ("bench.step", "fused=True", "fused=False"),
         ("bench.gradients", "posterior.loc + posterior.scale * noise", "posterior.loc"),
         ("bench.data", "/ 255", "/ 256"),
         ("bench.config", "digest[:8]", "digest[:7]"),

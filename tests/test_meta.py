@@ -18,7 +18,8 @@ from bench.data import as_float
 from bench.gradient_noise import Cut
 from bench.gradients import Noise, estimator_for, estimators
 from bench.measure.throughput import fewest_samples
-from bench.train import build, objective, to_batch
+from bench.step import objective
+from bench.train import build, to_batch
 from vaes import VAE, Autoencoder, discover
 
 VARIANTS = discover().variants

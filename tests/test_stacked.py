@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.distributions import Independent, Laplace
 
 from bench.config import BenchError, Run
 from bench.data import load
@@ -70,15 +71,14 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(data):
         Stack(runs, VARIANTS["input_dependent"], data)
 
 
-def test_a_posterior_without_reparameterized_samples_is_refused(data):
-    class Sampled(VARIANTS["input_dependent"]):
+def test_a_posterior_that_is_no_map_of_noise_is_refused(data):
+    class Laplacian(VARIANTS["input_dependent"]):
         def posterior(self, x):
             q = super().posterior(x)
-            q.base_dist.has_rsample = False
-            return q
+            return Independent(Laplace(q.mean, q.stddev), 1)
 
     with pytest.raises(BenchError, match="train its seeds apart"):
-        Stack(runs_of("input_dependent"), Sampled, data)
+        Stack(runs_of("input_dependent"), Laplacian, data)
 
 
 def test_a_diverging_seed_is_named(data):

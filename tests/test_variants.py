@@ -11,7 +11,8 @@ from torch.distributions import Distribution
 from bench.bounds import elbo_terms, log_weights, standard_normal
 from bench.config import Run, generator
 from bench.gradients import estimator_for
-from bench.train import build, objective
+from bench.step import objective
+from bench.train import build
 from vaes import VAE, Autoencoder, discover
 
 FOUND = discover()

@@ -25,7 +25,7 @@ from bench.data import as_float
 from bench.gradients import draw, estimator_for, estimators
 from bench.measure import Request, Result, Row, Subject, setting
 from bench.posterior_fit import fit_posterior
-from bench.train import objective
+from bench.step import EagerStep
 from vaes import VAE, Autoencoder, discover
 from vaes._options import with_options
 
@@ -135,13 +135,6 @@ def _step(model: Autoencoder, subject: Subject, x: Tensor) -> tuple[str, Callabl
         estimator = estimator_for(run.estimator, model.posterior(x), model.prior)
         name = next(n for n, function in estimators().items() if function is estimator)
     noise = standard_normal(len(x), run.latent_dim, subject.generator("step time"))
-    optimizer = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
-
-    def action() -> None:
-        loss = objective(model, x, noise, estimator, run.samples)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss.item()  # waits for the device
-
-    return name, action
+    move = EagerStep(model, estimator, run)
+    # .item() waits for the device
+    return name, lambda: move(x, noise, 1.0, run.learning_rate).item()

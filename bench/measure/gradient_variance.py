@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from bench.data import as_float
 from bench.gradient_noise import Cut, Variance, decoder_variance, total_variance
 from bench.gradients import estimators
 from bench.measure import Request, Result, Row, Subject, setting
-from bench.train import objective
+from bench.step import EagerStep
 from vaes import VAE
 
 STAGES = ("initialisation", "epoch_1", "best")
@@ -50,7 +51,7 @@ def measure(subject: Subject, images: int, passes: int) -> Result:
         return Result()
     x = as_float(subject.data.test[:images])
     batch = as_float(subject.data.train[: subject.run.batch_size])
-    times = step_times(subject.model(), batch, subject.generator("gradient timing"))
+    times = step_times(subject.model(), batch, subject.run, subject.generator("gradient timing"))
     rows = []
     for stage in STAGES:
         model = subject.model(stage)
@@ -141,20 +142,24 @@ def _relative(cell: Variance) -> float:
     return (cell.standard_error[0] / cell.value[0]).item() if cell.value[0] else 0.0
 
 
-def step_times(model: VAE, x: Tensor, generator: torch.Generator) -> dict[tuple[str, int], Time]:
+def step_times(
+    model: VAE, x: Tensor, run: Run, generator: torch.Generator
+) -> dict[tuple[str, int], Time]:
     """Time of a whole training step on x `(B, D)` by (estimator, S), per image and noise sample.
 
     Medians over rounds in which the estimators take turns, so that a busy moment hits them alike.
     """
     model = copy.deepcopy(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=True)
     noise = standard_normal(len(x), model.latent_dim, generator)
 
+    @cache
+    def move_by(name: str, samples: int) -> EagerStep:
+        return EagerStep(model, estimators()[name], run.with_(samples=samples))
+
     def step(name: str, samples: int) -> float:
+        move = move_by(name, samples)
         started = _now(x.device)
-        objective(model, x, noise, estimators()[name], samples).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        move(x, noise, 1.0, 0.0)
         return _now(x.device) - started
 
     taken: dict[tuple[str, int], list[float]] = {}

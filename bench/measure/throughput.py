@@ -25,7 +25,8 @@ from bench.bounds import elbo_terms, log_weights, passes_at_once, standard_norma
 from bench.config import BenchError, Run, generator
 from bench.data import Dataset, as_float, load
 from bench.gradients import admit, estimator_for
-from bench.train import _batches, build, learning_rate, objective
+from bench.step import step_for
+from bench.train import _batches, build, learning_rate
 from vaes import VAE, Autoencoder, discover
 
 Action = Callable[[], object]
@@ -58,27 +59,24 @@ def fewest_samples(name: str, model: Autoencoder, x: Tensor) -> int:
 
 
 def training_step(run: Run, variant: type[Autoencoder], data: Dataset) -> Action:
-    """The step of `bench.train.train`: batch, gradient, Adam; it returns the loss."""
+    """The step of `bench.train.train`: batch, gradient, Adam; it returns the loss.
+
+    As in training, the step of a run of many `steps` is compiled.
+    """
     images = data.train
     model = build(run, variant, as_float(images).mean(0))
-    optimizer = torch.optim.Adam(model.parameters(), lr=run.learning_rate, fused=True)
-    estimator = None
+    example, estimator = as_float(images[:1]), None
     if isinstance(model, VAE):
-        estimator = estimator_for(run.estimator, model.posterior(as_float(images[:1])), model.prior)
+        estimator = estimator_for(run.estimator, model.posterior(example), model.prior)
+    move, _ = step_for(run, model, estimator, example, run.steps)
     batches = _batches(run, images, data.binarization)
     draws = generator(images.device, run.dataset, run.seed, "noise")
-    steps = iter(range(sys.maxsize))
+    done = iter(range(sys.maxsize))
 
     def step() -> Tensor:
         x = next(batches)
-        optimizer.param_groups[0]["lr"] = learning_rate(run, next(steps), run.steps or sys.maxsize)
         noise = standard_normal(len(x), run.latent_dim, draws)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-            loss = objective(model, x, noise, estimator, run.samples)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return move(x, noise, 1.0, learning_rate(run, next(done), run.steps or sys.maxsize))
 
     return step
 

@@ -12,7 +12,7 @@ import torch
 from bench.bounds import standard_normal
 from bench.gradient_noise import Cut, total_variance
 from bench.gradients import pathwise
-from bench.train import objective
+from bench.step import objective
 from vaes import discover
 
 IMAGES = 4

@@ -16,7 +16,7 @@ from bench.config import BenchError
 from bench.gradient_noise import Cut, decoder_variance, total_variance
 from bench.gradients import Target, estimators
 from bench.posterior import tensors
-from bench.train import objective
+from bench.step import objective
 from vaes import VAE, discover
 from vaes.base import diagonal_gaussian
 

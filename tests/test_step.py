@@ -1,0 +1,119 @@
+"""The compiled training step against the eager one, and what happens where it cannot be had."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.distributions import Independent, Laplace
+
+from bench import step
+from bench.bounds import standard_normal
+from bench.config import Run, generator
+from bench.data import load
+from bench.gradients import estimator_for, estimators
+from bench.measure.throughput import fewest_samples
+from bench.step import CompiledStep, EagerStep, draws_of, step_for
+from bench.train import build, train
+from vaes import VAE, discover
+
+VARIANTS = discover().variants
+CASES = [(name, "auto") for name in VARIANTS]
+CASES += [("input_dependent", name) for name in estimators()]
+B, D = 5, 12
+
+needs_compiler = pytest.mark.skipif(step.compiler() is None, reason="there is no C++ compiler")
+
+
+def steps_of(variant: str, estimator: str):
+    """An eager and a compiled step of two equal models, and the models."""
+    run = Run(variant, "toy", 0, 1, latent_dim=4, hidden_dim=6)
+    models = [build(run, VARIANTS[variant], torch.full((D,), 0.4)) for _ in range(2)]
+    x, function, samples = torch.ones(1, D), None, 1
+    if isinstance(models[0], VAE):
+        function = estimator_for(estimator, models[0].posterior(x), models[0].prior)
+        samples = 1 if estimator == "auto" else fewest_samples(estimator, models[0], x)
+    eager = EagerStep(models[0], function, run.with_(samples=samples))
+    draws = draws_of(models[1], x, function, samples)
+    return eager, CompiledStep(models[1], function, samples, draws), models
+
+
+@pytest.mark.parametrize(("variant", "estimator"), CASES)
+def test_traced_and_eager_steps_are_the_same_step(variant, estimator, monkeypatch):
+    """What is compiled, run operation by operation; the compiler itself is slow and not ours."""
+    monkeypatch.setattr(step, "_compile", lambda graph, examples: graph)
+    eager, compiled, models = steps_of(variant, estimator)
+    x = (torch.rand(B, D, generator=generator("cpu", "x")) < 0.4).float()
+    streams = [generator("cpu", "noise") for _ in range(2)]
+    for count in range(5):
+        losses = [
+            move(x, standard_normal(B, 4, stream), 0.2 * (count + 1), 1e-2)
+            for move, stream in zip((eager, compiled), streams, strict=True)
+        ]
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(models[1].parameters(), models[0].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Short trainings count as long ones."""
+    monkeypatch.setattr(step, "WORTHWHILE", 1)
+
+
+def kind_of(run: Run, variant=None, steps: int = 10**6) -> tuple[type, str]:
+    model = build(run, variant or VARIANTS[run.variant], torch.full((D,), 0.4))
+    x, function = torch.ones(1, D), None
+    if isinstance(model, VAE):
+        function = estimator_for(run.estimator, model.posterior(x), model.prior)
+    move, notice = step_for(run, model, function, x, steps)
+    return type(move), notice
+
+
+RUN = Run("input_dependent", "toy", 0, 1, latent_dim=4, hidden_dim=6)
+
+
+@needs_compiler
+def test_long_trainings_alone_are_compiled():
+    assert kind_of(RUN) == (CompiledStep, "")
+    assert kind_of(RUN, steps=100) == (EagerStep, "")
+    assert kind_of(RUN.with_(precision="bf16")) == (EagerStep, "")
+
+
+def test_without_a_compiler_the_eager_step_is_taken_and_said(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    kind, notice = kind_of(RUN)
+    assert kind is EagerStep
+    assert "no C++ compiler" in notice
+
+
+@needs_compiler
+def test_a_posterior_that_samples_by_itself_is_not_compiled():
+    class Laplacian(VARIANTS["input_dependent"]):
+        def posterior(self, x):
+            q = super().posterior(x)
+            return Independent(Laplace(q.mean, q.stddev), 1)
+
+    kind, notice = kind_of(RUN.with_(estimator="score_function"), Laplacian)
+    assert kind is EagerStep
+    assert "no map of noise" in notice
+
+
+@needs_compiler
+def test_a_compiled_training_repeats_and_agrees_with_the_eager_one(tiny, short, monkeypatch):
+    data = load(str(tiny))
+    run = Run("input_dependent", "tiny", 0, epochs=3, latent_dim=3, hidden_dim=8, batch_size=50)
+    first, second = (train(run, VARIANTS[run.variant], data) for _ in range(2))
+    for name, weight in first.checkpoints["end"].items():
+        assert torch.equal(second.checkpoints["end"][name], weight)
+    monkeypatch.setattr(step, "WORTHWHILE", 10**6)
+    eager = train(run, VARIANTS[run.variant], data)
+    ours, theirs = (trained.history[-1]["valid_elbo"] for trained in (first, eager))
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    for name, weight in eager.checkpoints["end"].items():
+        torch.testing.assert_close(first.checkpoints["end"][name], weight, rtol=1e-3, atol=2e-5)
+
+
+def test_every_estimator_says_how_much_noise_it_takes():
+    for name in estimators():
+        _, compiled, _ = steps_of("input_dependent", name)
+        assert compiled.draws
