@@ -133,11 +133,11 @@ class Preset:
     gradient_images: int = 16
     gradient_passes: int = 20_000
     scaling_steps: int = 500
-    comparison_steps: tuple[tuple[str, int], ...] = (("mnist", 3000), ("", 400))
+    comparison_steps: tuple[tuple[str, int], ...] = (("mnist", 1500), ("", 400))
     comparison_seeds: int = 3
     secondary_seeds: int = 2
     secondary_steps: tuple[tuple[str, int], ...] = (
-        ("mnist", 3000), ("fashion_mnist", 3000), ("", 600)
+        ("mnist", 1500), ("fashion_mnist", 1500), ("", 600)
     )  # fmt: skip
     corrupted_images: int = 100
     flexibility_images: int = 100
