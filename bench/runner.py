@@ -2,7 +2,8 @@
 
 Tasks go to a `concurrent.futures` executor. A task is a training run or a measurement of one;
 a measurement becomes ready when its run is trained, a variant with hyperparameters to choose
-becomes a headline run when its sweep is done.
+becomes a headline run when its sweep is done. On a GPU the trainings of one variant that differ
+in nothing but their seed go together, as one stacked model.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from bench import cache, gradients
 from bench.config import OPTIONS, SMALL, BenchError, Preset, Run, epochs_for
 from bench.data import Dataset, load
 from bench.measure import Request, Result, Row, Subject, modules
+from bench.stacked import train_stacked
 from bench.train import Trained, train
 from bench.training_set import training_set
 from vaes import Autoencoder, discover
 from vaes._options import DECODERS, LIKELIHOODS, with_options
 
 REFERENCE = "input_dependent"
+STACKED_ON = ("cuda",)
+"""Devices that are faster than a program can tell them what to do."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Outcome:
 
 def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str:
     """The cache key of a task."""
-    code: list[Callable] = [variant, train]
+    code: list[Callable] = [variant, train_stacked if task.run.device in STACKED_ON else train]
     if task.run.estimator in gradients.estimators():
         code.append(gradients.estimators()[task.run.estimator])
     if task.run.distinct or task.run.augmentation:
@@ -133,8 +137,10 @@ def execute(
     variants = discover().variants
     store = cache.Store(grid.cache)
     outcome = Outcome()
-    futures: dict[Future, Task] = {}
+    futures: dict[Future, list[Task]] = {}
+    pending: list[Task] = []
     known: set[Task] = set()
+    said: set[str] = set()
 
     def key_of_task(task: Task) -> str:
         return key_of(task, variants[task.run.variant], data.fingerprint)
@@ -148,12 +154,19 @@ def execute(
         while store.notices:
             report("notice", task, store.notices.pop())
         if content is None:
-            futures[executor.submit(work, task, key, key_of_task(Task(task.run)), grid)] = task
+            pending.append(task)
             report("submitted", task, None)
         else:
             outcome.cached += 1
             report("cached", task, None)
             finish(task, content)
+
+    def send() -> None:
+        for tasks in _together(pending):
+            keys = [key_of_task(task) for task in tasks]
+            trained_key = key_of_task(Task(tasks[0].run))
+            futures[executor.submit(work, tasks, keys, trained_key, grid)] = tasks
+        pending.clear()
 
     def finish(task: Task, content: dict) -> None:
         if task.measurement is not None:
@@ -162,6 +175,9 @@ def execute(
             return
         trained = trained_from(content)
         outcome.trained[task.run] = trained
+        if trained.notice and trained.notice not in said:
+            said.add(trained.notice)
+            report("notice", task, f"{task.run.label}: {trained.notice}")
         for name, request in waiting.pop(task.run, []):
             submit(Task(request.run, name, request.settings))
         advance()
@@ -189,21 +205,23 @@ def execute(
         for run in sweep_runs(grid, variants, variant):
             submit(Task(run))
     advance()
+    send()
     while futures:
         finished, _ = wait(futures, return_when=FIRST_COMPLETED)
         for future in finished:
-            task = futures.pop(future)
-            reason = _failure_of(future)
-            content = None if reason else store.load(key_of_task(task))
-            if content is not None:
-                outcome.executed += 1
-                report("finished", task, content)
-                finish(task, content)
-            else:
-                reason = reason or store.notices.pop()
-                outcome.failures[task] = reason
-                report("failed", task, reason)
-                advance()
+            tasks = futures.pop(future)
+            for task, reason in zip(tasks, _failures_of(future, tasks), strict=True):
+                content = None if reason else store.load(key_of_task(task))
+                if content is not None:
+                    outcome.executed += 1
+                    report("finished", task, content)
+                    finish(task, content)
+                else:
+                    reason = reason or store.notices.pop()
+                    outcome.failures[task] = reason
+                    report("failed", task, reason)
+                    advance()
+        send()
     return outcome
 
 
@@ -254,11 +272,20 @@ def _requests(grid: Grid, run: Run) -> Iterator[tuple[str, Request]]:
                 yield name, request
 
 
-def _failure_of(future: Future) -> str | None:
+def _together(tasks: list[Task]) -> list[list[Task]]:
+    """Tasks that one call of `work` does: each alone, but stacked trainings by all but seed."""
+    groups: dict[object, list[Task]] = {}
+    for task in tasks:
+        stacked = task.measurement is None and task.run.device in STACKED_ON
+        groups.setdefault(task.run.with_(seed=-1) if stacked else task, []).append(task)
+    return list(groups.values())
+
+
+def _failures_of(future: Future, tasks: list[Task]) -> list[str | None]:
     try:
         return future.result()
     except Exception as error:  # a worker that died, e.g. killed for memory
-        return f"the worker process died ({error})"
+        return [f"the worker process died ({error})"] * len(tasks)
 
 
 # --- in the worker -------------------------------------------------------------------------
@@ -291,15 +318,23 @@ def _data(dataset: str, data_dir: str | None, binarize: str | None, device: str)
     return load(dataset, data_dir, binarize).to(device)
 
 
-def work(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
-    """Do one task in this process and store it; None, or the reason it failed."""
+def work(tasks: list[Task], keys: list[str], trained_key: str, grid: Grid) -> list[str | None]:
+    """Do tasks of one variant in this process and store them; for each None, or why it failed."""
+    if len(tasks) > 1:
+        try:
+            _train_stacked(tasks, keys, grid)
+            return [None] * len(tasks)
+        except BenchError:  # one seed's failure must stay its own
+            pass
+    return [_work_alone(task, key, trained_key, grid) for task, key in zip(tasks, keys)]
+
+
+def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
     try:
-        run = task.run
-        variant = with_options(discover().variants[run.variant], run.likelihood, run.decoder)
-        data = training_set(_data(grid.dataset, grid.data_dir, run.binarize, run.device), run)
+        variant, data = _subject(task.run, grid)
         store = cache.Store(grid.cache)
         if task.measurement is None:
-            trained = train(run, variant, data, lambda entry: _tell(task.label, entry))
+            trained = train(task.run, variant, data, lambda entry: _tell(task.label, entry))
             content = trained_to(trained)
         else:
             _tell(task.label, {})
@@ -314,6 +349,23 @@ def work(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
         return f"{type(error).__name__} at {place}: {error}"
+
+
+def _train_stacked(tasks: list[Task], keys: list[str], grid: Grid) -> None:
+    """Train runs that differ in nothing but their seed together, and store each."""
+    runs = [task.run for task in tasks]
+    variant, data = _subject(runs[0], grid)
+    told = {task.run: task.label for task in tasks}
+    found = train_stacked(runs, variant, data, lambda run, entry: _tell(told[run], entry))
+    for key, trained in zip(keys, found, strict=True):
+        cache.Store(grid.cache).save(key, trained_to(trained))
+
+
+def _subject(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:
+    """What a run trains, and what on."""
+    variant = with_options(discover().variants[run.variant], run.likelihood, run.decoder)
+    data = _data(grid.dataset, grid.data_dir, run.binarize, run.device)
+    return variant, training_set(data, run)
 
 
 def trained_to(trained: Trained) -> dict:

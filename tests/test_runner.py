@@ -126,6 +126,38 @@ def test_one_failure_is_recorded_and_the_rest_finish(grid, inline, monkeypatch):
     assert not table[(table.variant == "autoencoder") & (table.metric == "distortion")].empty
 
 
+@pytest.fixture
+def stacked(monkeypatch):
+    """The CPU trains as a GPU does."""
+    monkeypatch.setattr(runner, "STACKED_ON", ("cpu",))
+    called = []
+    whole = runner._train_stacked
+    monkeypatch.setattr(
+        runner, "_train_stacked", lambda tasks, *rest: called.append(tasks) or whole(tasks, *rest)
+    )
+    return called
+
+
+def test_seeds_that_are_trained_together_give_the_rows_of_each_alone(
+    grid, inline, tmp_path, stacked, monkeypatch
+):
+    together = rows(grid, inline)
+    # a seed for each of six scales is trained in the sweep, so the chosen one needs no more
+    assert [len(tasks) for tasks in stacked] == [2] * (2 + 6)
+    monkeypatch.setattr(runner, "STACKED_ON", ())
+    alone = rows(Grid(**(vars(grid) | {"cache": tmp_path / "other"})), inline)
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-3, atol=1e-3)
+
+
+def test_where_one_seed_of_a_stack_fails_each_is_trained_alone(grid, inline, stacked):
+    wild = (*grid.overrides, ("learning_rate", 1e6), ("epochs", 20))
+    outcome = execute(Grid(**(vars(grid) | {"overrides": wild})), load(grid.dataset), inline)
+    assert stacked
+    assert outcome.failures
+    assert all("stopped being finite" in reason for reason in outcome.failures.values())
+    assert {task.run.seed for task in outcome.failures} <= {0, 1}
+
+
 def test_identity_leaves_out_defaults():
     run = Run("v", "d", 0, 1)
     assert run.identity() == {"variant": "v", "dataset": "d", "seed": 0, "epochs": 1}
