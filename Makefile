@@ -10,13 +10,14 @@ SEEDS ?=
 DEVICE ?= auto
 JOBS ?= 0
 PRESET ?= default
+PRECISION ?= float32
 OPTIONS = --dataset $(DATASET) --variants $(VARIANTS) --device $(DEVICE) --jobs $(JOBS) \
-	--preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
+	--preset $(PRESET) --precision $(PRECISION) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
 .PHONY: bench quick throughput throughput-compare report test lint format clean help
 
-bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= SEEDS= DEVICE= JOBS= PRESET=)
+bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= SEEDS= DEVICE= JOBS= PRESET= PRECISION=)
 	$(PY) -m bench run $(OPTIONS)
 
 quick: $(READY) ## The same path on the smallest data, in under a minute

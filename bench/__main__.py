@@ -157,7 +157,8 @@ def _time_once(grid: Grid, folder: Path, data: Dataset) -> None:
     key = cache.key(identity, benchmarks.run_cases, train, *(found[v] for v in grid.variants))
     store = cache.Store(grid.cache)
     if store.load(key) is None or not (folder / benchmarks.FILE).exists():
-        benchmarks.run_cases(folder, grid.dataset, grid.device, grid.variants, grid.data_dir)
+        benchmarks.run_cases(folder, grid.dataset, grid.device, grid.variants, grid.data_dir,
+                             seconds=benchmarks.BRIEF_SECONDS)  # fmt: skip
         store.save(key, {})
 
 

@@ -129,15 +129,15 @@ class Preset:
     sweep_seeds: int = 2
     elbo_samples: int = 100
     importance_samples: tuple[int, ...] = (1, 10, 100, 1000)
-    variance_images: int = 50
+    variance_images: int = 40
     gradient_images: int = 16
     gradient_passes: int = 20_000
     scaling_steps: int = 500
-    comparison_steps: tuple[tuple[str, int], ...] = (("mnist", 1500), ("", 400))
+    comparison_steps: tuple[tuple[str, int], ...] = (("mnist", 1500), ("", 300))
     comparison_seeds: int = 3
     secondary_seeds: int = 2
     secondary_steps: tuple[tuple[str, int], ...] = (
-        ("mnist", 1500), ("fashion_mnist", 1500), ("", 600)
+        ("mnist", 1500), ("fashion_mnist", 1500), ("", 400)
     )  # fmt: skip
     corrupted_images: int = 100
     flexibility_images: int = 100

@@ -17,7 +17,9 @@ from bench.report.common import Results, Section
 FOLDER = Path(__file__).parent
 FILE = throughput.FILE
 SECONDS = 0.8
-"""Of timing a case; a preset of fewer seconds gives a rougher table sooner."""
+"""Of timing a case by `make throughput`."""
+BRIEF_SECONDS = 0.3
+"""Of timing a case as a part of `make bench`: rougher, but soon done."""
 
 
 def run_cases(

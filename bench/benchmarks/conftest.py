@@ -68,6 +68,7 @@ class Setup:
     data_dir: str | None
     device: str
     data: Dataset
+    full: bool
 
     def run(self, variant: str, **changes) -> Run:
         """A run of the headline shapes."""
@@ -92,7 +93,8 @@ class Setup:
 def setup(request: pytest.FixtureRequest) -> Setup:
     option = request.config.getoption
     data = load(option("--dataset"), option("--data-dir")).to(option("--device"))
-    return Setup(option("--dataset"), option("--data-dir"), option("--device"), data)
+    places = option("--dataset"), option("--data-dir"), option("--device")
+    return Setup(*places, data, option("--full"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

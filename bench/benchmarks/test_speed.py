@@ -22,6 +22,7 @@ from bench.measure.throughput import (
 )
 from bench.runner import REFERENCE
 from bench.stacked import Stack
+from bench.step import WORTHWHILE, compiler
 from bench.train import build
 from vaes import VAE
 
@@ -41,6 +42,24 @@ def test_training(timed, setup, variant, batch_size):
         beside["ordinary"] = ordinary_step(run, setup.variant(variant), data)
     timed(step, beside, items=batch_size, repeats=max(1, 1000 // batch_size),
           kind="training", variant=variant, batch=batch_size)  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_size", [100, 1000])
+def test_compiled_training(timed, setup, variant, batch_size):
+    """The step of a long training, beside the eager one and the ordinary loop."""
+    if setup.device != "cpu" or compiler() is None:
+        pytest.skip("a step is compiled on a CPU, where there is a C++ compiler")
+    if variant != REFERENCE and not setup.full:
+        pytest.skip("compiling takes long: with --full alone")
+    run, data = setup.run(variant, batch_size=batch_size), setup.filled(batch_size)
+    kind = setup.variant(variant)
+    eager = training_step(run, kind, data)
+    beside = {"bound": setup.bound(eager), "lean": eager}
+    with suppress(NotImplementedError):
+        beside["ordinary"] = ordinary_step(run, kind, data)
+    step = training_step(run.with_(steps=WORTHWHILE), kind, data)
+    timed(step, beside, items=batch_size, repeats=max(1, 1000 // batch_size),
+          kind="compiled", variant=variant, batch=batch_size)  # fmt: skip
 
 
 def test_training_by_estimator(timed, setup, variant, estimator, batch_size):
@@ -78,6 +97,8 @@ def test_importance_bound(timed, setup, variant):
 
 @pytest.mark.benchmark(timer=time.perf_counter)
 def test_first_step_and_memory(benchmark, setup, variant):
+    if variant != REFERENCE and not setup.full:
+        pytest.skip("a fresh process takes long to start: with --full alone")
     ks = MEMORY_SAMPLES if variant == REFERENCE else ()
     found = benchmark.pedantic(
         in_fresh_process, (setup.run(variant), setup.dataset, setup.data_dir, ks)

@@ -74,7 +74,8 @@ def sections(results: Results) -> list[Section]:
     text, takeaway = _training_table(training), _takeaway(timings)
     notes = "\n\n".join(
         part for part in (
-            _evaluation_table(timings), _estimator_table(timings), _stacked_table(timings),
+            _compiled_table(timings), _evaluation_table(timings), _estimator_table(timings),
+            _stacked_table(timings),
             _precision(results, timings), _machine(timings),
         ) if part
     )  # fmt: skip
@@ -181,6 +182,17 @@ def _estimator_table(timings: Timings) -> str:
     header = ["training by estimator", "batch", "S", "decoder passes", "images/s", "of bound",
               f"time against {first}"]  # fmt: skip
     return markdown(header, lines)
+
+
+def _compiled_table(timings: Timings) -> str:
+    lines = [
+        [title(case.variant), f"{case.batch:,.0f}", rounded(case.rate), ratio(case.bound_ratio),
+         ratio(case.lean_ratio), ratio(case.ordinary_ratio)]
+        for case in timings.of("compiled").itertuples()
+    ]  # fmt: skip
+    header = ["compiled step of long trainings", "batch", "images/s", "of bound", "× eager step",
+              "× ordinary loop"]  # fmt: skip
+    return markdown(header, lines) if lines else ""
 
 
 def _stacked_table(timings: Timings) -> str:
