@@ -120,7 +120,8 @@ def store(
 ) -> None:
     """Write `rows.csv`, `history.csv`, `pictures.npz` and `environment.json`, each atomically.
 
-    What the folder holds of other variants stays, where it was made with the same configuration.
+    What the folder holds of other variants stays, where it was made with the same configuration;
+    their number of seeds may be another, and so may the worker processes.
     """
     prepare(folder)
     if _same_config(folder, env):
@@ -175,9 +176,11 @@ def _same_config(folder: Path, env: dict) -> bool:
     except (OSError, ValueError):
         return False
     ours = json.loads(json.dumps(env["config"]))
-    return {k: v for k, v in stored.get("config", {}).items() if k != "variants"} == {
-        k: v for k, v in ours.items() if k != "variants"
-    }
+
+    def of_numbers(config: dict) -> dict:
+        return {k: v for k, v in config.items() if k not in ("variants", "seeds", "jobs")}
+
+    return of_numbers(stored.get("config", {})) == of_numbers(ours)
 
 
 def _keep_others(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
