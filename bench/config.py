@@ -141,7 +141,7 @@ class Preset:
     )  # fmt: skip
     corrupted_images: int = 100
     flexibility_images: int = 100
-    fit_steps: int = 200
+    fit_steps: int = 400
 
 
 _EPOCHS = {"digits": 300, "mnist5k": 100, "mnist": 60, "fashion_mnist": 60, "binarized_mnist": 60,
@@ -163,7 +163,7 @@ PRESETS = {
         secondary_steps=(("", 50),),
         corrupted_images=10,
         flexibility_images=20,
-        fit_steps=50,
+        fit_steps=30,
     ),
     "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),
 }

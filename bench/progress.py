@@ -84,7 +84,8 @@ class Progress:
         elif time.monotonic() - self.told > PLAIN_SECONDS:
             self.told = time.monotonic()
             for label, entry in list(self.running.items()):
-                self.console.print(f"  {label}: {self._line(label, entry)}", markup=False)
+                line = f"  {label}: {self._line(label, entry)}"
+                self.console.print(line, markup=False, soft_wrap=True)
 
     def _line(self, label: str, entry: dict) -> str:
         if not entry:

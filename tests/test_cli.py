@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import __main__ as cli
+from bench import cli
 
 ROOT = Path(__file__).parents[1]
 

@@ -31,8 +31,8 @@ STAGES = ("initialisation", "epoch_1", "best")
 SAMPLES = (1, 4, 16)
 RELATIVE_ERROR = 0.05
 DECODER_DRAWS = 32
-ROUNDS = 20
-TIMING_SECONDS = 0.4
+ROUNDS = 12
+TIMING_SECONDS = 0.2
 """Steps of one estimator are repeated up to `ROUNDS` times within this time, at least twice."""
 SQUARED = "nats²"
 """Unit of a squared norm of an ELBO gradient; network parameters have none."""

@@ -51,6 +51,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
     settings = (
         ("bound_images", preset.corrupted_images),
         ("fitted_images", 0 if run.seed else max(2, preset.corrupted_images // 5)),
+        ("fit_steps", min(FIT_STEPS, preset.fit_steps)),
     )
     yield Request(run, settings)
     variant, augmentation = AUGMENTED
@@ -59,9 +60,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
         yield Request(noisy, settings)
 
 
-def measure(
-    subject: Subject, bound_images: int, fitted_images: int, fit_steps: int = FIT_STEPS
-) -> Result:
+def measure(subject: Subject, bound_images: int, fitted_images: int, fit_steps: int) -> Result:
     """Rows of every corruption and level; none for a model without a posterior."""
     model = subject.model()
     if not isinstance(model, VAE):

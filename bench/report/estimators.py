@@ -22,6 +22,19 @@ def known(results: Results, measurement: str, columns: Iterable[str]) -> pd.Data
     return rows.assign(half_width=1.96 * rows.standard_error)
 
 
+def where(rows: pd.DataFrame, metric: str, **settings) -> pd.DataFrame:
+    """The rows of a metric with these settings."""
+    wanted = {"metric": metric, **settings}
+    # arrays of objects compare faster than columns
+    return rows[np.all([rows[column].to_numpy() == v for column, v in wanted.items()], axis=0)]
+
+
+def one(rows: pd.DataFrame, metric: str, **settings) -> pd.Series | None:
+    """The one row of a metric with these settings, or None."""
+    found = where(rows, metric, **settings)
+    return None if found.empty else found.iloc[0]
+
+
 def ordered(names: Iterable[str]) -> list[str]:
     """Estimators in the order they are written, then any that are no longer there."""
     present = set(names)

@@ -20,7 +20,7 @@ from bench.report.common import (
     title,
     write_table,
 )
-from bench.report.estimators import MARKERS, VARIANT, known, ordered, slope, spoken, style
+from bench.report.estimators import MARKERS, VARIANT, known, one, ordered, slope, spoken, style
 
 PLACE = 30
 MEASUREMENT = "gradient_variance"
@@ -66,14 +66,6 @@ def sections(results: Results) -> list[Section]:
     return [Section("How noisy the gradient is", takeaway, table, figures, files, notes)]
 
 
-def _one(rows: pd.DataFrame, metric: str, **settings) -> pd.Series | None:
-    """The one row of a metric with these settings, or None."""
-    chosen = rows.metric == metric
-    for column, value in settings.items():
-        chosen &= rows[column] == value
-    return rows[chosen].iloc[0] if chosen.any() else None
-
-
 def _least(rows: pd.DataFrame, name: str) -> int:
     """The least S at which any variant admits the estimator (1 where none does)."""
     numbers = rows[(rows.metric == "total_variance") & (rows.estimator == name) & (rows.n > 0)]
@@ -106,8 +98,8 @@ def _ratios(rows: pd.DataFrame, variants: list[str]) -> str:
             for name in _names(rows):
                 here = dict(variant=variant, stage=stage, estimator=name, S=_least(rows, name))
                 ratio, total = (
-                    _one(rows, "variance_ratio", **here),
-                    _one(rows, "total_variance", **here),
+                    one(rows, "variance_ratio", **here),
+                    one(rows, "total_variance", **here),
                 )
                 if ratio is None:
                     cells.append("n/a" if total is None or total.n == 0 else f"{total.value:g}")
@@ -137,7 +129,7 @@ def _details(rows: pd.DataFrame, variant: str) -> str:
     names, columns = _names(rows), []
     for metric in metrics:
         found = [
-            _one(rows, metric, variant=variant, stage="best", estimator=n, S=_least(rows, n))
+            one(rows, metric, variant=variant, stage="best", estimator=n, S=_least(rows, n))
             for n in names
         ]
         cells = [_cell(row) for row in found]
@@ -152,7 +144,7 @@ def _details(rows: pd.DataFrame, variant: str) -> str:
 def _decoder(rows: pd.DataFrame, variants: list[str]) -> str:
     """The decoder's gradient, the same estimator beside every one of the encoder's."""
     lines = [
-        [label] + [_cell(_one(rows, "decoder_variance", variant=v, stage=stage)) for v in variants]
+        [label] + [_cell(one(rows, "decoder_variance", variant=v, stage=stage)) for v in variants]
         for stage, label in STAGES.items()
     ]
     return markdown(["decoder's gradient: total variance at S = 1, nats²", *map(title, variants)],
@@ -175,7 +167,7 @@ def _takeaway(rows: pd.DataFrame, variants: list[str]) -> str:
     found = {}
     for name in _names(rows):
         here = dict(variant=variant, stage="best", estimator=name, S=_least(rows, name))
-        found[name] = (_one(rows, "variance_ratio", **here), _one(rows, "efficiency", **here))
+        found[name] = (one(rows, "variance_ratio", **here), one(rows, "efficiency", **here))
     ratios = {n: r for n, (r, _) in found.items() if r is not None and math.isfinite(r.value)}
     if not ratios:
         return f"No estimator of `{title(variant)}`'s gradient has a finite variance."
@@ -216,7 +208,7 @@ def _stages_figure(results: Results, rows: pd.DataFrame, variants: list[str]) ->
         for name in _names(rows):
             samples = _least(rows, name)
             cells = [
-                _one(rows, "total_variance", variant=variant, stage=s, estimator=name, S=samples)
+                one(rows, "total_variance", variant=variant, stage=s, estimator=name, S=samples)
                 for s in STAGES
             ]
             values = [math.nan if c is None else c.value * samples for c in cells]
@@ -274,7 +266,7 @@ def _efficiency_figure(
     names = _names(rows)
     for shift, variant in enumerate(variants):
         found = [
-            _one(rows, "efficiency", variant=variant, stage="best", estimator=n, S=COMPARED_AT)
+            one(rows, "efficiency", variant=variant, stage="best", estimator=n, S=COMPARED_AT)
             for n in names
         ]
         places = [i + 0.14 * (shift - (len(variants) - 1) / 2) for i in range(len(names))]

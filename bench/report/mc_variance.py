@@ -22,6 +22,7 @@ from bench.report.common import (
     title,
     write_table,
 )
+from bench.report.estimators import one, where
 
 PLACE = 20
 
@@ -76,18 +77,6 @@ def _rows(results: Results) -> pd.DataFrame:
     return rows.assign(half_width=rows.standard_error * quantile)
 
 
-def _where(rows: pd.DataFrame, metric: str, **settings) -> pd.DataFrame:
-    """The rows of a metric with these settings."""
-    wanted = {"metric": metric, **settings}
-    return rows[np.all([rows[column].to_numpy() == v for column, v in wanted.items()], axis=0)]
-
-
-def _one(rows: pd.DataFrame, metric: str, **settings) -> pd.Series | None:
-    """The one row of a metric with these settings, or None."""
-    found = _where(rows, metric, **settings)
-    return None if found.empty else found.iloc[0]
-
-
 def _values(found: Sequence[pd.Series | None]) -> list[float]:
     return [math.nan if row is None else row.value for row in found]
 
@@ -120,7 +109,7 @@ def _cell(row: pd.Series | None, interval: bool = True) -> str:
 def _quieter(rows: pd.DataFrame, variant: str, stage: str) -> str:
     """The KL of lower one-sample variance, `undecided` within the ratio's interval, or n/a."""
     settings = dict(variant=variant, stage=stage, sampling="independent", S=1)
-    ratio = _one(rows, "sampled_to_analytic_variance", **settings)
+    ratio = one(rows, "sampled_to_analytic_variance", **settings)
     if ratio is None or not math.isfinite(ratio.value):
         return "n/a"
     if abs(ratio.value - 1) <= ratio.half_width:
@@ -135,8 +124,8 @@ def _order_table(rows: pd.DataFrame, variants: Sequence[str]) -> str:
         before = ""
         for stage, label in STAGES.items():
             settings = dict(variant=variant, stage=stage, sampling="independent", S=1)
-            found = [_one(rows, "elbo_variance", kl=kl, **settings) for kl in KLS]
-            ratio = _one(rows, "sampled_to_analytic_variance", **settings)
+            found = [one(rows, "elbo_variance", kl=kl, **settings) for kl in KLS]
+            ratio = one(rows, "sampled_to_analytic_variance", **settings)
             quieter = _quieter(rows, variant, stage)
             flipped = quieter in KLS and before in KLS and quieter != before
             before = quieter if quieter in KLS else before
@@ -160,14 +149,14 @@ def _samples_table(rows: pd.DataFrame, variant: str, stage: str) -> str:
     here = dict(variant=variant, stage=stage)
     columns = []
     for s in samples:
-        found = [_one(rows, "elbo_variance", kl=kl, sampling=n, S=s, **here) for kl, n in names]
+        found = [one(rows, "elbo_variance", kl=kl, sampling=n, S=s, **here) for kl, n in names]
         texts = [_cell(row, interval=False) for row in found]
         columns.append(embolden(texts, _values(found), "min"))
     lines = []
     for place, (kl, name) in enumerate(names):
         settings = dict(variant=variant, kl=kl, sampling=name)
-        slope = _one(rows, "elbo_variance_slope", stage=stage, **settings)
-        gain = _one(rows, "elbo_variance_reduction", stage=stage, S=samples[-1], **settings)
+        slope = one(rows, "elbo_variance_slope", stage=stage, **settings)
+        gain = one(rows, "elbo_variance_reduction", stage=stage, S=samples[-1], **settings)
         gain = "1" if name == "independent" else _cell(gain)
         label = f"{kl} KL, {SAMPLINGS[name]}"
         lines.append([label, *(column[place] for column in columns), _cell(slope), gain])
@@ -183,7 +172,7 @@ def _time_table(rows: pd.DataFrame, variants: Sequence[str]) -> str:
         for kl in KLS:
             for name, label in SAMPLINGS.items():
                 settings = dict(variant=variant, kl=kl, sampling=name)
-                found = [_one(rows, "elbo_estimate_time", S=s, **settings) for s in samples]
+                found = [one(rows, "elbo_estimate_time", S=s, **settings) for s in samples]
                 lines.append([f"{title(variant)}, {kl} KL, {label}", *map(_cell, found)])
     return markdown(["Time in µs/image", *(f"S = {s}" for s in samples)], lines)
 
@@ -198,7 +187,7 @@ def _iw_table(rows: pd.DataFrame, variants: Sequence[str]) -> str:
     }
     lines = [
         [f"{title(v)}, {label}"]
-        + [_cell(_one(rows, metric, variant=v, stage="best", K=k)) for k in ks]
+        + [_cell(one(rows, metric, variant=v, stage="best", K=k)) for k in ks]
         for v in variants
         for metric, label in names.items()
     ]
@@ -228,7 +217,7 @@ def _order_sentence(rows: pd.DataFrame, variants: Sequence[str]) -> str:
         for kl in KLS:
             names = [v for v in variants if _quieter(rows, v, stage) == kl]
             settings = dict(stage=stage, sampling="independent", S=1)
-            ratio = _where(rows, "sampled_to_analytic_variance", **settings)
+            ratio = where(rows, "sampled_to_analytic_variance", **settings)
             factors = ratio[ratio.variant.isin(names)].value
             if names:
                 factors = factors if kl == "analytic" else 1 / factors
@@ -256,12 +245,12 @@ def _gain_sentence(rows: pd.DataFrame) -> str:
     parts = []
     for name, label in SAMPLINGS.items():
         settings = dict(stage="best", sampling=name, S=last)
-        gains = _where(rows, "elbo_variance_reduction", **settings).value.dropna()
+        gains = where(rows, "elbo_variance_reduction", **settings).value.dropna()
         if len(gains):
             parts.append(f"{label} {_range(gains)}")
     if not parts:
         return ""
-    losses = _where(rows, "elbo_variance_reduction")
+    losses = where(rows, "elbo_variance_reduction")
     losses = losses[losses.value + losses.half_width < 1]
     warning = ""
     if len(losses):
@@ -278,14 +267,14 @@ def _gain_sentence(rows: pd.DataFrame) -> str:
 
 def _iw_sentence(rows: pd.DataFrame, variants: Sequence[str]) -> str:
     """How far the IW bound with the largest tabled K still is from the reference."""
-    found = _where(rows, "iw_bias", stage="best")
+    found = where(rows, "iw_bias", stage="best")
     if found.empty:
         return ""
     k, reference = int(found.K.max()), int(found.reference.max())
     parts = []
     for variant in variants:
-        bias = _one(found, "iw_bias", variant=variant, K=k)
-        size = _one(rows, "iw_effective_sample_size", variant=variant, stage="best", K=k)
+        bias = one(found, "iw_bias", variant=variant, K=k)
+        size = one(rows, "iw_effective_sample_size", variant=variant, stage="best", K=k)
         if bias is not None and size is not None:
             parts.append(f"{title(variant)} {-bias.value:.2f} nats ({size.value:.3g})")
     return (
@@ -316,15 +305,15 @@ def _samples_figure(
         for axes, (name, label) in zip(line, SAMPLINGS.items()):
             for variant in variants:
                 settings = dict(variant=variant, stage="best", kl=kl, sampling=name)
-                slope = _one(rows, "elbo_variance_slope", **settings)
+                slope = one(rows, "elbo_variance_slope", **settings)
                 value = math.nan if slope is None else slope.value
                 text = f"{title(variant)} {f'{value:.2f}'.replace('-', '−')}"
-                values = _where(rows, "elbo_variance", **settings)
+                values = where(rows, "elbo_variance", **settings)
                 _draw(axes, values, "S", label=text, **_style(variants, variant))
             axes.set(title=f"{kl} KL, {label}", xscale="log", yscale="log")
             axes.set_xticks(samples, [str(s) for s in samples])
             axes.minorticks_off()
-    top = 1.6 * _where(rows, "elbo_variance", stage="best", S=samples[0]).value.max()
+    top = 1.6 * where(rows, "elbo_variance", stage="best", S=samples[0]).value.max()
     for axes in grid.flat:
         guide = [top / (s / samples[0]) for s in samples]
         axes.plot(samples, guide, color="0.6", linestyle=":", zorder=0)
@@ -349,7 +338,7 @@ def _stages_figure(
     for variant in variants:
         for kl, line in zip(KLS, ("-", "--")):
             settings = dict(variant=variant, kl=kl, sampling="independent", S=1)
-            values = _where(rows, "elbo_variance", **settings)
+            values = where(rows, "elbo_variance", **settings)
             values = values.assign(place=values.stage.map(places))
             _draw(axes, values, "place", linestyle=line, **_style(variants, variant))
     handles = [Line2D([], [], label=title(v), **_style(variants, v)) for v in variants]
@@ -376,7 +365,7 @@ def _iw_figure(results: Results, rows: pd.DataFrame, variants: Sequence[str]) ->
               "effective sample size")  # fmt: skip
     for axes, metric, label in zip(panels, names, labels):
         for variant in variants:
-            values = _where(rows, metric, variant=variant, stage="best")
+            values = where(rows, metric, variant=variant, stage="best")
             values = values.assign(value=values.value.abs())
             _draw(axes, values, "K", label=title(variant), **_style(variants, variant))
         axes.set(xscale="log", yscale="log", xlabel="samples $K$", ylabel=label)
