@@ -131,7 +131,7 @@ class Estimate:
         """`−98.31 ± 0.12`; the bare mean where one seed gives no interval; a dash for none."""
         if not math.isfinite(self.mean):
             return "–"
-        mean = f"{self.mean:.{digits}f}".replace("-", "−")
+        mean = decimal(self.mean, digits)
         return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.{digits}f}"
 
 
@@ -149,6 +149,11 @@ def number(value: float, half_width: float = math.nan) -> str:
     text = f"{value:.{digits}f}{power}"
     text += f" ± {half_width:.{digits}f}{power}" if interval else ""
     return text.replace("-", "−")
+
+
+def decimal(value: float, digits: int = 2, sign: str = "") -> str:
+    """`−95.46`: so many decimals and a true minus sign; `sign` is a format's, e.g. `+`."""
+    return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
 def over_seeds(values: Iterable[float]) -> Estimate:

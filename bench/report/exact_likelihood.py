@@ -11,6 +11,7 @@ from bench.report.common import (
     Results,
     Section,
     colour,
+    decimal,
     embolden,
     markdown,
     new_figure,
@@ -118,15 +119,11 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def _references(table: pd.DataFrame) -> str:
     best = table.maximum_likelihood.iloc[0]
-    text = f"The maximum-likelihood model of the same training data reaches {_minus(best)}"
+    text = f"The maximum-likelihood model of the same training data reaches {decimal(best, 3)}"
     own = table.generating_log_likelihood.iloc[0]
     if math.isfinite(own):
-        text += f", the model the data were drawn from {_minus(own)}"
+        text += f", the model the data were drawn from {decimal(own, 3)}"
     return f"{text} nats per image on the same test set."
-
-
-def _minus(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
 
 
 def _figure(results: Results, table: pd.DataFrame) -> tuple[str, str]:

@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench.report.common import Results, Section, markdown, new_figure, number, save, write_table
+from bench.report.common import (
+    Results,
+    Section,
+    decimal,
+    markdown,
+    new_figure,
+    number,
+    save,
+    write_table,
+)
 from bench.report.estimators import known, ordered, slope, spoken, style
 
 PLACE = 34
@@ -57,7 +66,7 @@ def _table(totals: pd.DataFrame, exponents: dict) -> str:
             here = totals[(totals.stage == stage) & (totals.estimator == name)].set_index("L")
             cells = [_cell(here.loc[d]) if d in here.index else "–" for d in dims]
             exponent = exponents.get((stage, name), math.nan)
-            exponent = f"{exponent:.2f}".replace("-", "−") if math.isfinite(exponent) else "–"
+            exponent = decimal(exponent) if math.isfinite(exponent) else "–"
             lines.append([f"{label}: {spoken(name)}", *cells, exponent])
     header = ["total variance, nats², S = 2", *(f"L = {d}" for d in dims), "exponent"]
     return markdown(header, lines)

@@ -12,6 +12,7 @@ from bench.report.common import (
     Results,
     Section,
     colour,
+    decimal,
     embolden,
     markdown,
     new_figure,
@@ -242,7 +243,7 @@ def _samples_figure(results: Results, rows: pd.DataFrame, variants: list[str]) -
     for name in _names(rows):
         values = chosen[chosen.estimator == name].sort_values("S")
         if len(values):
-            steep = f"{slope(values.S, values.value):.2f}".replace("-", "−")
+            steep = decimal(slope(values.S, values.value))
             look = style(name) | {"label": f"{spoken(name)} {steep}"}
             axes.errorbar(values.S, values.value, values.half_width, capsize=2, **look)
     samples = sorted(int(s) for s in chosen.S.unique())

@@ -18,6 +18,7 @@ from bench.report.common import (
     embolden,
     markdown,
     new_figure,
+    number,
     save,
     title,
     write_table,
@@ -81,29 +82,13 @@ def _values(found: Sequence[pd.Series | None]) -> list[float]:
     return [math.nan if row is None else row.value for row in found]
 
 
-def _number(value: float, half_width: float = math.nan) -> str:
-    """`17.5 ± 0.6`: two digits of the interval, or three of a bare number."""
-    if not math.isfinite(value):
-        return f"{value:g}".replace("nan", "NaN").replace("-", "−")
-    interval = math.isfinite(half_width) and half_width > 0
-    last = half_width / 10 if interval else abs(value) / 100
-    if value != 0 and (abs(value) >= 1e5 or last < 1e-5):
-        text = f"{value:.1e} ± {half_width:.0e}" if interval else f"{value:.1e}"
-    else:
-        digits = max(0, -math.floor(math.log10(last))) if last > 0 else 0
-        text = (
-            f"{value:.{digits}f} ± {half_width:.{digits}f}" if interval else f"{value:.{digits}f}"
-        )
-    return text.replace("-", "−")
-
-
 def _cell(row: pd.Series | None, interval: bool = True) -> str:
     """A row as text; n/a where there is no such estimator, NaN where it broke."""
     if row is None:
         return "–"
     if math.isnan(row.value) and row.n == 0:
         return "n/a"
-    return _number(row.value, row.half_width if interval else math.nan)
+    return number(row.value, row.half_width if interval else math.nan)
 
 
 def _quieter(rows: pd.DataFrame, variant: str, stage: str) -> str:

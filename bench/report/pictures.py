@@ -14,6 +14,7 @@ from bench.report.common import (
     Results,
     Section,
     colour,
+    decimal,
     markdown,
     name_row,
     new_figure,
@@ -181,7 +182,7 @@ def _plane_cells(results: Results, variant: str, sigma: np.ndarray) -> list[str]
     def value(metric: str) -> str:
         rows = results.measured(MEASUREMENT, metric)
         found = rows[rows.variant == variant].value
-        return f"{found.iloc[0]:.1f}".replace("-", "−") if len(found) else "–"
+        return decimal(found.iloc[0], 1) if len(found) else "–"
 
     low, median, high = np.quantile(sigma, (0.1, 0.5, 0.9))
     spread = [f"{median:.3f}", f"{low:.3f} – {high:.3f}"] if high > POINT else ["–", "–"]

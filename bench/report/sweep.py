@@ -8,6 +8,7 @@ from bench.report.common import (
     Results,
     Section,
     colour,
+    decimal,
     markdown,
     new_figure,
     over_seeds,
@@ -45,18 +46,18 @@ def _section(results: Results, variant: str, rows: pd.DataFrame) -> Section:
     at_edge = any(best[n] in (table[n].min(), table[n].max()) for n in names)
     takeaway = (
         f"`{title(variant)}`: {_text(best, names)} has the highest validation ELBO "
-        f"({best.valid_elbo:.2f} nats); {_text(worst, names)} would cost "
+        f"({decimal(best.valid_elbo)} nats); {_text(worst, names)} would cost "
         f"{best.valid_elbo - worst.valid_elbo:.1f} nats"
         + ("; the best lies at the edge of the grid." if at_edge else ".")
-    ).replace("-", "−", 0)
+    )
     text = markdown(
-        [*names, "validation ELBO", "lowest – highest seed", "loss against the best"],
+        [*names, "validation ELBO", "lowest … highest seed", "loss against the best"],
         [
             [
                 *(f"{line[n]:g}" for n in names),
-                f"**{line.valid_elbo:.2f}**" if line.chosen else f"{line.valid_elbo:.2f}",
-                f"{line.lowest:.2f} – {line.highest:.2f}",
-                f"{best.valid_elbo - line.valid_elbo:.2f}",
+                f"**{decimal(line.valid_elbo)}**" if line.chosen else decimal(line.valid_elbo),
+                f"{decimal(line.lowest)} … {decimal(line.highest)}",
+                decimal(best.valid_elbo - line.valid_elbo),
             ]
             for _, line in table.iterrows()
         ],

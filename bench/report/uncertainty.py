@@ -14,6 +14,7 @@ from bench.report.common import (
     Results,
     Section,
     colour,
+    decimal,
     markdown,
     new_figure,
     over_seeds,
@@ -173,21 +174,17 @@ def _listed(lines: pd.DataFrame, intervals: bool) -> str:
     if not intervals:
         return ", ".join(map(words, lines.corruption))
     return ", ".join(
-        f"{words(line.corruption)} (ρ {_number(line.spearman)} "
-        f"[{_number(line.low)}, {_number(line.high)}])"
+        f"{words(line.corruption)} (ρ {decimal(line.spearman)} "
+        f"[{decimal(line.low)}, {decimal(line.high)}])"
         for line in lines.itertuples()
     )
-
-
-def _number(value: float, digits: int = 2, sign: str = "") -> str:
-    return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
 def _markdown(table: pd.DataFrame, models: list[Model], corruptions: list[str]) -> str:
     def cell(line: pd.Series) -> str:
         if line.verdict == "flat":
             return "*flat*"
-        rho = f"{_number(line.spearman)} [{_number(line.low)}, {_number(line.high)}]"
+        rho = f"{decimal(line.spearman)} [{decimal(line.low)}, {decimal(line.high)}]"
         return (f"**{rho}**" if line.verdict == "rises" else rho) + f" · {line.rises:.0%}"
 
     lines = []
@@ -288,7 +285,7 @@ def _whose_cell(at: pd.DataFrame, corruption: str) -> str:
     if corruption not in at.index:
         return "–"
     line = at.loc[corruption]
-    return f"{_number(line.encoder, 1, '+')} / {_number(line.fitted, 1, '+')} {line.whose}"
+    return f"{decimal(line.encoder, 1, '+')} / {decimal(line.fitted, 1, '+')} {line.whose}"
 
 
 # --- all levels ------------------------------------------------------------------------------
@@ -307,7 +304,7 @@ def _write_levels(results: Results, rows: pd.DataFrame, models: list[Model], tak
                 line[metric], line[f"{metric}_half_width"] = estimate.mean, estimate.half_width
             lines.append(line)
             cells.append([model.label, words(corruption), f"{level:g}",
-                          *(_number(e.mean) if e.n else "–" for e in estimates)])  # fmt: skip
+                          *(decimal(e.mean) if e.n else "–" for e in estimates)])  # fmt: skip
     note = "Means over seeds, nats per image. A grey image has no likelihood, hence no bound."
     text = markdown(["posterior", "corruption", "level", *HELD.values()], cells)
     write_table(results, "uncertainty_levels", pd.DataFrame(lines), takeaway, f"{text}\n\n{note}")
