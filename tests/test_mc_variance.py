@@ -21,18 +21,14 @@ from torch.quasirandom import SobolEngine
 
 from bench.config import PRESETS, BenchError, Run, generator
 from bench.data import load
+from bench.elbo_estimators import SAMPLINGS, antithetic, elbo_estimate, integrands, sobol
 from bench.measure import Subject
 from bench.measure.mc_variance import (
-    SAMPLINGS,
     STAGES,
-    antithetic,
-    elbo_estimate,
-    integrands,
     jackknife,
     log_log_slope,
     measure,
     requests,
-    sobol,
     variance_over_noise,
 )
 from bench.report import mc_variance as report

@@ -24,8 +24,9 @@ from torch.distributions import (
 
 from bench.bounds import elbo_terms, log_weights, standard_normal
 from bench.config import generator
+from bench.elbo_estimators import elbo_estimate, integrands
 from bench.measure.elbo import _iw_bounds, _mean_elbo
-from bench.measure.mc_variance import elbo_estimate, integrands, jackknife, variance_over_noise
+from bench.measure.mc_variance import jackknife, variance_over_noise
 from vaes import VAE, discover
 from vaes.base import diagonal_gaussian
 
