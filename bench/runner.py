@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from bench import cache, gradients
-from bench.config import OPTIONS, SMALL, BenchError, Preset, Run, epochs_for
+from bench.config import OPTIONS, SMALL, BenchError, Preset, Run, epochs_for, generator
 from bench.data import Dataset, load
 from bench.measure import Request, Result, Row, Subject, modules
 from bench.stacked import train_stacked
@@ -333,6 +333,7 @@ def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | Non
     try:
         variant, data = _subject(task.run, grid)
         store = cache.Store(grid.cache)
+        _seed_own_samples(task)
         if task.measurement is None:
             trained = train(task.run, variant, data, lambda entry: _tell(task.label, entry))
             content = trained_to(trained)
@@ -349,6 +350,13 @@ def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | Non
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
         return f"{type(error).__name__} at {place}: {error}"
+
+
+def _seed_own_samples(task: Task) -> None:
+    """Posteriors that are no map of given noise sample by torch's global generator."""
+    run = task.run
+    own = generator("cpu", run.dataset, run.seed, task.measurement, "own samples")
+    torch.manual_seed(own.initial_seed())
 
 
 def _train_stacked(tasks: list[Task], keys: list[str], grid: Grid) -> None:

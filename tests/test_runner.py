@@ -7,6 +7,7 @@ import math
 import pandas as pd
 import pytest
 import torch
+from torch.distributions import Independent, Laplace
 
 from bench import runner, tidy
 from bench.config import PRESETS, Run
@@ -124,6 +125,31 @@ def test_one_failure_is_recorded_and_the_rest_finish(grid, inline, monkeypatch):
     table = tidy.rows_of(broken, outcome)
     assert set(table[table.measurement == "failure"].variant) == {"faulty", "exploding"}
     assert not table[(table.variant == "autoencoder") & (table.metric == "distortion")].empty
+
+
+class Laplacian(VAE):
+    """Samples by itself: it is no map of normal noise."""
+
+    rank = 6
+
+    def posterior(self, x):
+        loc = self.encode(x)
+        return Independent(Laplace(loc, torch.ones_like(loc)), 1)
+
+
+def test_a_posterior_that_samples_by_itself_gives_the_same_rows_again(
+    grid, inline, monkeypatch, tmp_path
+):
+    found = discover()
+    more = Discovery({**found.variants, "laplacian": Laplacian}, {})
+    monkeypatch.setattr(runner, "discover", lambda: more)
+    one = vars(grid) | {"variants": ("laplacian",), "seeds": 1}
+    torch.manual_seed(1)
+    first = rows(Grid(**one), inline)
+    torch.manual_seed(2)
+    again = rows(Grid(**(one | {"cache": tmp_path / "other"})), inline)
+    assert not first[first.metric == "elbo"].empty
+    pd.testing.assert_frame_equal(first, again)
 
 
 @pytest.fixture
