@@ -128,9 +128,23 @@ def draw(posterior: Distribution, noise: Noise, samples: int) -> Tensor:
             return posterior.sample((samples,))
 
 
+def rsample(posterior: Distribution, noise: Noise, samples: int) -> Tensor:
+    """S reparameterized samples, `(S, *B, L)`, from `noise` where the posterior is a map of it.
+
+    Others take their own `rsample`, from torch's global generator; raises BenchError where they
+    have none.
+    """
+    try:
+        return reparameterize(posterior, noise(samples))
+    except BenchError:
+        if not posterior.has_rsample:
+            raise
+        return posterior.rsample((samples,))
+
+
 def pathwise(target: Target, posterior: Distribution, noise: Noise, samples: int) -> Tensor:
     """Reparameterized, analytic KL (Kingma & Welling 2014, eq. 7; Rezende et al. 2014)."""
-    z = reparameterize(posterior, noise(samples))
+    z = rsample(posterior, noise, samples)
     return target.log_likelihood(z).mean(0) - target.rate(posterior)
 
 
@@ -138,7 +152,7 @@ def pathwise_sampled_kl(
     target: Target, posterior: Distribution, noise: Noise, samples: int
 ) -> Tensor:
     """Reparameterized, KL sampled (Kingma & Welling 2014, eq. 6)."""
-    z = reparameterize(posterior, noise(samples))
+    z = rsample(posterior, noise, samples)
     return target.log_weight(posterior, z).mean(0)
 
 
@@ -159,7 +173,7 @@ def sticking_the_landing(
     target: Target, posterior: Distribution, noise: Noise, samples: int
 ) -> Tensor:
     """Pathwise through z alone: the score term, of mean 0, is dropped (Roeder et al. 2017)."""
-    z = reparameterize(posterior, noise(samples))
+    z = rsample(posterior, noise, samples)
     return target.log_weight(detached(posterior), z).mean(0)
 
 
