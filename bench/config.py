@@ -129,7 +129,7 @@ class Preset:
     sweep_seeds: int = 2
     elbo_samples: int = 100
     importance_samples: tuple[int, ...] = (1, 10, 100, 1000)
-    variance_images: int = 40
+    variance_images: int = 32
     gradient_images: int = 16
     gradient_passes: int = 20_000
     scaling_steps: int = 500
