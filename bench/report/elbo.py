@@ -49,7 +49,8 @@ NOTES = (
     "the interval from the per-image pairs of one training (the mean over seeds of its "
     "half-width), which leaves out the seeds' spread. L_K is the IW bound with K samples, ESS its "
     "effective sample size. A plain autoencoder has no posterior, hence no ELBO; its distortion "
-    "is the cross-entropy. Monte Carlo errors are in `elbo.csv`."
+    "is the cross-entropy. *Training s* is wall time on a machine that may have been shared: for "
+    "speeds see the throughput table. Monte Carlo errors are in `elbo.csv`."
 )
 
 
