@@ -21,6 +21,7 @@ from bench.report.common import (
     title,
     write_table,
 )
+from bench.report.estimators import spoken
 
 PLACE = 60
 FILE = "throughput.json"
@@ -106,10 +107,19 @@ def _takeaway(timings: Timings) -> str:
         parts.append(f"{ratio(low)}–{ratio(high)} of it at batch {batch:,.0f}")
     faster = training.ordinary_ratio.dropna()
     slowest, fastest = faster.min(), faster.max()
-    return (
+    text = (
         "If a step were its matrix products alone it would run at its bound; the variants reach "
         f"{', '.join(parts)}. The same training written as an ordinary PyTorch loop takes "
         f"{ratio(slowest)}–{ratio(fastest)} times as long."
+    )
+    compiled = timings.of("compiled")
+    if compiled.empty:
+        return text
+    low, high = compiled.bound_ratio.min(), compiled.bound_ratio.max()
+    return (
+        f"{text} Compiled, as the step of a long training is, it reaches {ratio(low)}–"
+        f"{ratio(high)} of its bound and is {ratio(compiled.ordinary_ratio.max())} times as fast as the ordinary "
+        "loop."
     )
 
 
@@ -172,13 +182,13 @@ def _estimator_table(timings: Timings) -> str:
         reference = group.seconds.iloc[0]
         lines += [
             [
-                f"{title(variant)}: {case.estimator.replace('_', ' ')}",
+                f"{title(variant)}: {spoken(case.estimator)}",
                 f"{batch:,.0f}", f"{case.samples:.0f}", f"{case.passes:.0f}", rounded(case.rate),
                 ratio(case.bound_ratio), f"{case.seconds / reference:.2f}",
             ]
             for case in group.itertuples()
         ]  # fmt: skip
-    first = cases.estimator.iloc[0].replace("_", " ")
+    first = spoken(cases.estimator.iloc[0])
     header = ["training by estimator", "batch", "S", "decoder passes", "images/s", "of bound",
               f"time against {first}"]  # fmt: skip
     return markdown(header, lines)
