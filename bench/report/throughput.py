@@ -83,7 +83,7 @@ def sections(results: Results) -> list[Section]:
     write_table(results, "throughput", timings.cases[COLUMNS].dropna(axis=1, how="all"), takeaway,
                 f"{text}\n\n{notes}")  # fmt: skip
     files = ["throughput.csv", "throughput.md", FILE]
-    return [Section("Throughput", takeaway, text, [_figure(results, training)], files, notes)]
+    return [Section("Throughput", takeaway, text, [_figure(results, timings)], files, notes)]
 
 
 def rounded(value: float) -> str:
@@ -116,10 +116,10 @@ def _takeaway(timings: Timings) -> str:
     if compiled.empty:
         return text
     low, high = compiled.bound_ratio.min(), compiled.bound_ratio.max()
+    gain = ratio(compiled.ordinary_ratio.max())
     return (
         f"{text} Compiled, as the step of a long training is, it reaches {ratio(low)}–"
-        f"{ratio(high)} of its bound and is {ratio(compiled.ordinary_ratio.max())} times as fast as the ordinary "
-        "loop."
+        f"{ratio(high)} of its bound and is up to {gain} times as fast as the ordinary loop."
     )
 
 
@@ -275,14 +275,18 @@ def _machine(timings: Timings) -> str:
     )
 
 
-def _figure(results: Results, training: pd.DataFrame) -> tuple[str, str]:
+def _figure(results: Results, timings: Timings) -> tuple[str, str]:
     figure, axes = new_figure(8, 5)
-    for variant, group in training.groupby("variant", sort=False):
+    for variant, group in timings.of("training").groupby("variant", sort=False):
         axes.plot(group.batch, group.rate, "o-", color=colour(variant), label=title(variant))
         bound = group["items"] / (group.seconds * group.bound_ratio)
         axes.plot(group.batch, bound, ":", color=colour(variant), lw=1.5)
         ordinary = group["items"] / (group.seconds * group.ordinary_ratio)
         axes.plot(group.batch, ordinary, "x--", color=colour(variant), lw=1, alpha=0.5)
+    for variant, group in timings.of("compiled").groupby("variant", sort=False):
+        axes.plot(group.batch, group.rate, "*", ms=14, mec="white", color=colour(variant))
+    if len(timings.of("compiled")):
+        axes.plot([], [], "*", ms=12, color="grey", label="compiled step")
     axes.plot([], [], ":", color="grey", label="matrix products alone")
     axes.plot([], [], "x--", color="grey", label="ordinary loop")
     axes.set_xscale("log")
