@@ -276,7 +276,7 @@ def _machine(timings: Timings) -> str:
 
 
 def _figure(results: Results, timings: Timings) -> tuple[str, str]:
-    figure, axes = new_figure(8, 5)
+    figure, axes = new_figure(10, 5)
     for variant, group in timings.of("training").groupby("variant", sort=False):
         axes.plot(group.batch, group.rate, "o-", color=colour(variant), label=title(variant))
         bound = group["items"] / (group.seconds * group.bound_ratio)
@@ -293,6 +293,6 @@ def _figure(results: Results, timings: Timings) -> tuple[str, str]:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("batch size (images)")
     axes.set_ylabel("training throughput (images per second)")
-    axes.legend(fontsize=10)
+    figure.legend(loc="outside right upper", fontsize=10)
     how = "Dotted lines are each step's matrix products alone, measured in the same run, dashed ones the ordinary loop. The gap from a solid line up to its dotted one is all that a faster step could still gain."  # noqa: E501
     return save(results, figure, "throughput"), how
