@@ -50,12 +50,12 @@ def log_weights(model: VAE, x: Tensor, noise: Noise, samples: int, at_once: int)
     `at_once` samples are decoded together, so that memory does not grow with K.
     """
     posterior, prior = model.posterior(x), model.prior
-    parts = []
-    for start in range(0, samples, at_once):
-        z = draw(posterior, noise, min(at_once, samples - start))
-        ratio = prior.log_prob(z) - posterior.log_prob(z)
-        parts.append((model.log_likelihood(x, z) + ratio).double())
-    return torch.cat(parts)
+    # allocated first: small results kept between large scratch arrays would fragment the heap
+    weights = torch.empty(samples, len(x), dtype=torch.float64, device=x.device)
+    for part in weights.split(at_once):
+        z = draw(posterior, noise, len(part))
+        part.copy_(model.log_likelihood(x, z) + prior.log_prob(z) - posterior.log_prob(z))
+    return weights
 
 
 def passes_at_once(device: torch.device) -> int:

@@ -191,7 +191,7 @@ def test_the_cases_store_times_bounds_and_labels(timings):
 def test_the_report_shows_every_variant_and_estimator(timings):
     (section,) = throughput.sections(results_in(timings))
     text = f"{section.table}\n{section.notes}"
-    for name in ("autoencoder", "input-dependent", "rloo", "GFLOP/s"):
+    for name in ("autoencoder", "input-dependent", "leave-one-out", "GFLOP/s"):
         assert name in text
     assert "at batch 100" in section.takeaway
     for file in [*section.files, section.figures[0][0]]:
