@@ -220,7 +220,7 @@ def _when(stage: str) -> str:
 
 
 def _range(values: pd.Series) -> str:
-    low, high = f"{values.min():.2g}", f"{values.max():.2g}"
+    low, high = number(values.min()), number(values.max())
     return low if low == high else f"{low} to {high}"
 
 
