@@ -220,7 +220,7 @@ def _when(stage: str) -> str:
 
 
 def _range(values: pd.Series) -> str:
-    low, high = number(values.min()), number(values.max())
+    low, high = (f"{float(f'{v:.2g}'):,g}" for v in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
 
 
