@@ -153,7 +153,10 @@ def overtraining(fewest: pd.DataFrame, variant: str) -> Estimate:
 def _cost(regret: Estimate) -> str:
     if regret.low > 0:
         return f"early stopping would have saved {regret.text(1)} of them"
-    return f"early stopping would not have helped: {_signed(regret)} nats from best epoch to end"
+    verdict = "what early stopping would have saved is undecided"
+    if regret.high <= 0.05:
+        verdict = "early stopping would have saved nothing"
+    return f"{verdict}: {_signed(regret)} nats from best epoch to end"
 
 
 def _compared(differences: list[tuple[str, Estimate]], less: str, more: str) -> str:
