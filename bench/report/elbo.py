@@ -147,6 +147,7 @@ def headline_markdown(results: Results, table: pd.DataFrame) -> str:
             values = [line.get(metric, math.nan) for _, line in table.iterrows()]
             column = embolden(column, values, best)
         cells.append([header, *column])
+    cells.append(["seeds", *(str(n) for n in table.seeds)])
     names = ["variant", *(f"{title(v)}{_hyperparameters(results, v)}" for v in table.variant)]
     lines = list(zip(names, *cells))
     return markdown(lines[0], lines[1:])
