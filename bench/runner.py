@@ -324,7 +324,7 @@ def work(tasks: list[Task], keys: list[str], trained_key: str, grid: Grid) -> li
         try:
             _train_stacked(tasks, keys, grid)
             return [None] * len(tasks)
-        except BenchError:  # one seed's failure must stay its own
+        except Exception:  # whatever it is, one seed's failure must stay its own: see each alone
             pass
     return [_work_alone(task, key, trained_key, grid) for task, key in zip(tasks, keys)]
 
