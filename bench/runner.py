@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import asdict, dataclass, field
@@ -162,7 +163,7 @@ def execute(
             finish(task, content)
 
     def send() -> None:
-        for tasks in _together(pending):
+        for tasks in _together(_in_turn(pending)):
             keys = [key_of_task(task) for task in tasks]
             trained_key = key_of_task(Task(tasks[0].run))
             futures[executor.submit(work, tasks, keys, trained_key, grid)] = tasks
@@ -270,6 +271,17 @@ def _requests(grid: Grid, run: Run) -> Iterator[tuple[str, Request]]:
         if grid.measurements is None or name in grid.measurements:
             for request in module.requests(run, grid.preset):
                 yield name, request
+
+
+def _in_turn(tasks: list[Task]) -> list[Task]:
+    """One task of each variant after another: workers that start together then compile the steps
+    of different variants, and each finds the others' on the disk."""
+    place: Counter[str] = Counter()
+    turns = []
+    for task in tasks:
+        turns.append(place[task.run.variant])
+        place[task.run.variant] += 1
+    return [task for _, task in sorted(zip(turns, tasks), key=lambda pair: pair[0])]
 
 
 def _together(tasks: list[Task]) -> list[list[Task]]:

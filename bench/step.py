@@ -26,8 +26,9 @@ from vaes import VAE, Autoencoder
 Step = Callable[[Tensor, Noise, float, float], Tensor]
 """(x `(B, D)`, `noise(n)` → `(n, B, L)`, KL weight, learning rate) → the loss, nats an image."""
 
-WORTHWHILE = 10_000
-"""Steps of a training from which compiling its step (20 to 50 s, 1 s once on disk) pays."""
+WORTHWHILE = 1e9
+"""Steps × weights of a training from which compiling its step pays: compiling takes 10 to 30 s
+for the first of many trainings of a variant and 1 s, from the disk, for the others."""
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Adam's own defaults (Kingma & Ba 2015)."""
@@ -119,6 +120,9 @@ class CompiledStep:
         named = dict(self.objective.named_parameters())
         self.names = list(named)
         self.weights = [w.detach() for w in named.values()]
+        # arguments too, so that models that differ in a constant share what was compiled
+        constants = dict(self.objective.named_buffers())
+        self.constant_names, self.constants = list(constants), list(constants.values())
         self.first = [torch.zeros_like(w) for w in self.weights]
         self.second = [torch.zeros_like(w) for w in self.weights]
         self.compiled: dict[int, Callable] = {}
@@ -129,7 +133,7 @@ class CompiledStep:
         first, second = (1 - beta**self.count for beta in BETAS)
         scalars = [torch.tensor(v) for v in (kl_weight, rate / first, second**-0.5)]
         drawn = [noise(n) for n in self.draws]
-        arguments = [*self.weights, *self.first, *self.second, x, *drawn, *scalars]
+        arguments = [*self.weights, *self.first, *self.second, *self.constants, x, *drawn, *scalars]
         if len(x) not in self.compiled:
             self.compiled[len(x)] = _native(self._step, arguments)
         with torch.no_grad():
@@ -137,12 +141,14 @@ class CompiledStep:
         return loss
 
     def _step(self, *arguments: Tensor) -> list[Tensor]:
-        n = len(self.weights)
+        n, c = len(self.weights), len(self.constants)
         weights, first, second = (arguments[i * n : (i + 1) * n] for i in range(3))
-        x, *noise, kl_weight, rate, correction = arguments[3 * n :]
+        constants = arguments[3 * n : 3 * n + c]
+        x, *noise, kl_weight, rate, correction = arguments[3 * n + c :]
         leaves = [w.detach().requires_grad_() for w in weights]
         with torch.enable_grad():
             named = dict(zip(self.names, leaves, strict=True))
+            named |= dict(zip(self.constant_names, constants, strict=True))
             loss = functional_call(self.objective, named, (x, noise, kl_weight))
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         with torch.no_grad():
@@ -204,7 +210,8 @@ def step_for(
     x `(B, D)` is an example batch, `steps` the length of the training.
     """
     eager = EagerStep(model, estimator, run)
-    if steps < WORTHWHILE or x.device.type != "cpu" or run.precision != "float32":
+    weights = sum(w.numel() for w in model.parameters())
+    if steps * weights < WORTHWHILE or x.device.type != "cpu" or run.precision != "float32":
         return eager, ""
     if compiler() is None:
         return eager, "no C++ compiler was found, so the training step was not compiled"

@@ -1,5 +1,6 @@
 """q(z|x) = N(encode(x), s² I) with s a constant, chosen on validation ELBO."""
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -14,8 +15,8 @@ class FixedVariance(VAE):
 
     def __init__(self, *args, scale: float = 0.3, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.scale = scale
+        self.register_buffer("scale", torch.tensor(scale), persistent=False)
 
     def posterior(self, x: Tensor) -> Distribution:
         loc = self.encode(x)
-        return diagonal_gaussian(loc, loc.new_full((), self.scale).expand_as(loc))
+        return diagonal_gaussian(loc, self.scale.expand_as(loc))

@@ -22,7 +22,7 @@ from bench.measure.throughput import (
 )
 from bench.runner import REFERENCE
 from bench.stacked import Stack
-from bench.step import WORTHWHILE, compiler
+from bench.step import compiler
 from bench.train import build
 from vaes import VAE
 
@@ -57,7 +57,7 @@ def test_compiled_training(timed, setup, variant, batch_size):
     beside = {"bound": setup.bound(eager), "lean": eager}
     with suppress(NotImplementedError):
         beside["ordinary"] = ordinary_step(run, kind, data)
-    step = training_step(run.with_(steps=WORTHWHILE), kind, data)
+    step = training_step(run.with_(steps=10**6), kind, data)
     timed(step, beside, items=batch_size, repeats=max(1, 1000 // batch_size),
           kind="compiled", variant=variant, batch=batch_size)  # fmt: skip
 
