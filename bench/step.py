@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from warnings import catch_warnings, simplefilter
 
 import torch
 import torch.nn.functional as F
@@ -192,7 +193,8 @@ def _compile(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable:
     # inductor keeps what it compiled on disk, but only for a graph that has a shape environment
     context = TracingContext(FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True))
     # a worker has one core: no pool of compilers
-    with torch.no_grad(), tracing(context), config.patch(compile_threads=1):
+    with torch.no_grad(), tracing(context), config.patch(compile_threads=1), catch_warnings():
+        simplefilter("ignore", FutureWarning)  # torch's, about itself
         return compile_fx(graph, examples)
 
 
