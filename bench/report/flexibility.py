@@ -33,9 +33,9 @@ NOTES = (
     "upper and the second a lower bound); the amortization gap L[q*] − L[q] is what the encoder "
     "misses of it (Cremer et al. 2018). Free in q* is what depends on the image: a common scale "
     "and a flow's networks stay as trained. A step is one batch of {batch}, forward, backward and "
-    "Adam, the shortest of {timed}; *relative* to a step of input-dependent timed in turn with it. "
-    "Gradient variance: tr Cov of the estimator each variant trains "
-    "with, at the best weights, S = 1."
+    "Adam, the shortest of {timed}; *relative* to a step of input-dependent timed in turn with it, "
+    "whose own ratio shows the error of timing. Gradient variance: tr Cov of the estimator each "
+    "variant trains with, at the best weights, S = 1."
 )
 
 

@@ -136,6 +136,7 @@ def _figure(
 ) -> tuple[str, str]:
     figure, places = new_figure(12, 7, nrows=2, ncols=3)
     panels = iter(np.ravel(places))
+    slowest = 1e3 * steps.seconds.max()
     for axis, group in steps.groupby("quantity", sort=False):
         axes = next(panels)
         milliseconds = 1e3 * group.seconds
@@ -144,14 +145,14 @@ def _figure(
                     label="its matrix products")  # fmt: skip
         axes.set_xticks(group.x, [f"{x:,}" for x in group.x])
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_ylim(bottom=0.5)
+        axes.set_ylim(0.5, 2 * slowest)
         axes.minorticks_off()
         _label(axes, AXES.get(axis, axis), "time (ms)")
     axes = next(panels)
     axes.plot(memory.x, memory.peak_bytes / 2**20, "o-", color=STEP)
     axes.set_xscale("log")
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.2 * memory.peak_bytes.max() / 2**20 if len(memory) else None)
     _label(axes, "importance samples K", "peak memory (MiB)")
     axes = next(panels)
     for (jobs, group), line in zip(grid.groupby("jobs"), ("o-", "s--", "^:")):
