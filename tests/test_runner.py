@@ -12,7 +12,7 @@ from torch.distributions import Independent, Laplace
 from bench import runner, tidy
 from bench.config import PRESETS, Run
 from bench.data import load
-from bench.runner import Grid, execute, headline
+from bench.runner import Grid, Task, _in_turn, execute, headline
 from vaes import VAE, Discovery, discover
 from vaes.base import diagonal_gaussian
 
@@ -39,6 +39,13 @@ def test_a_second_run_redoes_nothing_and_gives_the_same_rows(grid, inline):
     assert first.executed == 2 + 12 + 2 + 6
     assert (second.executed, second.cached) == (0, first.executed)
     pd.testing.assert_frame_equal(tidy.rows_of(grid, first), tidy.rows_of(grid, second))
+
+
+def test_variants_take_turns(grid):
+    """So that workers that start together compile different steps."""
+    tasks = [Task(grid.run(name, seed)) for name in grid.variants for seed in (0, 1)]
+    order = [(task.run.variant, task.run.seed) for task in _in_turn(tasks)]
+    assert order == [(name, seed) for seed in (0, 1) for name in grid.variants]
 
 
 def test_an_interrupted_grid_resumes_to_the_same_rows(grid, inline, tmp_path):

@@ -14,6 +14,7 @@ from bench.gradients import estimator_for
 from bench.step import objective
 from bench.train import build
 from vaes import VAE, Autoencoder, discover
+from vaes.base import Tanh
 
 FOUND = discover()
 D, L, H, B = 12, 3, 8, 5
@@ -34,6 +35,14 @@ def test_nothing_in_the_folder_is_broken():
     assert list(FOUND.variants)[:4] == [
         "autoencoder", "fixed_variance", "learned_diagonal", "input_dependent",
     ]  # fmt: skip
+
+
+def test_tanh_is_the_same_with_and_without_a_gradient():
+    x = torch.linspace(-30, 30, 2001)
+    with torch.no_grad():
+        evaluated = Tanh()(x)
+    torch.testing.assert_close(evaluated, torch.tanh(x), rtol=0, atol=3e-7)
+    assert torch.equal(Tanh()(x.clone().requires_grad_()), torch.tanh(x))
 
 
 @pytest.mark.parametrize("name", FOUND.variants)
