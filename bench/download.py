@@ -118,8 +118,10 @@ def decompressed(path: Path) -> tuple[bytes, str]:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, or else its type, without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What an error says in its first sentence, or else its type, without line breaks."""
+    if type(error).__name__ == "ConnectionError":  # requests' text is a chain of inner objects
+        return "no connection"
+    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
 
 
 def _is_published(sha256: str) -> bool:
