@@ -75,12 +75,12 @@ def _made(place: Path) -> str:
     except (OSError, ValueError):
         return ""
     config = env["config"]
-    options = {"DATASET": config["dataset"], "PRESET": config["preset"], "SEEDS": config["seeds"]}
+    named = ("dataset", "preset", "seeds", "precision")
+    command = " ".join(f"{name.upper()}={config[name]}" for name in named if name in config)
     grey = "" if config["binarization"] != "none" else (
         "**Grey pixels**: these are cross-entropies of intensities, not likelihoods; they share "
         "no table with binarized runs.\n\n"
     )  # fmt: skip
-    command = " ".join(f"{key}={value}" for key, value in options.items())
     return (
         f"{grey}{config['seeds']} seeds, preset `{config['preset']}`, binarization "
         f"`{config['binarization']}`; {env['gpu'] or env['cpu']}, {env['cores']} cores, torch "
