@@ -75,8 +75,6 @@ def _made(place: Path) -> str:
     except (OSError, ValueError):
         return ""
     config = env["config"]
-    named = ("dataset", "preset", "seeds", "precision")
-    command = " ".join(f"{name.upper()}={config[name]}" for name in named if name in config)
     grey = "" if config["binarization"] != "none" else (
         "**Grey pixels**: these are cross-entropies of intensities, not likelihoods; they share "
         "no table with binarized runs.\n\n"
@@ -84,5 +82,15 @@ def _made(place: Path) -> str:
     return (
         f"{grey}{config['seeds']} seeds, preset `{config['preset']}`, binarization "
         f"`{config['binarization']}`; {env['gpu'] or env['cpu']}, {env['cores']} cores, torch "
-        f"{env['packages']['torch']}, commit `{env['commit']}`. Again: `make bench {command}`."
+        f"{env['packages']['torch']}, commit `{env['commit']}`. Again: `{_command(config)}`."
     )
+
+
+def _command(config: dict) -> str:
+    """The command that makes the results again; make has no variable for the rarer options."""
+    named = [name for name in ("dataset", "preset", "seeds", "precision") if name in config]
+    rarer = [name for name in ("likelihood", "decoder") if name in config]
+    if rarer:
+        options = " ".join(f"--{name} {config[name]}" for name in named + rarer)
+        return f"python -m bench run {options}"
+    return "make bench " + " ".join(f"{name.upper()}={config[name]}" for name in named)
