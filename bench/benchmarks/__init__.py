@@ -42,7 +42,7 @@ def run_cases(
     path, partial = folder / FILE, folder / f"{FILE}.partial"
     command = [
         sys.executable, "-m", "pytest", str(FOLDER), "--rootdir", str(FOLDER.parents[1]),
-        "-p", "no:cacheprovider", "-o", "addopts=", "-q", "--benchmark-only",
+        "-p", "no:cacheprovider", "-o", "addopts=", "-q", "--disable-warnings", "--benchmark-only",
         f"--benchmark-json={partial.absolute()}", "--benchmark-columns=min,median,rounds",
         # on a CPU the clock counts this thread's own time: other processes do not slow it
         f"--benchmark-timer={'time.perf_counter' if device == 'cuda' else 'time.process_time'}",
