@@ -23,20 +23,21 @@ def diagonal_gaussian(loc: Tensor, scale: Tensor) -> Independent:
     return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
 
 
-def _value(x: Tensor, logits: Tensor) -> Tensor:
+def _value(x: Tensor, logits: Tensor, sigmoids: Tensor) -> Tensor:
     """Σ_d [x_d l_d − softplus(l_d)], `(..., B)`, as x·l − Σ max(l, 0) + log Π sigmoid(|l|).
 
     The logarithm is the dearest function here, so it is taken of products of some factors; none
-    is below ½, hence no product underflows.
+    is below ½, hence no product underflows. `sigmoids` are those of |l|.
     """
     together = next(n for n in range(64, 0, -1) if logits.shape[-1] % n == 0)
-    sigmoids = logits.abs().sigmoid_().unflatten(-1, (-1, together))
     linear = torch.linalg.vecdot(x, logits) - logits.clamp_min(0).sum(-1)
-    return linear + sigmoids.prod(-1).log_().sum(-1)
+    return linear + sigmoids.unflatten(-1, (-1, together)).prod(-1).log_().sum(-1)
 
 
 class _BernoulliLogLikelihood(torch.autograd.Function):
     """`_value`, keeping only its derivative x − sigmoid(l) for backward.
+
+    sigmoid(l) is ½ + sign(l) (sigmoid(|l|) − ½), so that each pixel takes one exponential.
 
     Autograd's own version keeps the logits and recomputes the sigmoid in several passes over
     the largest array of the training step.
@@ -46,7 +47,9 @@ class _BernoulliLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        return _value(x, logits), x - torch.sigmoid(logits)
+        sigmoids = logits.abs().sigmoid_()
+        residual = x - 0.5 - (sigmoids - 0.5).copysign(logits)
+        return _value(x, logits, sigmoids), residual
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -69,7 +72,7 @@ def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() and logits.requires_grad:
         return _BernoulliLogLikelihood.apply(logits, x)[0]
-    return _value(x, logits)
+    return _value(x, logits, logits.abs().sigmoid_())
 
 
 class Tanh(nn.Tanh):
