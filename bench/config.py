@@ -14,6 +14,13 @@ class BenchError(Exception):
     """A mistake of the user's or the machine's, told in one line with its remedy."""
 
 
+def one_line(error: Exception) -> str:
+    """What an error says in its first sentence, or else its type, without line breaks."""
+    if type(error).__name__ == "ConnectionError":  # requests' text is a chain of inner objects
+        return "no connection"
+    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+
+
 def nearest(kind: str, name: str, known: Iterable[str]) -> BenchError:
     """The error for an unknown name, with the nearest known one."""
     known = list(known)

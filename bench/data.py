@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.config import BenchError, nearest
-from bench.download import UNREADABLE, contents, decompressed, one_line
+from bench.config import BenchError, nearest, one_line
+from bench.download import UNREADABLE, contents, decompressed
 from bench.ppca import draw_images
 
 BINARIZATIONS = ("none", "threshold", "stochastic")

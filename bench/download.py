@@ -12,7 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from bench.config import BenchError
+from bench.config import BenchError, one_line
 
 SYSTEM_FOLDERS = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
 UNREADABLE = (OSError, EOFError, zlib.error)
@@ -115,13 +115,6 @@ def decompressed(path: Path) -> tuple[bytes, str]:
     if payload.startswith(b"\x1f\x8b"):
         payload = gzip.decompress(payload)
     return payload, hashlib.sha256(payload).hexdigest()
-
-
-def one_line(error: Exception) -> str:
-    """What an error says in its first sentence, or else its type, without line breaks."""
-    if type(error).__name__ == "ConnectionError":  # requests' text is a chain of inner objects
-        return "no connection"
-    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
 
 
 def _is_published(sha256: str) -> bool:

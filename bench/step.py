@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
 import torch
@@ -20,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bench.config import Run
+from bench.config import Run, one_line
 from bench.gradients import Estimator, Noise, Target, is_map_of_noise
 from vaes import VAE, Autoencoder
 
@@ -126,7 +128,7 @@ class CompiledStep:
         self.constant_names, self.constants = list(constants), list(constants.values())
         self.first = [torch.zeros_like(w) for w in self.weights]
         self.second = [torch.zeros_like(w) for w in self.weights]
-        self.compiled: dict[int, Callable] = {}
+        self.compiled: dict[int, Callable] = {}  # by batch size
         self.count = 0
 
     def __call__(self, x: Tensor, noise: Noise, kl_weight: float, rate: float) -> Tensor:
@@ -135,11 +137,20 @@ class CompiledStep:
         scalars = [torch.tensor(v) for v in (kl_weight, rate / first, second**-0.5)]
         drawn = [noise(n) for n in self.draws]
         arguments = [*self.weights, *self.first, *self.second, *self.constants, x, *drawn, *scalars]
-        if len(x) not in self.compiled:
-            self.compiled[len(x)] = _native(self._step, arguments)
         with torch.no_grad():
-            (loss,) = self.compiled[len(x)](*arguments)
+            (loss,) = self._function(len(x), arguments)(*arguments)
         return loss
+
+    def compile(self, x: Tensor) -> None:
+        """Compile the step for batches of the shape of x `(B, D)`; raises what inductor raises."""
+        noise = [x.new_ones(n, len(x), self.objective.model.latent_dim) for n in self.draws]
+        state = [*self.weights, *self.first, *self.second, *self.constants]
+        self._function(len(x), [*state, x, *noise, *torch.ones(3).unbind()])
+
+    def _function(self, batch: int, arguments: list[Tensor]) -> Callable:
+        if batch not in self.compiled:
+            self.compiled[batch] = _native(self._step, arguments)
+        return self.compiled[batch]
 
     def _step(self, *arguments: Tensor) -> list[Tensor]:
         n, c = len(self.weights), len(self.constants)
@@ -199,7 +210,12 @@ def _compile(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable:
 
 
 def compiler() -> str | None:
-    """The path of the C++ compiler that inductor would call, or None."""
+    """The path of the C++ compiler that inductor would call, or None.
+
+    None too without Python's headers, which the compiled code includes.
+    """
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return None
     usual = "clang++" if sys.platform == "darwin" else "g++"
     return shutil.which(os.environ.get("CXX", usual))
 
@@ -216,8 +232,14 @@ def step_for(
     if steps * weights < WORTHWHILE or x.device.type != "cpu" or run.precision != "float32":
         return eager, ""
     if compiler() is None:
-        return eager, "no C++ compiler was found, so the training step was not compiled"
+        return eager, "no C++ compiler with Python's headers: the training step was not compiled"
     if isinstance(model, VAE) and not is_map_of_noise(model.posterior(x), x):
-        return eager, "the posterior is no map of noise, so the training step was not compiled"
+        return eager, "the posterior is no map of noise: the training step was not compiled"
     draws = draws_of(model, x, estimator, run.samples)
-    return CompiledStep(model, estimator, run.samples, draws), ""
+    compiled = CompiledStep(model, estimator, run.samples, draws)
+    try:
+        compiled.compile(x.expand(run.batch_size, -1).contiguous())
+    except Exception as error:  # a compiler can fail in many ways, and is no reason not to train
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        return eager, f"the training step was not compiled ({reason})"
+    return compiled, ""

@@ -88,7 +88,8 @@ RUN = Run("input_dependent", "toy", 0, 1, latent_dim=4, hidden_dim=6)
 
 
 @needs_compiler
-def test_long_trainings_alone_are_compiled():
+def test_long_trainings_alone_are_compiled(monkeypatch):
+    monkeypatch.setattr(step, "_compile", lambda graph, examples: graph)
     assert kind_of(RUN) == (CompiledStep, "")
     assert kind_of(RUN, steps=1000) == (EagerStep, "")
     assert kind_of(RUN.with_(precision="bf16")) == (EagerStep, "")
@@ -99,6 +100,22 @@ def test_without_a_compiler_the_eager_step_is_taken_and_said(monkeypatch):
     kind, notice = kind_of(RUN)
     assert kind is EagerStep
     assert "no C++ compiler" in notice
+
+
+def test_without_pythons_headers_there_is_no_compiler(monkeypatch, tmp_path):
+    monkeypatch.setattr(step.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert step.compiler() is None
+
+
+@needs_compiler
+def test_where_compiling_fails_the_eager_step_is_taken_and_said(monkeypatch):
+    def fail(graph, examples):
+        raise RuntimeError("g++: out of memory. The command was …")
+
+    monkeypatch.setattr(step, "_compile", fail)
+    kind, notice = kind_of(RUN)
+    assert kind is EagerStep
+    assert notice == "the training step was not compiled (RuntimeError: g++: out of memory)"
 
 
 @needs_compiler

@@ -61,14 +61,17 @@ def fewest_samples(name: str, model: Autoencoder, x: Tensor) -> int:
 def training_step(run: Run, variant: type[Autoencoder], data: Dataset) -> Action:
     """The step of `bench.train.train`: batch, gradient, Adam; it returns the loss.
 
-    As in training, the step of a run of many `steps` is compiled.
+    As in training, the step of a run of many `steps` is compiled; raises BenchError where it
+    would be but cannot.
     """
     images = data.train
     model = build(run, variant, as_float(images).mean(0))
     example, estimator = as_float(images[:1]), None
     if isinstance(model, VAE):
         estimator = estimator_for(run.estimator, model.posterior(example), model.prior)
-    move, _ = step_for(run, model, estimator, example, run.steps)
+    move, notice = step_for(run, model, estimator, example, run.steps)
+    if notice:
+        raise BenchError(f"{run.variant}: {notice}")
     batches = _batches(run, images, data.binarization)
     draws = generator(images.device, run.dataset, run.seed, "noise")
     done = iter(range(sys.maxsize))
