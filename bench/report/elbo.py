@@ -124,7 +124,7 @@ def headline_markdown(results: Results, table: pd.DataFrame) -> str:
     columns = [
         ("ELBO", "elbo", 2, "max"),
         ("difference to input-dependent", "elbo_difference", 2, None),
-        (f"L_{most}", bound, 2, "max"),
+        (f"L_{most or 'K'}", bound, 2, "max"),
         ("ESS", size, 0, None),
         ("distortion", "distortion", 2, None),
         ("rate", "rate", 2, None),
