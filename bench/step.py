@@ -30,7 +30,7 @@ Step = Callable[[Tensor, Noise, float, float], Tensor]
 """(x `(B, D)`, `noise(n)` → `(n, B, L)`, KL weight, learning rate) → the loss, nats an image."""
 
 WORTHWHILE = 1e9
-"""Steps × weights of a training from which compiling its step pays: compiling takes 10 to 30 s
+"""Steps × weights of a training from which compiling its step pays: compiling takes 10 to 40 s
 for the first of many trainings of a variant and 1 s, from the disk, for the others."""
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
