@@ -73,20 +73,31 @@ def binarize(images: Tensor, generator: torch.Generator) -> Tensor:
     """A Bernoulli draw for every pixel of uint8 `images` (..., D), as float32 zeros and ones.
 
     P(x = 1) = (v / 255)(1 - 2^-16): black is exact, and no pixel is off by more than 1.6e-5.
-    Sixteen random bits a pixel are compared with the pixel scaled to sixteen bits, since
-    `torch.bernoulli` costs as much as a large matrix product. `generator` must live on the
-    device of `images`; nothing waits for the device.
+    `generator` must live on the device of `images`; nothing waits for the device.
     """
-    # random_() without bounds never sets the top bit of an int64.
-    words = torch.empty((images.numel() + 3) // 4, dtype=torch.int64, device=images.device)
-    words.random_(-(2**63), None, generator=generator)
-    uniform = words.view(torch.int16)[: images.numel()].view(images.shape)
+    return draw(thresholds(images), generator)
+
+
+def thresholds(images: Tensor) -> Tensor:
+    """uint8 pixels v as 257 v - 32768, the int16 that a uniform one falls below to be white."""
     pixel = images.to(torch.int16)
-    # 257 v - 32768, written so that no intermediate leaves the range of int16.
-    threshold = torch.add(pixel, pixel - 128, alpha=256)
+    # written so that no intermediate leaves the range of int16
+    return torch.add(pixel, pixel - 128, alpha=256)
+
+
+def draw(thresholds: Tensor, generator: torch.Generator) -> Tensor:
+    """`binarize` of images whose `thresholds` (..., D) are known, as in training they are.
+
+    Sixteen random bits a pixel, since `torch.bernoulli` costs as much as a large matrix product.
+    """
+    device = thresholds.device
+    # random_() without bounds never sets the top bit of an int64.
+    words = torch.empty((thresholds.numel() + 3) // 4, dtype=torch.int64, device=device)
+    words.random_(-(2**63), None, generator=generator)
+    uniform = words.view(torch.int16)[: thresholds.numel()].view(thresholds.shape)
     # Writing floats directly skips a pass over booleans, which takes as long as the rest.
-    binary = torch.empty(images.shape, dtype=torch.float32, device=images.device)
-    return torch.lt(uniform, threshold, out=binary)
+    binary = torch.empty(thresholds.shape, dtype=torch.float32, device=device)
+    return torch.lt(uniform, thresholds, out=binary)
 
 
 def load(name: str, data_dir: str | Path | None = None, binarize: str | None = None) -> Dataset:

@@ -21,7 +21,16 @@ from bench.config import BenchError, Run, generator
 from bench.data import Dataset, as_float
 from bench.gradients import estimator_for, is_map_of_noise
 from bench.step import Objective, draws_of
-from bench.train import Trained, _weights, build, end_epoch, learning_rate, to_batch
+from bench.train import (
+    Trained,
+    _weights,
+    build,
+    end_epoch,
+    kl_weight,
+    learning_rate,
+    prepared,
+    to_batch,
+)
 from vaes import VAE, Autoencoder
 
 WARM_UP = 3
@@ -39,13 +48,13 @@ class Stack:
         run = self.run = runs[0]
         if any(other.with_(seed=run.seed) != run for other in runs):
             raise BenchError("stacked runs must differ in nothing but their seed")
-        self.images = data.train[: run.train_size or None]
-        self.binarization = data.binarization
-        device, mean = self.images.device, as_float(self.images).mean(0)
+        images = data.train[: run.train_size or None]
+        self.images, self.binarization = prepared(images, data.binarization), data.binarization
+        device, mean = images.device, as_float(images).mean(0)
         models = [build(r, variant, mean) for r in runs]
         estimator, self.draws = None, []
         if isinstance(models[0], VAE):
-            x = as_float(self.images[:1])
+            x = as_float(images[:1])
             posterior = models[0].posterior(x)
             if not is_map_of_noise(posterior, x):
                 raise BenchError(
@@ -111,6 +120,7 @@ class Stack:
         ]
         return [torch.stack(same) for same in zip(*by_seed, strict=True)]
 
+    @torch.no_grad()  # `grad` differentiates all the same; without it autograd would do so too
     def _gradients(self, x: Tensor, noise: list[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         def loss(weights: dict, buffers: dict, x: Tensor, noise: list[Tensor]) -> Tensor:
             return functional_call(self.members[0], (weights, buffers), (x, noise, self.kl_weight))
@@ -175,15 +185,15 @@ def train_stacked(
     while done < total:
         started, losses = time.perf_counter(), []
         for step in range(done, min(done + steps_per_epoch, total)):
-            kl_weight = min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
-            losses.append(stack(next(indices), learning_rate(run, step, total), kl_weight).clone())
+            rate, weight = learning_rate(run, step, total), kl_weight(run, step, steps_per_epoch)
+            losses.append(stack(next(indices), rate, weight).clone())
+        done += len(losses)
         traces = torch.stack(losses, 1).double().cpu()
         seconds = (time.perf_counter() - started) / len(runs)
         for result, model, trace in zip(results, stack.models(), traces, strict=True):
             result.seconds += seconds
             end_epoch(result, model, data, trace, done, total)
             on_epoch(result.run, result.history[-1])
-        done += len(losses)
     for result, model in zip(results, stack.models(), strict=True):
         result.checkpoints["end"] = _weights(model)
     return results

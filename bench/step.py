@@ -134,9 +134,9 @@ class CompiledStep:
     def __call__(self, x: Tensor, noise: Noise, kl_weight: float, rate: float) -> Tensor:
         self.count += 1
         first, second = (1 - beta**self.count for beta in BETAS)
-        scalars = [torch.tensor(v) for v in (kl_weight, rate / first, second**-0.5)]
+        scalars = torch.tensor([kl_weight, rate / first, second**-0.5])
         drawn = [noise(n) for n in self.draws]
-        arguments = [*self.weights, *self.first, *self.second, *self.constants, x, *drawn, *scalars]
+        arguments = [*self.weights, *self.first, *self.second, *self.constants, x, *drawn, scalars]
         with torch.no_grad():
             (loss,) = self._function(len(x), arguments)(*arguments)
         return loss
@@ -145,7 +145,7 @@ class CompiledStep:
         """Compile the step for batches of the shape of x `(B, D)`; raises what inductor raises."""
         noise = [x.new_ones(n, len(x), self.objective.model.latent_dim) for n in self.draws]
         state = [*self.weights, *self.first, *self.second, *self.constants]
-        self._function(len(x), [*state, x, *noise, *torch.ones(3).unbind()])
+        self._function(len(x), [*state, x, *noise, torch.ones(3)])
 
     def _function(self, batch: int, arguments: list[Tensor]) -> Callable:
         if batch not in self.compiled:
@@ -156,7 +156,8 @@ class CompiledStep:
         n, c = len(self.weights), len(self.constants)
         weights, first, second = (arguments[i * n : (i + 1) * n] for i in range(3))
         constants = arguments[3 * n : 3 * n + c]
-        x, *noise, kl_weight, rate, correction = arguments[3 * n + c :]
+        x, *noise, scalars = arguments[3 * n + c :]
+        kl_weight, rate, correction = scalars.unbind()
         leaves = [w.detach().requires_grad_() for w in weights]
         with torch.enable_grad():
             named = dict(zip(self.names, leaves, strict=True))

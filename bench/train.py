@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.bounds import chunks, elbo_terms, standard_normal
 from bench.config import BenchError, Run, generator
-from bench.data import Dataset, as_float, binarize
+from bench.data import Dataset, as_float, draw, thresholds
 from bench.gradients import estimator_for
 from bench.step import step_for
 from vaes import VAE, Autoencoder
@@ -74,17 +74,25 @@ def build(run: Run, variant: type[Autoencoder], mean: Tensor) -> Autoencoder:
     return model.to(mean.device)
 
 
+def prepared(images: Tensor, binarization: str) -> Tensor:
+    """uint8 training images `(N, D)` as `to_batch` takes them: what all epochs have in common."""
+    return thresholds(images) if binarization == "stochastic" else images
+
+
 def to_batch(images: Tensor, binarization: str, noise: torch.Generator) -> Tensor:
-    """uint8 training images `(B, D)` → float x, binarized afresh where that is stochastic."""
-    if binarization == "stochastic":
-        return binarize(images, noise)
-    return as_float(images)
+    """`prepared` images `(B, D)` → float x, binarized afresh where that is stochastic."""
+    return draw(images, noise) if binarization == "stochastic" else as_float(images)
 
 
 def learning_rate(run: Run, step: int, steps: int) -> float:
     """Constant over the first half of training, then linear down to 2 %."""
     left = max(0.0, min(1.0, 2 * (1 - step / steps)))
     return run.learning_rate * (0.02 + 0.98 * left)
+
+
+def kl_weight(run: Run, step: int, steps_per_epoch: int) -> float:
+    """Linear up to 1 over the run's epochs of warm-up, where it has any."""
+    return min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
 
 
 def validate(model: Autoencoder, images: Tensor, run: Run, split: str) -> dict[str, float]:
@@ -100,6 +108,39 @@ def validate(model: Autoencoder, images: Tensor, run: Run, split: str) -> dict[s
     return {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
 
 
+class Session:
+    """A run under way: its model, and the batches, the noise and the step that move it.
+
+    Attributes:
+        model: the model in training.
+        total, done, steps_per_epoch: steps to take, taken, and in one pass over the images.
+        notice: why the step is not compiled, where a run this long would gain; or "".
+    """
+
+    def __init__(self, run: Run, variant: type[Autoencoder], data: Dataset) -> None:
+        images = data.train[: run.train_size or None]
+        self.run, self.done = run, 0
+        self.model = build(run, variant, as_float(images).mean(0))
+        self.steps_per_epoch = -(-len(images) // run.batch_size)
+        self.total = run.steps or run.epochs * self.steps_per_epoch
+        example, estimator = as_float(images[:1]), None
+        if isinstance(self.model, VAE):
+            posterior = self.model.posterior(example)
+            estimator = estimator_for(run.estimator, posterior, self.model.prior)
+        self._move, self.notice = step_for(run, self.model, estimator, example, self.total)
+        self._batches = _batches(run, images, data.binarization)
+        self._draws = generator(images.device, run.dataset, run.seed, "noise")
+
+    def step(self) -> Tensor:
+        """Take one step and return its loss, nats an image; the host waits for no device."""
+        x = next(self._batches)
+        noise = standard_normal(len(x), self.run.latent_dim, self._draws)
+        weight = kl_weight(self.run, self.done, self.steps_per_epoch)
+        rate = learning_rate(self.run, self.done, self.total)
+        self.done += 1
+        return self._move(x, noise, weight, rate)
+
+
 def train(
     run: Run,
     variant: type[Autoencoder],
@@ -110,32 +151,15 @@ def train(
 
     Raises Diverged with the step at which the loss stopped being finite.
     """
-    images = data.train[: run.train_size or None]
-    model = build(run, variant, as_float(images).mean(0))
-    example = as_float(images[:1])
-    estimator = None
-    if isinstance(model, VAE):
-        estimator = estimator_for(run.estimator, model.posterior(example), model.prior)
-
-    steps_per_epoch = -(-len(images) // run.batch_size)
-    total = run.steps or run.epochs * steps_per_epoch
-    move, notice = step_for(run, model, estimator, example, total)
-    result = Trained(run, {"initialisation": _weights(model)}, notice=notice)
-    batches = _batches(run, images, data.binarization)
-    draws = generator(images.device, run.dataset, run.seed, "noise")
-    done = 0
-    while done < total:
+    session = Session(run, variant, data)
+    model, total = session.model, session.total
+    result = Trained(run, {"initialisation": _weights(model)}, notice=session.notice)
+    while session.done < total:
         started = time.perf_counter()
-        losses = []
-        for step in range(done, min(done + steps_per_epoch, total)):
-            x = next(batches)
-            noise = standard_normal(len(x), run.latent_dim, draws)
-            kl_weight = min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
-            losses.append(move(x, noise, kl_weight, learning_rate(run, step, total)))
-        trace = torch.stack(losses).double().cpu()
+        epoch = min(session.steps_per_epoch, total - session.done)
+        losses = torch.stack([session.step() for _ in range(epoch)]).double().cpu()
         result.seconds += time.perf_counter() - started
-        end_epoch(result, model, data, trace, done, total)
-        done += len(losses)
+        end_epoch(result, model, data, losses, session.done, total)
         on_epoch(result.history[-1])
     result.checkpoints["end"] = _weights(model)
     return result
@@ -146,12 +170,12 @@ def end_epoch(
 ) -> None:
     """Validate, write the history's next entry and keep the weights that later work needs.
 
-    losses `(steps,)` are those after step `done` of `total`. Raises Diverged where one is not
-    finite.
+    losses `(steps,)` are those of the last of `done` steps of `total`. Raises Diverged where one
+    is not finite.
     """
     run = result.run
     if not losses.isfinite().all():
-        first = done + int((~losses.isfinite()).nonzero()[0])
+        first = done - len(losses) + int((~losses.isfinite()).nonzero()[0])
         raise Diverged(
             f"{run.label}: the loss stopped being finite at step {first} of {total}; "
             "try a lower learning rate or another estimator"
@@ -159,7 +183,7 @@ def end_epoch(
     entry = {
         "epoch": len(result.history) + 1,
         "seconds": result.seconds,
-        "learning_rate": learning_rate(run, done + len(losses), total),
+        "learning_rate": learning_rate(run, done, total),
         "objective": losses.mean().item(),
     }
     for split in run.tracked:
@@ -188,6 +212,7 @@ def _batches(run: Run, images: Tensor, binarization: str) -> Iterator[Tensor]:
     """Endless batches x `(B, D)`; every epoch is one permutation of the images."""
     order = generator(images.device, run.dataset, run.seed, "order")
     pixels = generator(images.device, run.dataset, run.seed, "binarization")
+    images = prepared(images, binarization)
     while True:
         permutation = torch.randperm(len(images), generator=order, device=images.device)
         for index in torch.split(permutation, run.batch_size):

@@ -19,7 +19,7 @@ from bench.gradient_noise import Cut
 from bench.gradients import Noise, estimator_for, estimators
 from bench.measure.throughput import fewest_samples
 from bench.step import objective
-from bench.train import build, to_batch
+from bench.train import build, prepared, to_batch
 from vaes import VAE, Autoencoder, discover
 
 VARIANTS = discover().variants
@@ -48,7 +48,8 @@ def training_step(
     model: Autoencoder, name: str, samples: int, noise: Noise = noise, binarization="stochastic"
 ) -> Tensor:
     optimizer = torch.optim.Adam(model.parameters())  # fused Adam has no meta kernel
-    x = to_batch(bytes_on_meta(), binarization, generator("cpu", "pixels"))
+    pixels = prepared(bytes_on_meta(), binarization)
+    x = to_batch(pixels, binarization, generator("cpu", "pixels"))
     estimator = None
     if isinstance(model, VAE):
         estimator = estimator_for(name, model.posterior(x), model.prior)

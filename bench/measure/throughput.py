@@ -24,9 +24,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from bench.bounds import elbo_terms, log_weights, passes_at_once, standard_normal
 from bench.config import BenchError, Run, generator
 from bench.data import Dataset, as_float, load
-from bench.gradients import admit, estimator_for
-from bench.step import step_for
-from bench.train import _batches, build, learning_rate
+from bench.gradients import admit
+from bench.train import Session, build
 from vaes import VAE, Autoencoder, discover
 
 Action = Callable[[], object]
@@ -64,24 +63,10 @@ def training_step(run: Run, variant: type[Autoencoder], data: Dataset) -> Action
     As in training, the step of a run of many `steps` is compiled; raises BenchError where it
     would be but cannot.
     """
-    images = data.train
-    model = build(run, variant, as_float(images).mean(0))
-    example, estimator = as_float(images[:1]), None
-    if isinstance(model, VAE):
-        estimator = estimator_for(run.estimator, model.posterior(example), model.prior)
-    move, notice = step_for(run, model, estimator, example, run.steps)
-    if notice:
-        raise BenchError(f"{run.variant}: {notice}")
-    batches = _batches(run, images, data.binarization)
-    draws = generator(images.device, run.dataset, run.seed, "noise")
-    done = iter(range(sys.maxsize))
-
-    def step() -> Tensor:
-        x = next(batches)
-        noise = standard_normal(len(x), run.latent_dim, draws)
-        return move(x, noise, 1.0, learning_rate(run, next(done), run.steps or sys.maxsize))
-
-    return step
+    session = Session(run, variant, data)
+    if session.notice:
+        raise BenchError(f"{run.variant}: {session.notice}")
+    return session.step
 
 
 def ordinary_step(run: Run, variant: type[Autoencoder], data: Dataset) -> Action:

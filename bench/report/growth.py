@@ -55,12 +55,22 @@ def _memory(timings: Timings) -> pd.DataFrame:
 
 
 def _grid(timings: Timings) -> pd.DataFrame:
-    lines = [
-        {"quantity": "tasks", "x": int(tasks), "jobs": int(case.jobs), "seconds": seconds}
-        for case in timings.of("grid").itertuples()
-        for tasks, seconds in case.seconds_by_tasks.items()
-    ]
-    return pd.DataFrame(lines, columns=["quantity", "x", "jobs", "seconds"])
+    """One line a number of tasks and of workers: median seconds, and the speed-up over the fewest
+    workers as the rounds' median, least and greatest."""
+    rounds = [
+        {"quantity": "tasks", "x": int(tasks), "jobs": int(jobs), "seconds": seconds,
+         "speed_up": seconds_by_jobs[min(seconds_by_jobs, key=int)] / seconds}
+        for by_tasks in timings.of("grid").rounds_by_tasks.dropna()
+        for tasks, all_rounds in by_tasks.items()
+        for seconds_by_jobs in all_rounds
+        for jobs, seconds in seconds_by_jobs.items()
+    ]  # fmt: skip
+    columns = ["quantity", "x", "jobs", "seconds", "speed_up"]
+    by_case = pd.DataFrame(rounds, columns=columns).groupby(columns[:3], as_index=False)
+    return by_case.agg(
+        seconds=("seconds", "median"), speed_up=("speed_up", "median"),
+        least_speed_up=("speed_up", "min"), greatest_speed_up=("speed_up", "max"),
+    )  # fmt: skip
 
 
 def _exponent(x: pd.Series, y: pd.Series) -> float:
@@ -99,13 +109,20 @@ def _memory_table(memory: pd.DataFrame) -> str:
 def _grid_table(grid: pd.DataFrame) -> str:
     if grid.empty:
         return ""
-    by_jobs = grid.pivot_table(index="x", columns="jobs", values="seconds")
-    header = ["trainings in the grid", *(f"JOBS={jobs}, s" for jobs in by_jobs.columns), "speed-up"]
-    lines = []
-    for tasks, seconds in by_jobs.iterrows():
-        speed_up = f"{seconds.iloc[0] / seconds.iloc[-1]:.2f}" if len(seconds) > 1 else "–"
-        lines.append([f"{tasks}", *(rounded(s) for s in seconds), speed_up])
+    seconds = grid.pivot_table(index="x", columns="jobs", values="seconds")
+    most = grid[grid.jobs == grid.jobs.max()].set_index("x")
+    header = ["trainings in the grid", *(f"JOBS={jobs}, s" for jobs in seconds.columns), "speed-up"]
+    lines = [
+        [f"{tasks}", *map(rounded, by_jobs), _speed_up(most.loc[tasks])]
+        for tasks, by_jobs in seconds.iterrows()
+    ]
     return markdown(header, lines)
+
+
+def _speed_up(case: pd.Series) -> str:
+    least, greatest = f"{case.least_speed_up:.2f}", f"{case.greatest_speed_up:.2f}"
+    rounds = f" ({least} – {greatest})" if least != greatest else ""
+    return f"{case.speed_up:.2f}{rounds}"
 
 
 def _takeaway(steps: pd.DataFrame, memory: pd.DataFrame, grid: pd.DataFrame) -> str:
@@ -121,12 +138,11 @@ def _takeaway(steps: pd.DataFrame, memory: pd.DataFrame, grid: pd.DataFrame) -> 
             f" Memory grows {most.peak_bytes / less.peak_bytes:.2f}-fold while K grows "
             f"{most.x / less.x:,.0f}-fold."
         )
-    by_jobs = grid.pivot_table(index="x", columns="jobs", values="seconds")
-    if by_jobs.shape[1] > 1:
-        last = by_jobs.iloc[-1]
+    if len(set(grid.jobs)) > 1:
+        last = grid.sort_values(["x", "jobs"]).iloc[-1]
         text += (
-            f" {by_jobs.index[-1]} trainings take {last.iloc[0] / last.iloc[-1]:.2f} times as long "
-            f"with one worker as with {by_jobs.columns[-1]}."
+            f" {last.x} trainings take {last.speed_up:.2f} times as long with one worker as "
+            f"with {last.jobs}."
         )
     return text
 

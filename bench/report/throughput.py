@@ -58,7 +58,7 @@ def read(results: Results) -> Timings | None:
     except (OSError, ValueError):
         return None
     lines = [case["extra_info"] for case in stored["benchmarks"]]
-    cases = pd.DataFrame(lines).reindex(columns=[*COLUMNS, "importance_bytes", "seconds_by_tasks"])
+    cases = pd.DataFrame(lines).reindex(columns=[*COLUMNS, "importance_bytes", "rounds_by_tasks"])
     place = {name: i for i, name in enumerate(order())}
     cases = cases.sort_values(["variant", "batch"], kind="stable",
                               key=lambda c: c.map(lambda v: place.get(v, v) if c.name == "variant"
