@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.report.index import anchor
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
@@ -28,7 +30,7 @@ def copy(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
     for name in ("bench", "vaes"):
         shutil.copytree(ROOT / name, folder / name)
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "README.md", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
     path = re.search(r"For example `(vaes/\w+\.py)`", TEXT).group(1)
     (folder / path).write_text(blocks("python")[0])
@@ -63,11 +65,29 @@ def test_a_new_variant_runs_beside_the_others_by_its_file_alone(copy, tiny):
     assert done.returncode != 0, "a file that is no variant must be told by the exit code"
     page = (copy / "results" / "README.md").read_text()
     assert "shared-scalar" in page
-    for link in re.findall(r"\]\(([^)#]+\.(?:png|csv|md))\)", page):
-        assert (copy / "results" / link).exists() or link.startswith(".."), link
+    detail = next((copy / "results").glob("*/*/README.md"))
+    for path in (copy / "results" / "README.md", detail):
+        links_hold(path)
     again = make(copy, "report")
     assert again.returncode == 0, again.stdout + again.stderr
     assert (copy / "results" / "README.md").read_text() == page
+
+
+def links_hold(page: Path) -> None:
+    """Every link of a page leads to a file, and to a heading of it where it names one."""
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", page.read_text())
+    assert links
+    for file, heading in links:
+        path = page.parent / file if file else page
+        assert path.exists(), f"{page}: {file}"
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+            assert heading in [anchor(title) for title in titles], f"{page}: {file}#{heading}"
+
+
+def test_the_committed_results_are_linked():
+    for page in [ROOT / "results" / "README.md", *ROOT.glob("results/*/*/README.md")]:
+        links_hold(page)
 
 
 def test_what_the_readme_names_exists():

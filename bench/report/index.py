@@ -1,8 +1,10 @@
-"""`results/README.md`: the page a person opens first."""
+"""The pages a person reads: `results/README.md` with what was found, and one page a folder with
+every table and figure."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,23 +14,26 @@ from bench.report.common import Section
 INTRODUCTION = """# Results
 
 Made by `make bench` (see the [README](../README.md)). All log-probabilities, ELBOs, rates and
-distortions are natural logarithms: **nats per image**. Intervals are 95 %.
+distortions are natural logarithms: **nats per image**. Intervals are 95 %. Each question leads to
+its tables and figures, and to how they are read.
 """
 
 
 def write_page(place: Path, sections: list[Section]) -> None:
-    """Keep a folder's sections, so that the index can be made without redrawing them."""
+    """Keep a folder's sections, so that the pages can be made without redrawing them."""
     content = json.dumps([asdict(section) for section in sections], indent=1, ensure_ascii=False)
     write_atomically(place / "page.json", content.encode() + b"\n")
 
 
 def write_index(folder: Path) -> Path:
-    """Write the index over every page under the results folder; the index's path."""
+    """Write every page under the results folder and the index over them; the index's path."""
     places = sorted((path.parent for path in folder.glob("*/*/page.json")), key=_order)
-    contents = [f"- [{_title(place)}](#{_anchor(place)})" for place in places]
-    pages = [_page(folder, place, _sections(place)) for place in places]
+    contents = [f"- [{_title(place)}](#{anchor(_title(place))})" for place in places]
+    for place in places:
+        write_atomically(place / "README.md", _page(place, _sections(place)).encode())
+    entries = [_entry(place.relative_to(folder), place, _sections(place)) for place in places]
     path = folder / "README.md"
-    write_atomically(path, ("\n".join([INTRODUCTION, *contents, *pages]) + "\n").encode())
+    write_atomically(path, "\n".join([INTRODUCTION, *contents, *entries]).encode())
     return path
 
 
@@ -47,25 +52,38 @@ def _title(place: Path) -> str:
     return f"{place.parent.name} on {place.name}"
 
 
-def _anchor(place: Path) -> str:
-    return _title(place).lower().replace(" ", "-")
+def anchor(heading: str) -> str:
+    """The name under which GitHub links to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def _page(folder: Path, place: Path, sections: list[Section]) -> str:
-    where = place.relative_to(folder)
-    lines = [f"\n## {_title(place)}\n", _made(place), ""]
+def _entry(where: Path, place: Path, sections: list[Section]) -> str:
+    """A folder in the index: its headline with table and figure, then a line a question."""
+    headline, *others = sections or [Section("", "nothing was measured")]
+    lines = [f"\n## {_title(place)}\n", _made(place), "", headline.takeaway, "", headline.table, ""]
+    lines += [f"![{headline.title}]({where / file})\n" for file, _ in headline.figures[:1]]
+    lines += [f"[Everything about {_title(place)}]({where}/README.md), by question:\n"]
+    lines += [
+        f"- **[{section.title}]({where}/README.md#{anchor(section.title)})** {section.takeaway}"
+        for section in others
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _page(place: Path, sections: list[Section]) -> str:
+    lines = [f"# {_title(place)}\n", _made(place), "", "[All results](../../README.md)", ""]
+    lines += [f"- [{section.title}](#{anchor(section.title)})" for section in sections]
     for section in sections:
-        lines += [f"### {section.title}\n", section.takeaway, ""]
+        lines += [f"\n## {section.title}\n", section.takeaway, ""]
         if section.table:
             lines += [section.table, ""]
         if section.notes:
             lines += [section.notes, ""]
         for file, how in section.figures:
-            lines += [f"![{section.title}]({where / file})\n", f"*{how}*\n"]
+            lines += [f"![{section.title}]({file})\n", f"*{how}*\n"]
         if section.files:
-            links = ", ".join(f"[{file}]({where / file})" for file in section.files)
-            lines += [f"Files: {links}\n"]
-    return "\n".join(lines)
+            lines += ["Files: " + ", ".join(f"[{file}]({file})" for file in section.files)]
+    return "\n".join(lines) + "\n"
 
 
 def _made(place: Path) -> str:
