@@ -23,15 +23,18 @@ def diagonal_gaussian(loc: Tensor, scale: Tensor) -> Independent:
     return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
 
 
-def _value(x: Tensor, logits: Tensor, sigmoids: Tensor) -> Tensor:
-    """Σ_d [x_d l_d − softplus(l_d)], `(..., B)`, as x·l − Σ max(l, 0) + log Π sigmoid(|l|).
+def _value(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ_d [x_d l_d − softplus(l_d)], `(..., B)`, and sigmoid(|l|), `(..., B, D)`.
 
-    The logarithm is the dearest function here, so it is taken of products of some factors; none
-    is below ½, hence no product underflows. `sigmoids` are those of |l|.
+    softplus(l) = (l + |l|)/2 − log sigmoid(|l|). The logarithm is the dearest function here, so it
+    is taken of products of some factors; none is below ½, hence no product underflows.
     """
+    magnitudes = logits.abs()
+    linear = torch.linalg.vecdot(x - 0.5, logits) - 0.5 * magnitudes.sum(-1)
+    sigmoids = magnitudes.sigmoid_()
     together = next(n for n in range(64, 0, -1) if logits.shape[-1] % n == 0)
-    linear = torch.linalg.vecdot(x, logits) - logits.clamp_min(0).sum(-1)
-    return linear + sigmoids.unflatten(-1, (-1, together)).prod(-1).log_().sum(-1)
+    products = sigmoids.unflatten(-1, (-1, together)).prod(-1)
+    return linear + products.log_().sum(-1), sigmoids
 
 
 class _BernoulliLogLikelihood(torch.autograd.Function):
@@ -47,9 +50,8 @@ class _BernoulliLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        sigmoids = logits.abs().sigmoid_()
-        residual = x - 0.5 - (sigmoids - 0.5).copysign(logits)
-        return _value(x, logits, sigmoids), residual
+        value, sigmoids = _value(x, logits)
+        return value, x - 0.5 - (sigmoids - 0.5).copysign(logits)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -72,7 +74,7 @@ def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() and logits.requires_grad:
         return _BernoulliLogLikelihood.apply(logits, x)[0]
-    return _value(x, logits, logits.abs().sigmoid_())
+    return _value(x, logits)[0]
 
 
 class Tanh(nn.Tanh):
@@ -81,7 +83,7 @@ class Tanh(nn.Tanh):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return super().forward(x)
-        return torch.sigmoid(2 * x).mul_(2).sub_(1)
+        return (2 * x).sigmoid_().mul_(2).sub_(1)
 
 
 class Autoencoder(nn.Module):
