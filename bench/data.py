@@ -75,7 +75,7 @@ def binarize(images: Tensor, generator: torch.Generator) -> Tensor:
     P(x = 1) = (v / 255)(1 - 2^-16): black is exact, and no pixel is off by more than 1.6e-5.
     `generator` must live on the device of `images`; nothing waits for the device.
     """
-    return draw(thresholds(images), generator)
+    return draw_pixels(thresholds(images), generator)
 
 
 def thresholds(images: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def thresholds(images: Tensor) -> Tensor:
     return torch.add(pixel, pixel - 128, alpha=256)
 
 
-def draw(thresholds: Tensor, generator: torch.Generator) -> Tensor:
+def draw_pixels(thresholds: Tensor, generator: torch.Generator) -> Tensor:
     """`binarize` of images whose `thresholds` (..., D) are known, as in training they are.
 
     Sixteen random bits a pixel, since `torch.bernoulli` costs as much as a large matrix product.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.bounds import chunks, elbo_terms, standard_normal
 from bench.config import BenchError, Run, generator
-from bench.data import Dataset, as_float, draw, thresholds
+from bench.data import Dataset, as_float, draw_pixels, thresholds
 from bench.gradients import estimator_for
 from bench.step import step_for
 from vaes import VAE, Autoencoder
@@ -81,7 +81,7 @@ def prepared(images: Tensor, binarization: str) -> Tensor:
 
 def to_batch(images: Tensor, binarization: str, noise: torch.Generator) -> Tensor:
     """`prepared` images `(B, D)` → float x, binarized afresh where that is stochastic."""
-    return draw(images, noise) if binarization == "stochastic" else as_float(images)
+    return draw_pixels(images, noise) if binarization == "stochastic" else as_float(images)
 
 
 def learning_rate(run: Run, step: int, steps: int) -> float:
