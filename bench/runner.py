@@ -170,15 +170,14 @@ def execute(
         pending.clear()
 
     def finish(task: Task, content: dict) -> None:
+        done = trained_from(content) if task.measurement is None else result_from(content)
+        if done.notice and done.notice not in said:
+            said.add(done.notice)
+            report("notice", task, f"{task.label}: {done.notice}")
         if task.measurement is not None:
-            result = result_from(content)
-            outcome.results.setdefault(task.measurement, []).append((task, result))
+            outcome.results.setdefault(task.measurement, []).append((task, done))
             return
-        trained = trained_from(content)
-        outcome.trained[task.run] = trained
-        if trained.notice and trained.notice not in said:
-            said.add(trained.notice)
-            report("notice", task, f"{task.run.label}: {trained.notice}")
+        outcome.trained[task.run] = done
         for name, request in waiting.pop(task.run, []):
             submit(Task(request.run, name, request.settings))
         advance()
@@ -343,7 +342,7 @@ def work(tasks: list[Task], keys: list[str], trained_key: str, grid: Grid) -> li
 
 def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
     try:
-        variant, data = _subject(task.run, grid)
+        variant, data = subject_of(task.run, grid)
         store = cache.Store(grid.cache)
         _seed_own_samples(task)
         if task.measurement is None:
@@ -374,14 +373,14 @@ def _seed_own_samples(task: Task) -> None:
 def _train_stacked(tasks: list[Task], keys: list[str], grid: Grid) -> None:
     """Train runs that differ in nothing but their seed together, and store each."""
     runs = [task.run for task in tasks]
-    variant, data = _subject(runs[0], grid)
+    variant, data = subject_of(runs[0], grid)
     told = {task.run: task.label for task in tasks}
     found = train_stacked(runs, variant, data, lambda run, entry: _tell(told[run], entry))
     for key, trained in zip(keys, found, strict=True):
         cache.Store(grid.cache).save(key, trained_to(trained))
 
 
-def _subject(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:
+def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:
     """What a run trains, and what on."""
     variant = with_options(discover().variants[run.variant], run.likelihood, run.decoder)
     data = _data(grid.dataset, grid.data_dir, run.binarize, run.device)

@@ -1,29 +1,21 @@
 """One step of training: batch, noise, KL weight and learning rate in; the loss out, weights moved.
 
 Two ways to the same step. `EagerStep` calls torch's kernels one by one, whatever the model.
-`CompiledStep` traces loss, gradient and Adam's update once, through the very same objective, and
-lets torch's inductor make one native function of them: no autograd, no optimizer and no Python
-between two kernels, and element-wise work in few passes. Compiling takes time and a C++ compiler,
-so it is for long trainings on a CPU; on a GPU see `bench.stacked`.
+`CompiledStep` makes one native function of loss, gradient and Adam's update, traced through the
+very same objective; it is for long trainings on a CPU. On a GPU see `bench.stacked`.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-import sysconfig
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from warnings import catch_warnings, simplefilter
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bench.config import Run, one_line
+from bench.config import Run
 from bench.gradients import Estimator, Noise, Target, is_map_of_noise
+from bench.native import NotCompiled, native
 from vaes import VAE, Autoencoder
 
 Step = Callable[[Tensor, Noise, float, float], Tensor]
@@ -142,14 +134,14 @@ class CompiledStep:
         return loss
 
     def compile(self, x: Tensor) -> None:
-        """Compile the step for batches of the shape of x `(B, D)`; raises what inductor raises."""
+        """Compile the step for batches of the shape of x `(B, D)`; raises NotCompiled."""
         noise = [x.new_ones(n, len(x), self.objective.model.latent_dim) for n in self.draws]
         state = [*self.weights, *self.first, *self.second, *self.constants]
         self._function(len(x), [*state, x, *noise, torch.ones(3)])
 
     def _function(self, batch: int, arguments: list[Tensor]) -> Callable:
         if batch not in self.compiled:
-            self.compiled[batch] = _native(self._step, arguments)
+            self.compiled[batch] = native(self._step, arguments)
         return self.compiled[batch]
 
     def _step(self, *arguments: Tensor) -> list[Tensor]:
@@ -173,54 +165,6 @@ class CompiledStep:
         return [loss.detach()]
 
 
-def _upper(x: Tensor) -> Tensor:
-    """sigmoid(|x|): one exponential for the functions below that ask for it."""
-    return 1 / (1 + torch.exp(-x.abs()))
-
-
-FORMULAS = {
-    torch.ops.aten.sigmoid.default: lambda x: torch.where(x > 0, _upper(x), 1 - _upper(x)),
-    torch.ops.aten.softplus.default: lambda x: F.relu(x) - torch.log(_upper(x)),
-    torch.ops.aten.tanh.default: lambda x: 2 / (1 + torch.exp(-2 * x)) - 1,
-}
-"""In one exponential, which compiled code evaluates two to three times faster than its own
-sigmoid, softplus and tanh; correct to float32's rounding of values of order one."""
-
-
-def _native(function: Callable, arguments: list[Tensor]) -> Callable:
-    """`function(*arguments)` as one native function of arguments of these shapes."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    copies = [a.clone() for a in arguments]  # tracing runs the function
-    return _compile(make_fx(function, decomposition_table=FORMULAS)(*copies), copies)
-
-
-def _compile(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable:
-    from torch._guards import TracingContext, tracing
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx
-    from torch._subclasses import FakeTensorMode
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-    # inductor keeps what it compiled on disk, but only for a graph that has a shape environment
-    context = TracingContext(FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True))
-    # a worker has one core: no pool of compilers
-    with torch.no_grad(), tracing(context), config.patch(compile_threads=1), catch_warnings():
-        simplefilter("ignore", FutureWarning)  # torch's, about itself
-        return compile_fx(graph, examples)
-
-
-def compiler() -> str | None:
-    """The path of the C++ compiler that inductor would call, or None.
-
-    None too without Python's headers, which the compiled code includes.
-    """
-    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        return None
-    usual = "clang++" if sys.platform == "darwin" else "g++"
-    return shutil.which(os.environ.get("CXX", usual))
-
-
 def step_for(
     run: Run, model: Autoencoder, estimator: Estimator | None, x: Tensor, steps: int
 ) -> tuple[Step, str]:
@@ -232,15 +176,12 @@ def step_for(
     weights = sum(w.numel() for w in model.parameters())
     if steps * weights < WORTHWHILE or x.device.type != "cpu" or run.precision != "float32":
         return eager, ""
-    if compiler() is None:
-        return eager, "no C++ compiler with Python's headers: the training step was not compiled"
-    if isinstance(model, VAE) and not is_map_of_noise(model.posterior(x), x):
-        return eager, "the posterior is no map of noise: the training step was not compiled"
-    draws = draws_of(model, x, estimator, run.samples)
-    compiled = CompiledStep(model, estimator, run.samples, draws)
     try:
+        if isinstance(model, VAE) and not is_map_of_noise(model.posterior(x), x):
+            raise NotCompiled("the posterior is no map of noise")
+        draws = draws_of(model, x, estimator, run.samples)
+        compiled = CompiledStep(model, estimator, run.samples, draws)
         compiled.compile(x.expand(run.batch_size, -1).contiguous())
-    except Exception as error:  # a compiler can fail in many ways, and is no reason not to train
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        return eager, f"the training step was not compiled ({reason})"
+    except NotCompiled as reason:
+        return eager, f"the training step was not compiled: {reason}"
     return compiled, ""

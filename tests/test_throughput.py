@@ -201,6 +201,20 @@ def test_the_report_shows_every_variant_and_estimator(timings):
     assert "100,000" in section.notes
 
 
+def test_a_grids_speed_up_stands_beside_that_of_its_trainings_alone(timings, tmp_path):
+    stored = json.loads((timings / throughput.FILE).read_text())
+    rounds = [
+        {"1": {"seconds": 4.0, "bound_seconds": 3.8}, "2": {"seconds": 2.5, "bound_seconds": 1.9}},
+        {"1": {"seconds": 4.0, "bound_seconds": 3.8}, "2": {"seconds": 2.0, "bound_seconds": 2.0}},
+    ]
+    stored["benchmarks"] += [{"extra_info": {"kind": "grid", "rounds_by_tasks": {"4": rounds}}}]
+    (tmp_path / throughput.FILE).write_text(json.dumps(stored))
+    (section,) = growth.sections(results_in(tmp_path))
+    assert "4 trainings takes 1.80 times" in section.takeaway
+    assert "without the grid 1.95 times" in section.takeaway
+    assert "| 4 | 4.00 | 2.25 | 1.80 (1.60 – 2.00) | 1.95 (1.90 – 2.00) |" in section.notes
+
+
 def test_without_timings_there_is_no_section(tmp_path):
     assert throughput.sections(results_in(tmp_path)) == []
     assert growth.sections(results_in(tmp_path)) == []

@@ -13,9 +13,11 @@ from tempfile import mkdtemp
 
 import pytest
 
-from bench.config import preset
+from bench.config import Run, preset
+from bench.data import Dataset
 from bench.measure.throughput import training_step
-from bench.runner import REFERENCE, Grid, execute, start_worker
+from bench.runner import REFERENCE, Grid, execute, start_worker, subject_of
+from bench.train import train
 
 AXES = {
     "batch_size": (25, 100, 400, 1600, 6400),
@@ -41,7 +43,8 @@ def test_step(timed, setup, axis, value):
 
 @pytest.mark.benchmark(timer=time.perf_counter)
 def test_grid(benchmark, setup, tmp_path):
-    """Trainings of the reference, from nothing in the cache: one and two warm workers in turns."""
+    """Trainings of the reference, from nothing in the cache: one and two warm workers in turns,
+    each beside the same trainings given to its workers without a grid, which is the bound."""
     if setup.device == "cuda":
         pytest.skip("one worker in all on a GPU")
     with ExitStack() as stack:
@@ -51,9 +54,12 @@ def test_grid(benchmark, setup, tmp_path):
             if jobs <= (os.cpu_count() or 1)
         }
 
-        def each(tasks: int) -> dict[int, float]:
+        def each(tasks: int) -> dict[int, dict[str, float]]:
             return {
-                jobs: _seconds_of_grid(pool, setup, tasks, Path(mkdtemp(dir=tmp_path)))
+                jobs: {
+                    "seconds": _seconds_of_grid(pool, _grid(setup, tasks, tmp_path), setup.data),
+                    "bound_seconds": _seconds_alone(pool, _grid(setup, tasks, tmp_path)),
+                }
                 for jobs, pool in pools.items()
             }
 
@@ -64,13 +70,28 @@ def test_grid(benchmark, setup, tmp_path):
     benchmark.extra_info |= {"kind": "grid", "rounds_by_tasks": found}
 
 
-def _seconds_of_grid(pool: Executor, setup, tasks: int, cache) -> float:
-    """Wall time of `tasks` trainings through the runner."""
-    overrides = (("steps", TASK_STEPS),)
-    grid = Grid(setup.dataset, (REFERENCE,), tasks, replace(preset("default"), seeds=tasks),
-                setup.device, overrides, setup.data_dir, cache, ())  # fmt: skip
+def _grid(setup, tasks: int, folder: Path) -> Grid:
+    """`tasks` trainings and nothing cached."""
+    return Grid(setup.dataset, (REFERENCE,), tasks, replace(preset("default"), seeds=tasks),
+                setup.device, (("steps", TASK_STEPS),), setup.data_dir,
+                Path(mkdtemp(dir=folder)), ())  # fmt: skip
+
+
+def _seconds_of_grid(pool: Executor, grid: Grid, data: Dataset) -> float:
     started = time.perf_counter()
-    outcome = execute(grid, setup.data, pool)
+    outcome = execute(grid, data, pool)
     if outcome.failures:
         raise RuntimeError(next(iter(outcome.failures.values())))
     return time.perf_counter() - started
+
+
+def _seconds_alone(pool: Executor, grid: Grid) -> float:
+    started = time.perf_counter()
+    runs = [grid.run(REFERENCE, seed) for seed in range(grid.seeds)]
+    for _ in pool.map(_train_alone, runs, [grid] * len(runs)):
+        pass
+    return time.perf_counter() - started
+
+
+def _train_alone(run: Run, grid: Grid) -> None:
+    train(run, *subject_of(run, grid))

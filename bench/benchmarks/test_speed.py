@@ -20,6 +20,7 @@ from bench.measure.throughput import (
     ordinary_step,
     training_step,
 )
+from bench.native import NotCompiled
 from bench.runner import REFERENCE
 from bench.stacked import Stack
 from bench.train import build
@@ -95,6 +96,24 @@ def test_importance_bound(timed, setup, variant):
     action = importance_bound(model, x, generator(setup.device, "importance"), k)
     timed(action, {"bound": setup.bound(action)}, items=k * len(x), kind="importance",
           variant=variant, K=k)  # fmt: skip
+
+
+def test_compiled_importance_bound(timed, setup, variant):
+    """The bound as on a large test set, beside the eager one."""
+    model, k = _model(setup, variant), IMPORTANCE_SAMPLES
+    if setup.device != "cpu" or not isinstance(model, VAE):
+        pytest.skip("an IW bound is compiled on a CPU alone, and needs a posterior")
+    if variant != REFERENCE and not setup.full:
+        pytest.skip("compiling takes long: with --full alone")
+    x = as_float(setup.data.test[:IMPORTANCE_IMAGES])
+    noise = generator(setup.device, "importance")
+    try:
+        compiled = importance_bound(model, x, noise, k, compiled=True)
+    except NotCompiled as reason:
+        pytest.skip(str(reason))
+    eager = importance_bound(model, x, noise, k)
+    timed(compiled, {"bound": setup.bound(eager), "lean": eager}, items=k * len(x),
+          kind="compiled_importance", variant=variant, K=k)  # fmt: skip
 
 
 @pytest.mark.benchmark(timer=time.perf_counter)

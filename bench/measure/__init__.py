@@ -72,11 +72,13 @@ class Result:
         rows: the numbers.
         arrays: per-image values for `compare`; they stay in the cache.
         pictures: small arrays a report draws; they are stored beside the rows.
+        notice: what a user should know of how it was found (e.g. why slowly), or "".
     """
 
     rows: list[Row] = field(default_factory=list)
     arrays: dict[str, Tensor] = field(default_factory=dict)
     pictures: dict[str, Tensor] = field(default_factory=dict)
+    notice: str = ""
 
 
 @dataclass(frozen=True)

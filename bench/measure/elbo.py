@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from bench.bounds import chunks, elbo_terms, log_weights, passes_at_once, standard_normal
+from bench.bounds import (
+    chunks,
+    elbo_terms,
+    log_weight_for,
+    log_weights,
+    passes_at_once,
+    standard_normal,
+)
 from bench.codes import unit_variances
 from bench.config import Preset, Run
 from bench.data import as_float, binarize
@@ -44,7 +51,7 @@ def measure(subject: Subject, samples: int, importance_samples: tuple[int, ...])
     rows += [_image_mean("distortion", elbo["distortion"], elbo["distortion_error"])]
     rows += [_image_mean("train_distortion", train["distortion"], train["distortion_error"])]
     rows += [_gap("distortion", train["distortion"].mean() - elbo["distortion"].mean())]
-    arrays = {"distortion": elbo["distortion"]}
+    arrays, notice = {"distortion": elbo["distortion"]}, ""
     if isinstance(model, VAE):
         rows += [
             _image_mean("elbo", elbo["elbo"], elbo["elbo_error"]),
@@ -56,9 +63,9 @@ def measure(subject: Subject, samples: int, importance_samples: tuple[int, ...])
             _active_units(model, test, subject.generator("active units")),
         ]  # fmt: skip
         bounds = _iw_bounds(model, test, subject.generator("importance noise"), importance_samples)
-        rows += bounds.rows
+        rows, notice = rows + bounds.rows, bounds.notice
         arrays |= {"elbo": elbo["elbo"], "rate": elbo["rate"], **bounds.arrays}
-    return Result(rows, arrays)
+    return Result(rows, arrays, notice=notice)
 
 
 def compare(results: Mapping[tuple[str, int], Result], reference: str) -> Iterator[tuple]:
@@ -115,12 +122,15 @@ def _iw_bounds(
     size (Σw)² / Σw² is a group's, averaged over groups and images.
     """
     most = max(ks)
+    parts = torch.split(images, max(1, WEIGHTS_AT_ONCE // most))
+    at_once = min(most, max(1, passes_at_once(images.device) // len(parts[0])))
+    weigh, notice = log_weight_for(model, parts[0], at_once, passes=len(images) * most)
     bounds: dict[int, list[Tensor]] = {k: [] for k in ks}
     sizes: dict[int, list[Tensor]] = {k: [] for k in ks}
     errors: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for x in chunks(images, max(1, WEIGHTS_AT_ONCE // most)):
+    for x in parts:
         noise = standard_normal(len(x), model.latent_dim, generator)
-        w = log_weights(model, x, noise, most, at_once=max(1, passes_at_once(x.device) // len(x)))
+        w = log_weights(model, x, noise, most, at_once, weigh)
         for k in ks:
             groups = w[: most // k * k].view(most // k, k, len(x))
             bound = groups.logsumexp(1) - math.log(k)
@@ -131,7 +141,7 @@ def _iw_bounds(
             one_group = (1 / squared - 1 / k).clamp_min(0).mean(0)
             spread = bound.var(0) if len(bound) > 1 else one_group
             errors[k].append(spread / len(bound))
-    result = Result()
+    result = Result(notice=notice)
     for k in ks:
         value = torch.cat(bounds[k]).cpu()
         error = (torch.cat(errors[k]).sum().sqrt() / len(value)).item()

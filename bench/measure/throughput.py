@@ -21,7 +21,14 @@ from torch.distributions import kl_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
-from bench.bounds import elbo_terms, log_weights, passes_at_once, standard_normal
+from bench.bounds import (
+    CompiledLogWeight,
+    elbo_terms,
+    log_weight,
+    log_weights,
+    passes_at_once,
+    standard_normal,
+)
 from bench.config import BenchError, Run, generator
 from bench.data import Dataset, as_float, load
 from bench.gradients import admit
@@ -117,11 +124,17 @@ def evaluation(model: Autoencoder, x: Tensor, noise: torch.Generator) -> Action:
     return lambda: elbo_terms(model, x, draws, samples=1)
 
 
-def importance_bound(model: VAE, x: Tensor, noise: torch.Generator, samples: int) -> Action:
-    """The IW bound of x `(B, D)` with K = `samples`, decoded as the measurement does."""
+def importance_bound(
+    model: VAE, x: Tensor, noise: torch.Generator, samples: int, compiled: bool = False
+) -> Action:
+    """The IW bound of x `(B, D)` with K = `samples`, decoded as the measurement does.
+
+    Raises NotCompiled with the reason where it cannot be compiled.
+    """
     draws = standard_normal(len(x), model.latent_dim, noise)
-    at_once = max(1, passes_at_once(x.device) // len(x))
-    return lambda: log_weights(model, x, draws, samples, at_once).logsumexp(0)
+    at_once = min(samples, max(1, passes_at_once(x.device) // len(x)))
+    weigh = CompiledLogWeight(model, x, at_once) if compiled else log_weight
+    return lambda: log_weights(model, x, draws, samples, at_once, weigh).logsumexp(0)
 
 
 class _Recorder(TorchDispatchMode):

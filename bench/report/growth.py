@@ -55,22 +55,25 @@ def _memory(timings: Timings) -> pd.DataFrame:
 
 
 def _grid(timings: Timings) -> pd.DataFrame:
-    """One line a number of tasks and of workers: median seconds, and the speed-up over the fewest
-    workers as the rounds' median, least and greatest."""
-    rounds = [
-        {"quantity": "tasks", "x": int(tasks), "jobs": int(jobs), "seconds": seconds,
-         "speed_up": seconds_by_jobs[min(seconds_by_jobs, key=int)] / seconds}
-        for by_tasks in timings.of("grid").rounds_by_tasks.dropna()
-        for tasks, all_rounds in by_tasks.items()
-        for seconds_by_jobs in all_rounds
-        for jobs, seconds in seconds_by_jobs.items()
-    ]  # fmt: skip
-    columns = ["quantity", "x", "jobs", "seconds", "speed_up"]
-    by_case = pd.DataFrame(rounds, columns=columns).groupby(columns[:3], as_index=False)
-    return by_case.agg(
-        seconds=("seconds", "median"), speed_up=("speed_up", "median"),
-        least_speed_up=("speed_up", "min"), greatest_speed_up=("speed_up", "max"),
-    )  # fmt: skip
+    """One line a number of tasks and of workers: seconds with and without a grid, and the speed-up
+    over the fewest workers of both; medians over rounds, with their least and greatest."""
+    case = ["quantity", "x", "jobs"]
+    measured = ["seconds", "bound_seconds", "speed_up", "bound_speed_up"]
+    rounds = []
+    for by_tasks in timings.of("grid").rounds_by_tasks.dropna():
+        for tasks, by_jobs in ((t, r) for t, all_rounds in by_tasks.items() for r in all_rounds):
+            fewest = by_jobs[min(by_jobs, key=int)]
+            rounds += [
+                {"quantity": "tasks", "x": int(tasks), "jobs": int(jobs), **taken,
+                 "speed_up": fewest["seconds"] / taken["seconds"],
+                 "bound_speed_up": fewest["bound_seconds"] / taken["bound_seconds"]}
+                for jobs, taken in by_jobs.items()
+            ]  # fmt: skip
+    by_case = pd.DataFrame(rounds, columns=case + measured).groupby(case)[measured]
+    middle, least, greatest = by_case.median(), by_case.min(), by_case.max()
+    return (
+        middle.join(least.add_prefix("least_")).join(greatest.add_prefix("greatest_")).reset_index()
+    )
 
 
 def _exponent(x: pd.Series, y: pd.Series) -> float:
@@ -111,18 +114,20 @@ def _grid_table(grid: pd.DataFrame) -> str:
         return ""
     seconds = grid.pivot_table(index="x", columns="jobs", values="seconds")
     most = grid[grid.jobs == grid.jobs.max()].set_index("x")
-    header = ["trainings in the grid", *(f"JOBS={jobs}, s" for jobs in seconds.columns), "speed-up"]
+    header = ["trainings in the grid", *(f"JOBS={jobs}, s" for jobs in seconds.columns), "speed-up",
+              "speed-up without the grid"]  # fmt: skip
     lines = [
-        [f"{tasks}", *map(rounded, by_jobs), _speed_up(most.loc[tasks])]
+        [f"{tasks}", *map(rounded, by_jobs), _with_range(most.loc[tasks], "speed_up"),
+         _with_range(most.loc[tasks], "bound_speed_up")]
         for tasks, by_jobs in seconds.iterrows()
-    ]
+    ]  # fmt: skip
     return markdown(header, lines)
 
 
-def _speed_up(case: pd.Series) -> str:
-    least, greatest = f"{case.least_speed_up:.2f}", f"{case.greatest_speed_up:.2f}"
+def _with_range(case: pd.Series, column: str) -> str:
+    least, greatest = f"{case[f'least_{column}']:.2f}", f"{case[f'greatest_{column}']:.2f}"
     rounds = f" ({least} – {greatest})" if least != greatest else ""
-    return f"{case.speed_up:.2f}{rounds}"
+    return f"{case[column]:.2f}{rounds}"
 
 
 def _takeaway(steps: pd.DataFrame, memory: pd.DataFrame, grid: pd.DataFrame) -> str:
@@ -141,8 +146,9 @@ def _takeaway(steps: pd.DataFrame, memory: pd.DataFrame, grid: pd.DataFrame) -> 
     if len(set(grid.jobs)) > 1:
         last = grid.sort_values(["x", "jobs"]).iloc[-1]
         text += (
-            f" {last.x} trainings take {last.speed_up:.2f} times as long with one worker as "
-            f"with {last.jobs}."
+            f" A grid of {last.x} trainings takes {last.speed_up:.2f} times as long with one "
+            f"worker as with {last.jobs}, the same trainings without the grid "
+            f"{last.bound_speed_up:.2f} times."
         )
     return text
 

@@ -75,9 +75,9 @@ def sections(results: Results) -> list[Section]:
     text, takeaway = _training_table(training), _takeaway(timings)
     notes = "\n\n".join(
         part for part in (
-            _compiled_table(timings), _evaluation_table(timings), _estimator_table(timings),
-            _stacked_table(timings),
-            _precision(results, timings), _machine(timings),
+            _compiled_table(timings), _evaluation_table(timings), _compiled_bound_table(timings),
+            _estimator_table(timings), _stacked_table(timings), _precision(results, timings),
+            _machine(timings),
         ) if part
     )  # fmt: skip
     write_table(results, "throughput", timings.cases[COLUMNS].dropna(axis=1, how="all"), takeaway,
@@ -109,23 +109,32 @@ def _takeaway(timings: Timings) -> str:
         f"{ratio(slowest)}–{ratio(fastest)} times as long."
     )
     compiled = timings.of("compiled")
-    if compiled.empty:
-        return text
-    gain = ratio(compiled.ordinary_ratio.max())
-    return (
-        f"{text} Compiled, as in long trainings, a step reaches {_shares(compiled)}, and is up to "
-        f"{gain} times as fast as the ordinary loop."
-    )
+    if len(compiled):
+        gain = ratio(compiled.ordinary_ratio.max())
+        text += (
+            f" Compiled, as in long trainings, a step reaches {_shares(compiled)}, and is up to "
+            f"{gain} times as fast as the ordinary loop."
+        )
+    importance = timings.of("importance")
+    if len(importance):
+        text += f" The IW bound runs at {_range(importance.bound_ratio)} of its own bound"
+        compiled = timings.of("compiled_importance")
+        faster = f", compiled at {_range(compiled.bound_ratio)}" if len(compiled) else ""
+        text += f"{faster}."
+    return text
 
 
 def _shares(cases: pd.DataFrame) -> str:
     """`0.36–0.54 of it at batch 100, 0.65–0.72 of it at batch 1,000`: of the bound."""
-    parts = []
-    for batch, group in cases.groupby("batch"):
-        low, high = ratio(group.bound_ratio.min()), ratio(group.bound_ratio.max())
-        share = low if low == high else f"{low}–{high}"
-        parts.append(f"{share} of it at batch {batch:,.0f}")
-    return ", ".join(parts)
+    return ", ".join(
+        f"{_range(group.bound_ratio)} of it at batch {batch:,.0f}"
+        for batch, group in cases.groupby("batch")
+    )
+
+
+def _range(ratios: pd.Series) -> str:
+    low, high = ratio(ratios.min()), ratio(ratios.max())
+    return low if low == high else f"{low}–{high}"
 
 
 def _training_table(training: pd.DataFrame) -> str:
@@ -207,6 +216,16 @@ def _compiled_table(timings: Timings) -> str:
     ]  # fmt: skip
     header = ["compiled step of long trainings", "batch", "images/s", "of bound", "× eager step",
               "× ordinary loop"]  # fmt: skip
+    return markdown(header, lines) if lines else ""
+
+
+def _compiled_bound_table(timings: Timings) -> str:
+    lines = [
+        [title(case.variant), rounded(case.rate), ratio(case.bound_ratio), ratio(case.lean_ratio)]
+        for case in timings.of("compiled_importance").itertuples()
+    ]
+    header = ["compiled IW bound of large test sets", "IW samples/s (K = 1000)", "of bound",
+              "× eager bound"]  # fmt: skip
     return markdown(header, lines) if lines else ""
 
 
