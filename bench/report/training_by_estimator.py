@@ -122,7 +122,7 @@ def _takeaway(table: pd.DataFrame) -> str:
         best, worst = mine.loc[order.index[0]], mine.loc[order.index[-1]]
         parts.append(
             f"at {label} {spoken(best.estimator)}{_against(best)} reaches the highest test ELBO, "
-            f"{best.elbo.text()} nats, and {spoken(worst.estimator)} the lowest, "
+            f"{best.elbo.text()} nats, and {spoken(worst.estimator)}{_against(worst)} the lowest, "
             f"{worst.elbo.text()}"
         )
     text = "; ".join(parts)
@@ -132,12 +132,12 @@ def _takeaway(table: pd.DataFrame) -> str:
 
 
 def _against(line: pd.Series) -> str:
-    """How the best compares with pathwise."""
+    """How the best or worst compares with pathwise."""
     if line.estimator == REFERENCE or not _is_estimate(line.difference):
         return ""
     if line.difference.low <= 0 <= line.difference.high:
         return f" (not told from pathwise: {line.difference.text()})"
-    return f" ({line.difference.text()} above pathwise)"
+    return f" ({line.difference.text()} against pathwise)"
 
 
 def _curves(results: Results, rows: pd.DataFrame) -> tuple[str, str]:
