@@ -88,32 +88,44 @@ LEVELS: dict[str, tuple[float, ...]] = {
 """Of each corruption, ascending."""
 
 
-def other_images(data: Dataset, count: int) -> tuple[str, Tensor]:
-    """What they are, and images `(count, H, W)` of another data set, floats on the data's device.
+TURNED = "test_images_rotated_and_inverted"
 
-    For 28 × 28 pixels Fashion-MNIST where its files are on disk (nothing is downloaded), and for
-    Fashion-MNIST itself MNIST digits. Else the data set's own test images, rotated and inverted.
+
+@cache
+def other_source(dataset: str) -> str:
+    """Where images of another kind than the data set's come from on this machine.
+
+    Fashion-MNIST where its files are on disk (nothing is downloaded), and for Fashion-MNIST itself
+    MNIST digits. Else the data set's own test images, rotated and inverted.
     """
-    source, images = _another(data.name, data.image_shape)
+    if dataset == "fashion_mnist":
+        return "mnist5k"
+    return "fashion_mnist" if is_on_disk("fashion_mnist") else TURNED
+
+
+def other_images(data: Dataset, source: str, count: int) -> tuple[str, Tensor]:
+    """What they are, and images `(count, H, W)` of another kind, floats on the data's device.
+
+    They come from the `other_source` named, or are `TURNED` where its images are of another shape
+    or cannot be read.
+    """
+    images = _another(source, data.image_shape)
     if images is None:
         own = as_float(data.test).view(-1, *data.image_shape)
         turned = own.rot90(2, (1, 2)) if own.shape[1] != own.shape[2] else own.rot90(1, (1, 2))
-        source, images = "test_images_rotated_and_inverted", 1 - turned
+        source, images = TURNED, 1 - turned
     repeats = -(-count // len(images))
     return source, images.repeat(repeats, 1, 1)[:count].to(data.test.device)
 
 
 @cache
-def _another(name: str, image_shape: tuple[int, int]) -> tuple[str, Tensor | None]:
-    source = "mnist5k" if name == "fashion_mnist" else "fashion_mnist"
-    if image_shape != (28, 28):
-        return source, None
-    if source == "fashion_mnist" and not is_on_disk(source):
-        return source, None
+def _another(source: str, image_shape: tuple[int, int]) -> Tensor | None:
+    if source == TURNED or image_shape != (28, 28):
+        return None
     try:
-        return source, as_float(load(source).test).view(-1, 28, 28)
+        return as_float(load(source).test).view(-1, 28, 28)
     except BenchError:  # the package or an intact file is missing
-        return source, None
+        return None
 
 
 def augment(data: Dataset, run: Run) -> Dataset:

@@ -10,6 +10,7 @@ from bench.config import BenchError, Run
 from bench.corruptions import (
     CORRUPTIONS,
     LEVELS,
+    TURNED,
     augment,
     bit_flips,
     contrast,
@@ -96,8 +97,8 @@ def test_contrast_shrinks_towards_middle_grey():
 
 def test_other_images_fall_back_on_the_test_images_turned_and_inverted():
     data = dataset()
-    source, others = other_images(data, 30)
-    assert source == "test_images_rotated_and_inverted"
+    source, others = other_images(data, "fashion_mnist", 30)  # of another shape
+    assert source == TURNED
     assert others.shape == (30, *SHAPE)
     test = as_float(data.test).view(-1, *SHAPE)
     assert torch.equal(others[3], 1 - test[3].flip(0, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from subjects import subject
 from torch.distributions import Independent, Laplace
 
 from bench import bounds, native
@@ -13,6 +12,7 @@ from bench.config import PRESETS, generator
 from bench.data import as_float, load
 from bench.measure import elbo
 from bench.runner import Grid, execute
+from tests.subjects import subject
 from vaes import VAE, discover
 
 VARIANTS = [name for name, kind in discover().variants.items() if issubclass(kind, VAE)]

@@ -10,8 +10,9 @@ import torch
 from scipy.stats import spearmanr
 from torch.distributions import AffineTransform, TransformedDistribution
 
+from bench import corruptions
 from bench.config import PRESETS
-from bench.corruptions import LEVELS
+from bench.corruptions import LEVELS, TURNED, other_source
 from bench.measure.uncertainty import (
     FITTED_LEVELS,
     entropy,
@@ -37,7 +38,7 @@ def draws() -> torch.Generator:
 
 
 def rows_of(variant: str, change=lambda model: None, fit_steps: int = 3) -> pd.DataFrame:
-    found = measure(subject(variant, change), 5, fitted_images=4, fit_steps=fit_steps).rows
+    found = measure(subject(variant, change), 5, 4, fit_steps, others=TURNED).rows
     frame = pd.DataFrame([vars(row) for row in found])
     frame["corruption"] = frame.setting.str.extract("corruption=([a-z_]+)")
     return frame
@@ -144,7 +145,7 @@ def test_shared_variances_are_flat_by_construction(variant):
 
 
 def test_a_plain_autoencoder_has_no_uncertainty():
-    assert measure(subject("autoencoder"), bound_images=5, fitted_images=4, fit_steps=1).rows == []
+    assert measure(subject("autoencoder"), 5, 4, fit_steps=1, others=TURNED).rows == []
 
 
 def test_refitting_finds_what_a_code_that_is_ignored_deserves():
@@ -261,3 +262,16 @@ def test_no_rows_no_section(tmp_path: Path):
     columns = ["variant", "seed", "measurement", "metric", "setting", "value"]
     empty = Results(pd.DataFrame(columns=columns), pd.DataFrame(), {}, tmp_path)
     assert report.sections(empty) == []
+
+
+def test_where_other_images_come_from_is_part_of_the_request(monkeypatch):
+    """So that a result is not taken for one made with other images."""
+    asked = {}
+    for on_disk in (True, False):
+        other_source.cache_clear()
+        monkeypatch.setattr(corruptions, "is_on_disk", lambda name, here=on_disk: here)
+        (request,) = requests(small_run("flow", dataset="mnist5k"), PRESETS["quick"])
+        asked[on_disk] = dict(request.settings)["others"]
+    other_source.cache_clear()
+    assert asked == {True: "fashion_mnist", False: TURNED}
+    assert other_source("fashion_mnist") == "mnist5k"

@@ -19,7 +19,13 @@ from torch.distributions import Distribution, kl_divergence
 from bench.bounds import log_weights, passes_at_once, standard_normal
 from bench.codes import unit_variances
 from bench.config import Preset, Run
-from bench.corruptions import CORRUPTIONS, LEVELS, other_images, pixels_of
+from bench.corruptions import (
+    CORRUPTIONS,
+    LEVELS,
+    other_images,
+    other_source,
+    pixels_of,
+)
 from bench.data import as_float
 from bench.gradients import draw
 from bench.measure import Request, Result, Row, Subject, setting
@@ -52,6 +58,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
         ("bound_images", preset.corrupted_images),
         ("fitted_images", 0 if run.seed else max(2, preset.corrupted_images // 5)),
         ("fit_steps", min(FIT_STEPS, preset.fit_steps)),
+        ("others", other_source(run.dataset)),
     )
     yield Request(run, settings)
     variant, augmentation = AUGMENTED
@@ -60,8 +67,13 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
         yield Request(noisy, settings)
 
 
-def measure(subject: Subject, bound_images: int, fitted_images: int, fit_steps: int) -> Result:
-    """Rows of every corruption and level; none for a model without a posterior."""
+def measure(
+    subject: Subject, bound_images: int, fitted_images: int, fit_steps: int, others: str
+) -> Result:
+    """Rows of every corruption and level; none for a model without a posterior.
+
+    `others` is the source of the other images.
+    """
     model = subject.model()
     if not isinstance(model, VAE):
         return Result()
@@ -78,7 +90,7 @@ def measure(subject: Subject, bound_images: int, fitted_images: int, fit_steps: 
     refit = fitted_images > 0 and before.entropy.max() - before.entropy.min() > TIE
     if refit:
         best = best_entropies(model, clean[:fitted_images], subject, fit_steps)
-    for labels, levels, images in corrupted(clean, subject):
+    for labels, levels, images in corrupted(clean, subject, others):
         labels["trained_on"] = trained_on
         profiles = [describe(x) for x in images]
         for level, after in zip(levels, profiles):
@@ -93,12 +105,12 @@ def measure(subject: Subject, bound_images: int, fitted_images: int, fit_steps: 
 
 
 def corrupted(
-    clean: Tensor, subject: Subject
+    clean: Tensor, subject: Subject, others: str
 ) -> Iterator[tuple[dict[str, str], tuple[float, ...], list[Tensor]]]:
     """Of each corruption: what it is called, its levels, and `clean` `(N, D)` at each of them."""
-    source, others = other_images(subject.data, len(clean))
+    source, of_another_kind = other_images(subject.data, others, len(clean))
     x = clean.view(-1, *subject.data.image_shape)
-    for name, corrupt in {**CORRUPTIONS, "other_images": pixels_of(others)}.items():
+    for name, corrupt in {**CORRUPTIONS, "other_images": pixels_of(of_another_kind)}.items():
         images = [corrupt(x, level, subject.generator(name)).flatten(1) for level in LEVELS[name]]
         labels = {"corruption": name} | ({"source": source} if name == "other_images" else {})
         yield labels, LEVELS[name], images
