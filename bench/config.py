@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 class BenchError(Exception):
@@ -111,8 +114,10 @@ def generator(device: str | torch.device, *identity: object) -> torch.Generator:
 class Preset:
     """How much is done: a named trade of time against precision.
 
+    Mappings go from a data set to its number, with `""` for any other (see `of_dataset`).
+
     Attributes:
-        epochs: data set → training epochs (`""` for any other).
+        epochs: training epochs, by data set.
         seeds: training runs a variant.
         sweep_seeds: runs for each candidate of a variant's hyperparameter.
         elbo_samples: noise samples an image for ELBO, distortion and rate.
@@ -122,16 +127,16 @@ class Preset:
         gradient_images: the same for the variances of gradients.
         gradient_passes: decoder passes after which a gradient's variance is reported as it is.
         scaling_steps: training steps for each latent dimension of the scaling figure.
-        comparison_steps: (data set, training steps of each gradient estimator), `""` for any other.
+        comparison_steps: training steps of each gradient estimator, by data set.
         comparison_seeds: training runs a gradient estimator.
-        secondary_seeds: runs trained or looked at for uncertainty and generalization.
-        secondary_steps: (data set, training steps of each number of training images).
+        secondary_seeds: runs looked at for uncertainty and generalization, by data set.
+        secondary_steps: training steps of each number of training images, by data set.
         corrupted_images: test images behind a corrupted IW bound (a fifth is refitted, in seed 0).
         flexibility_images: test images whose locally optimised posterior splits the gap.
         fit_steps: steps of that optimisation.
     """
 
-    epochs: dict[str, int]
+    epochs: Mapping[str, int]
     seeds: int = 5
     sweep_seeds: int = 2
     elbo_samples: int = 100
@@ -140,12 +145,14 @@ class Preset:
     gradient_images: int = 16
     gradient_passes: int = 20_000
     scaling_steps: int = 500
-    comparison_steps: tuple[tuple[str, int], ...] = (("mnist", 1500), ("", 300))
+    comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1500, "": 300})
     comparison_seeds: int = 3
-    secondary_seeds: int = 2
-    secondary_steps: tuple[tuple[str, int], ...] = (
-        ("mnist", 1500), ("fashion_mnist", 1500), ("", 400)
-    )  # fmt: skip
+    secondary_seeds: Mapping[str, int] = field(
+        default_factory=lambda: {"mnist": 5, "fashion_mnist": 5, "": 2}
+    )
+    secondary_steps: Mapping[str, int] = field(
+        default_factory=lambda: {"mnist": 1500, "fashion_mnist": 1500, "": 400}
+    )
     corrupted_images: int = 100
     flexibility_images: int = 100
     fit_steps: int = 400
@@ -164,10 +171,10 @@ PRESETS = {
         gradient_images=4,
         gradient_passes=2000,
         scaling_steps=20,
-        comparison_steps=(("", 20),),
+        comparison_steps={"": 20},
         comparison_seeds=2,
-        secondary_seeds=1,
-        secondary_steps=(("", 50),),
+        secondary_seeds={"": 1},
+        secondary_steps={"": 50},
         corrupted_images=10,
         flexibility_images=20,
         fit_steps=30,
@@ -192,6 +199,6 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def epochs_for(chosen: Preset, dataset: str) -> int:
-    """Training epochs of a data set under a preset."""
-    return chosen.epochs.get(dataset, chosen.epochs[""])
+def of_dataset(values: Mapping[str, T], dataset: str) -> T:
+    """The data set's own value, or the one of `""`, which is for any other."""
+    return values.get(dataset, values[""])

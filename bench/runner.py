@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from bench import cache, gradients
-from bench.config import OPTIONS, SMALL, BenchError, Preset, Run, epochs_for, generator
+from bench.config import OPTIONS, SMALL, BenchError, Preset, Run, generator, of_dataset
 from bench.data import Dataset, load
 from bench.measure import Request, Result, Row, Subject, modules
 from bench.stacked import train_stacked
@@ -64,7 +64,7 @@ class Grid:
         name = Path(self.dataset).stem
         latent, hidden = SMALL.get(name, (20, 200))
         run = Run(
-            variant, name, seed, epochs_for(self.preset, name), latent, hidden,
+            variant, name, seed, of_dataset(self.preset.epochs, name), latent, hidden,
             tuple(hyperparameters), device=self.device,
         )  # fmt: skip
         return run.with_(**(OPTIONS.get(name, {}) | dict(self.overrides)))

@@ -121,9 +121,9 @@ def test_short_lists_train_for_the_same_number_of_steps():
     assert asked[0].distinct == 0
     assert [run.distinct for run in asked[1:]] == [250, 1000, 10_000]
     steps = {run.epochs * run.train_size // run.batch_size for run in asked[1:]}
-    assert steps == {dict(preset.secondary_steps)["mnist"]}
+    assert steps == {preset.secondary_steps["mnist"]}
     assert max(run.train_size for run in asked[1:]) <= 10_000
-    assert list(requests(small_run("flow", seed=preset.secondary_seeds), preset)) == []
+    assert list(requests(small_run("flow", seed=preset.secondary_seeds[""]), preset)) == []
     assert list(requests(small_run("flow", likelihood="gaussian"), preset)) == []
 
 

@@ -174,7 +174,7 @@ def test_only_the_first_seeds_and_one_augmented_variant_are_asked_for():
     augmented = run.with_(augmentation="bit_flips", epochs=50)
     assert asked(run) == [run, augmented]
     assert asked(small_run("flow")) == [small_run("flow")]
-    assert asked(run.with_(seed=preset.secondary_seeds)) == []
+    assert asked(run.with_(seed=preset.secondary_seeds[""])) == []
     assert asked(run.with_(likelihood="gaussian")) == []
 
 

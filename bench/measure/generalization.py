@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.bounds import chunks
 from bench.codes import codes
-from bench.config import Preset, Run
+from bench.config import Preset, Run, of_dataset
 from bench.data import as_float
 from bench.measure import Request, Result, Row, Subject, setting
 from bench.train import validate
@@ -36,13 +36,13 @@ DRAWN, DRAWN_SCALES = 4, (0.0, 0.2, 0.5, 1.0)
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
     """The headline run (all images), and short lists trained for a fixed number of steps."""
-    if run.likelihood != "bernoulli" or run.seed >= preset.secondary_seeds:
+    if run.likelihood != "bernoulli" or run.seed >= of_dataset(preset.secondary_seeds, run.dataset):
         return
     yield Request(run)
-    sizes = SIZES.get(run.dataset, SIZES[""])
+    sizes = of_dataset(SIZES, run.dataset)
     length = max(EPOCH, *sizes)
-    steps = dict(preset.secondary_steps)
-    passes = steps.get(run.dataset, steps[""]) * run.batch_size // length
+    steps = of_dataset(preset.secondary_steps, run.dataset)
+    passes = steps * run.batch_size // length
     for size in sizes:
         yield Request(
             run.with_(train_size=length, distinct=size, epochs=max(1, passes), tracked=TRACKED)

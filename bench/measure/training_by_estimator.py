@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.bounds import chunks, elbo_terms, standard_normal
-from bench.config import BenchError, Preset, Run
+from bench.config import BenchError, Preset, Run, of_dataset
 from bench.data import as_float
 from bench.gradients import Passes, admit, estimators
 from bench.measure import Request, Result, Row, Subject, setting
@@ -34,8 +34,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
     """A training for each estimator and budget, on the first seeds of one variant."""
     if run.variant != VARIANT or run.seed >= preset.comparison_seeds:
         return
-    amounts = dict(preset.comparison_steps)
-    steps = amounts.get(run.dataset, amounts[""])
+    steps = of_dataset(preset.comparison_steps, run.dataset)
     plain = step_cost(Passes(1, 0))
     for name in estimators():
         samples, cost_or_reason = cheapest(name, run.latent_dim)

@@ -18,7 +18,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from bench.bounds import log_weights, passes_at_once, standard_normal
 from bench.codes import unit_variances
-from bench.config import Preset, Run
+from bench.config import Preset, Run, of_dataset
 from bench.corruptions import (
     CORRUPTIONS,
     LEVELS,
@@ -52,7 +52,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
 
     Posteriors are refitted for seed 0 alone: they take most of the time.
     """
-    if run.likelihood != "bernoulli" or run.seed >= preset.secondary_seeds:
+    if run.likelihood != "bernoulli" or run.seed >= of_dataset(preset.secondary_seeds, run.dataset):
         return
     settings = (
         ("bound_images", preset.corrupted_images),
