@@ -176,6 +176,25 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     assert (tmp_path / "generalization.md").read_text().startswith(overfitting.takeaway)
 
 
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ([2.0, 2.1, 1.9], "would have saved 2.0 ± 0.2 of them"),
+        ([0.0, 0.0, 0.0], "the best epoch is the last"),
+        ([-0.2, 0.2, 0.1], "undecided"),
+        ([-2.0, -2.1, -1.9], "would have saved nothing"),
+    ],
+)
+def test_what_early_stopping_would_have_saved(saved, said):
+    stages = [("best", 100.0)] * 3 + [("end", 100.0 + s) for s in saved]
+    fewest = pd.DataFrame(
+        [("test_cross_entropy", "autoencoder", place % 3, stage, value)
+         for place, (stage, value) in enumerate(stages)],
+        columns=["metric", "variant", "seed", "stage", "value"],
+    )  # fmt: skip
+    assert said in report.early_stopping(report.overtraining(fewest, "autoencoder"))
+
+
 def test_no_rows_no_section(tmp_path: Path):
     empty = Results(pd.DataFrame(columns=COLUMNS), pd.DataFrame(), {}, tmp_path)
     assert report.sections(empty) == []

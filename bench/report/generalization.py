@@ -122,7 +122,7 @@ def overfitting_takeaway(results: Results, rows: pd.DataFrame) -> str:
         sentences.append(
             f"With {int(fewest.images.min())} training images and no early stopping the "
             f"`{title(plain)}`'s test cross-entropy ends {own.text(1)} nats above its training "
-            f"one ({_cost(regret)})."
+            f"one ({early_stopping(regret)})."
         )
         smaller, lower = [], []
         for variant in _present(results, rows):
@@ -150,7 +150,10 @@ def overtraining(fewest: pd.DataFrame, variant: str) -> Estimate:
     return over_seeds(by_stage["end"] - by_stage["best"])
 
 
-def _cost(regret: Estimate) -> str:
+def early_stopping(regret: Estimate) -> str:
+    """What the regret says of early stopping, in words."""
+    if regret.low == regret.high == 0:
+        return "the best epoch is the last: a training too short to gain from early stopping"
     if regret.low > 0:
         return f"early stopping would have saved {regret.text(1)} of them"
     verdict = "what early stopping would have saved is undecided"
