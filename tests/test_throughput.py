@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -235,10 +236,11 @@ def test_bf16_is_shown_beside_float32(timings, tmp_path):
     assert "the interval excludes zero" in section.notes
 
 
-def test_two_commits_are_compared(timings, tmp_path, capfd):
+def test_two_commits_are_compared(timings, tmp_path, capfd, monkeypatch):
     other = tmp_path / "other.json"
     other.write_text((timings / throughput.FILE).read_text())
-    benchmarks.compare(timings / throughput.FILE, other)
+    monkeypatch.chdir(tmp_path)
+    benchmarks.compare(timings / throughput.FILE, Path("other.json"))
     assert "test_training[autoencoder-100]" in capfd.readouterr().out
     with pytest.raises(BenchError, match="make throughput"):
         benchmarks.compare(tmp_path / "none.json", other)

@@ -69,7 +69,8 @@ def compare(base: Path, new: Path) -> None:
         if not path.is_file():
             raise BenchError(f"{path} does not exist: make it with 'make throughput'")
     columns = "--columns=min,median,rounds"
-    command = [sys.executable, "-m", "pytest_benchmark", "compare", str(base), str(new)]
+    files = [str(path.absolute()) for path in (base, new)]  # it cannot mix the two kinds
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", *files]
     code = subprocess.run([*command, columns, "--group-by=fullname", "--sort=name"]).returncode
     if code:
         raise BenchError(f"pytest-benchmark could not compare {base} with {new}")
