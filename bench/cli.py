@@ -23,7 +23,8 @@ from bench.measure import modules
 from bench.progress import Progress
 from bench.report.common import Section
 from bench.report.index import write_index
-from bench.runner import Grid, Outcome, execute, start_worker
+from bench.runner import Outcome, execute
+from bench.tasks import Grid, start_worker
 from bench.train import train
 from vaes import discover
 from vaes._options import DECODERS, LIKELIHOODS

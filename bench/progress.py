@@ -14,7 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from multiprocessing import Queue
 
-    from bench.runner import Task
+    from bench.tasks import Task
 
 PLAIN_SECONDS = 30
 """Without a terminal, running tasks are told at most this often."""

@@ -8,79 +8,28 @@ in nothing but their seed go together, as one stacked model.
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
 import torch
 
 from bench import cache, gradients
-from bench.config import OPTIONS, SMALL, BenchError, Preset, Run, generator, of_dataset
-from bench.data import Dataset, load
-from bench.measure import Request, Result, Row, Subject, modules
+from bench.config import Run
+from bench.data import Dataset
+from bench.measure import Request, Result, modules
 from bench.stacked import train_stacked
+from bench.tasks import Grid, Task, result_from, trained_from, work
 from bench.train import Trained, train
 from bench.training_set import training_set
 from vaes import Autoencoder, discover
-from vaes._options import DECODERS, LIKELIHOODS, with_options
+from vaes._options import DECODERS, LIKELIHOODS
 
 REFERENCE = "input_dependent"
 STACKED_ON = ("cuda",)
 """Devices that are faster than a program can tell them what to do."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What a user asked for.
-
-    Attributes:
-        dataset, device, preset, variants: what to run, on what, how much.
-        seeds: seeds 0 … seeds − 1.
-        overrides: fields of `Run` set on the command line, the same for all variants.
-        data_dir, cache: folders.
-        measurements: names of the measurements to make; None for all.
-    """
-
-    dataset: str
-    variants: tuple[str, ...]
-    seeds: int
-    preset: Preset
-    device: str = "cpu"
-    overrides: tuple[tuple[str, object], ...] = ()
-    data_dir: str | None = None
-    cache: Path = Path(".bench_cache")
-    measurements: tuple[str, ...] | None = None
-
-    def run(self, variant: str, seed: int, hyperparameters: Iterable = ()) -> Run:
-        """The headline run of a variant and seed."""
-        name = Path(self.dataset).stem
-        latent, hidden = SMALL.get(name, (20, 200))
-        run = Run(
-            variant, name, seed, of_dataset(self.preset.epochs, name), latent, hidden,
-            tuple(hyperparameters), device=self.device,
-        )  # fmt: skip
-        return run.with_(**(OPTIONS.get(name, {}) | dict(self.overrides)))
-
-
-@dataclass(frozen=True)
-class Task:
-    """A training (measurement None) or one measurement of a run."""
-
-    run: Run
-    measurement: str | None = None
-    settings: tuple[tuple[str, object], ...] = ()
-
-    @property
-    def label(self) -> str:
-        return f"{self.run.label}: {self.measurement or 'training'}"
 
 
 @dataclass
@@ -297,111 +246,3 @@ def _failures_of(future: Future, tasks: list[Task]) -> list[str | None]:
         return future.result()
     except Exception as error:  # a worker that died, e.g. killed for memory
         return [f"the worker process died ({error})"] * len(tasks)
-
-
-# --- in the worker -------------------------------------------------------------------------
-
-_progress: list = []
-"""The queue epochs are told through, once the worker is started with one."""
-
-
-def start_worker(queue=None) -> None:
-    """Initialise a worker process: one torch thread, epochs told through `queue`."""
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    _progress[:] = [queue] if queue is not None else []
-
-
-def _end_with_parent(parent: int) -> None:
-    """A killed parent must not leave workers behind that train on unseen."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _tell(label: str, entry: dict) -> None:
-    for queue in _progress:
-        queue.put((label, entry))
-
-
-@lru_cache(maxsize=2)
-def _data(dataset: str, data_dir: str | None, binarize: str | None, device: str) -> Dataset:
-    return load(dataset, data_dir, binarize).to(device)
-
-
-def work(tasks: list[Task], keys: list[str], trained_key: str, grid: Grid) -> list[str | None]:
-    """Do tasks of one variant in this process and store them; for each None, or why it failed."""
-    if len(tasks) > 1:
-        try:
-            _train_stacked(tasks, keys, grid)
-            return [None] * len(tasks)
-        except Exception:  # whatever it is, one seed's failure must stay its own: see each alone
-            pass
-    return [_work_alone(task, key, trained_key, grid) for task, key in zip(tasks, keys)]
-
-
-def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
-    try:
-        variant, data = subject_of(task.run, grid)
-        store = cache.Store(grid.cache)
-        _seed_own_samples(task)
-        if task.measurement is None:
-            trained = train(task.run, variant, data, lambda entry: _tell(task.label, entry))
-            content = trained_to(trained)
-        else:
-            _tell(task.label, {})
-            trained = trained_from(store.load(trained_key))
-            measure = modules()[task.measurement].measure
-            content = result_to(measure(Subject(trained, variant, data), **dict(task.settings)))
-        store.save(key, content)
-        return None
-    except BenchError as error:
-        return str(error)
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-        return f"{type(error).__name__} at {place}: {error}"
-
-
-def _seed_own_samples(task: Task) -> None:
-    """Posteriors that are no map of given noise sample by torch's global generator."""
-    run = task.run
-    own = generator("cpu", run.dataset, run.seed, task.measurement, "own samples")
-    torch.manual_seed(own.initial_seed())
-
-
-def _train_stacked(tasks: list[Task], keys: list[str], grid: Grid) -> None:
-    """Train runs that differ in nothing but their seed together, and store each."""
-    runs = [task.run for task in tasks]
-    variant, data = subject_of(runs[0], grid)
-    told = {task.run: task.label for task in tasks}
-    found = train_stacked(runs, variant, data, lambda run, entry: _tell(told[run], entry))
-    for key, trained in zip(keys, found, strict=True):
-        cache.Store(grid.cache).save(key, trained_to(trained))
-
-
-def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:
-    """What a run trains, and what on."""
-    variant = with_options(discover().variants[run.variant], run.likelihood, run.decoder)
-    data = _data(grid.dataset, grid.data_dir, run.binarize, run.device)
-    return variant, training_set(data, run)
-
-
-def trained_to(trained: Trained) -> dict:
-    """Plain values and tensors, for the store."""
-    return vars(trained) | {"run": trained.run.identity()}
-
-
-def trained_from(content: dict) -> Trained:
-    """The inverse of `trained_to`."""
-    return Trained(**(content | {"run": Run(**content["run"])}))
-
-
-def result_to(result: Result) -> dict:
-    """Plain values and tensors, for the store."""
-    return vars(result) | {"rows": [asdict(row) for row in result.rows]}
-
-
-def result_from(content: dict) -> Result:
-    """The inverse of `result_to`."""
-    return Result(**(content | {"rows": [Row(**row) for row in content["rows"]]}))

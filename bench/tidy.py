@@ -20,7 +20,8 @@ from bench.cache import write_atomically
 from bench.config import BenchError, Run
 from bench.measure import Row, modules, setting
 from bench.report.common import Results
-from bench.runner import REFERENCE, Grid, Outcome, headline
+from bench.runner import REFERENCE, Outcome, headline
+from bench.tasks import Grid
 
 COLUMNS = ["dataset", "device", "variant", "seed", "measurement", "metric", "setting", "value",
            "standard_error", "n", "unit"]  # fmt: skip

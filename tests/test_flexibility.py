@@ -12,7 +12,8 @@ from bench.config import PRESETS
 from bench.data import load
 from bench.measure import flexibility as measurement
 from bench.report import flexibility
-from bench.runner import Grid, execute
+from bench.runner import execute
+from bench.tasks import Grid
 
 VARIANTS = ("autoencoder", "input_dependent", "full_covariance", "flow")
 

@@ -11,7 +11,8 @@ from bench.bounds import CompiledLogWeight, log_weight, log_weights, standard_no
 from bench.config import PRESETS, generator
 from bench.data import as_float, load
 from bench.measure import elbo
-from bench.runner import Grid, execute
+from bench.runner import execute
+from bench.tasks import Grid
 from tests.subjects import subject
 from vaes import VAE, discover
 

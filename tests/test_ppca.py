@@ -14,7 +14,8 @@ from bench.config import PRESETS, BenchError, Run
 from bench.data import as_float, load
 from bench.ppca import generating_model
 from bench.report import exact_likelihood
-from bench.runner import Grid, Task, execute, key_of
+from bench.runner import execute, key_of
+from bench.tasks import Grid, Task
 from bench.train import build
 from vaes import VAE, discover
 from vaes._options import GaussianLikelihood, LinearDecoder, with_options

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.distributions import Independent, Laplace
 
-from bench import runner, tidy
+from bench import runner, tasks, tidy
 from bench.config import PRESETS, Run
 from bench.data import load
-from bench.runner import Grid, Task, _in_turn, execute, headline
+from bench.runner import _in_turn, execute, headline
+from bench.tasks import Grid, Task
 from vaes import VAE, Discovery, discover
 from vaes.base import diagonal_gaussian
 
@@ -43,8 +44,8 @@ def test_a_second_run_redoes_nothing_and_gives_the_same_rows(grid, inline):
 
 def test_variants_take_turns(grid):
     """So that workers that start together compile different steps."""
-    tasks = [Task(grid.run(name, seed)) for name in grid.variants for seed in (0, 1)]
-    order = [(task.run.variant, task.run.seed) for task in _in_turn(tasks)]
+    asked = [Task(grid.run(name, seed)) for name in grid.variants for seed in (0, 1)]
+    order = [(task.run.variant, task.run.seed) for task in _in_turn(asked)]
     assert order == [(name, seed) for seed in (0, 1) for name in grid.variants]
 
 
@@ -120,7 +121,8 @@ class Exploding(VAE):
 def test_one_failure_is_recorded_and_the_rest_finish(grid, inline, monkeypatch):
     found = discover()
     more = Discovery({**found.variants, "faulty": Faulty, "exploding": Exploding}, {})
-    monkeypatch.setattr(runner, "discover", lambda: more)
+    for module in (runner, tasks):
+        monkeypatch.setattr(module, "discover", lambda: more)
     names = ("autoencoder", "faulty", "exploding")
     broken = Grid(**(vars(grid) | {"variants": names, "seeds": 1}))
     outcome = execute(broken, load(grid.dataset), inline)
@@ -149,7 +151,8 @@ def test_a_posterior_that_samples_by_itself_gives_the_same_rows_again(
 ):
     found = discover()
     more = Discovery({**found.variants, "laplacian": Laplacian}, {})
-    monkeypatch.setattr(runner, "discover", lambda: more)
+    for module in (runner, tasks):
+        monkeypatch.setattr(module, "discover", lambda: more)
     one = vars(grid) | {"variants": ("laplacian",), "seeds": 1}
     torch.manual_seed(1)
     first = rows(Grid(**one), inline)
@@ -164,9 +167,9 @@ def stacked(monkeypatch):
     """The CPU trains as a GPU does."""
     monkeypatch.setattr(runner, "STACKED_ON", ("cpu",))
     called = []
-    whole = runner._train_stacked
+    whole = tasks._train_stacked
     monkeypatch.setattr(
-        runner, "_train_stacked", lambda tasks, *rest: called.append(tasks) or whole(tasks, *rest)
+        tasks, "_train_stacked", lambda group, *rest: called.append(group) or whole(group, *rest)
     )
     return called
 
@@ -176,7 +179,7 @@ def test_seeds_that_are_trained_together_give_the_rows_of_each_alone(
 ):
     together = rows(grid, inline)
     # a seed for each of six scales is trained in the sweep, so the chosen one needs no more
-    assert [len(tasks) for tasks in stacked] == [2] * (2 + 6)
+    assert [len(group) for group in stacked] == [2] * (2 + 6)
     monkeypatch.setattr(runner, "STACKED_ON", ())
     alone = rows(Grid(**(vars(grid) | {"cache": tmp_path / "other"})), inline)
     pd.testing.assert_frame_equal(together, alone, rtol=1e-3, atol=1e-3)

@@ -16,7 +16,8 @@ import pytest
 from bench.config import Run, preset
 from bench.data import Dataset
 from bench.measure.throughput import training_step
-from bench.runner import REFERENCE, Grid, execute, start_worker, subject_of
+from bench.runner import REFERENCE, execute
+from bench.tasks import Grid, start_worker, subject_of
 from bench.train import train
 
 AXES = {
