@@ -188,10 +188,11 @@ def test_verdicts_need_every_seed():
     most, few = series(0.9, 0.8), series(0.1, 0.2)
     above = series(0.1, 0.2), series(0.3, 0.4)
     below = series(-0.4, -0.3), series(-0.2, -0.1)
-    assert report.verdict(*above, most, flat=False) == "rises"
-    assert report.verdict(*below, few, flat=False) == "falls"
-    assert report.verdict(series(-0.1, 0.2), series(0.3, 0.4), most, flat=False) == "undecided"
-    assert report.verdict(series(0, 0), series(0, 0), series(0, 0), flat=True) == "flat"
+    up = pd.DataFrame({0.1: [0.2, -0.3], 0.2: [1.0, 2.0]})  # one seed's dip is not every seed's
+    assert report.verdict(*above, most, up, flat=False) == "rises"
+    assert report.verdict(*below, few, -up, flat=False) == "falls"
+    assert report.verdict(series(-0.1, 0.2), series(0.3, 0.4), most, up, flat=False) == "undecided"
+    assert report.verdict(series(0, 0), series(0, 0), series(0, 0), 0 * up, flat=True) == "flat"
 
 
 def test_an_entropy_that_dips_and_comes_back_turns():
@@ -199,10 +200,13 @@ def test_an_entropy_that_dips_and_comes_back_turns():
         return pd.Series(values)
 
     above = series(0.1, 0.2), series(0.3, 0.4)
-    assert report.verdict(*above, series(0.4, 0.6), flat=False) == "turns"
-    assert (
-        report.verdict(*(-bound for bound in above[::-1]), series(0.6, 0.4), flat=False) == "turns"
-    )
+    below = tuple(-bound for bound in above[::-1])
+    up = pd.DataFrame({0.1: [0.2, 0.3], 0.2: [1.0, 2.0]})
+    assert report.verdict(*above, series(0.4, 0.6), up, flat=False) == "turns"
+    assert report.verdict(*below, series(0.6, 0.4), -up, flat=False) == "turns"
+    dip = pd.DataFrame({0.1: [-0.2, -0.3], 0.2: [1.0, 2.0]})
+    assert report.verdict(*above, series(0.9, 0.9), dip, flat=False) == "turns"
+    assert report.verdict(*below, series(0.1, 0.1), -dip, flat=False) == "turns"
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,12 @@ REFERENCE = "input_dependent"
 KINDS = {
     "rises": "entropy rises with",
     "falls": "falls with",
-    "turns": "turns with",
+    "turns": "turns (falls, then rises, or the reverse) with",
     "undecided": "undecided with",
     "flat": "flat with",
 }
+TURN = 0.1
+"""Nats; a mean entropy nearer to the clean one is on neither side of it."""
 HELD = {"entropy": "entropy", "log_scale": "mean log σ", "rate": "rate", "iw_bound": "IW bound"}
 
 
@@ -99,8 +101,9 @@ NOTES = (
     "Each cell: Spearman's ρ of posterior entropy with the level of corruption, the mean over test "
     "images [95 % bootstrap interval over images, averaged over seeds], and the share of images "
     "whose entropy is higher at the strongest level than clean. **Bold**: the entropy rises, the "
-    "interval lying above 0 and the share above 50 % for every seed. It *turns* where the two "
-    "disagree: down and up again, or the reverse. *flat*: no image's entropy moves at any level."
+    "interval lying above 0 and the share above 50 % for every seed, and at no level do all seeds' "
+    "mean entropies lie 0.1 nats or more below the clean ones. It *turns* where these disagree: "
+    "down and up again, or the reverse. *flat*: no image's entropy moves at any level."
 )
 
 
@@ -119,7 +122,9 @@ def verdicts(rows: pd.DataFrame, models: list[Model], corruptions: list[str]) ->
             lines.append({
                 "variant": model.variant, "trained_on": model.trained_on,
                 "corruption": corruption,
-                "verdict": verdict(low, high, by_metric["entropy_rises"], flat),
+                "verdict": verdict(
+                    low, high, by_metric["entropy_rises"], changes(model.of(rows), corruption), flat
+                ),
                 "spearman": by_metric["entropy_spearman"].mean(), "low": low.mean(),
                 "high": high.mean(), "rises": by_metric["entropy_rises"].mean(),
                 "change": by_metric["entropy_change"].mean(),
@@ -128,18 +133,31 @@ def verdicts(rows: pd.DataFrame, models: list[Model], corruptions: list[str]) ->
     return pd.DataFrame(lines)
 
 
-def verdict(low: pd.Series, high: pd.Series, rises: pd.Series, flat: bool) -> str:
+def changes(rows: pd.DataFrame, corruption: str, metric: str = "entropy") -> pd.DataFrame:
+    """Mean change of a model's metric from clean images: a line a seed, a column a level."""
+    rows = rows[rows.metric == metric]
+    clean = rows[rows.corruption == "none"].groupby("seed").value.first()
+    here = rows[rows.corruption == corruption]
+    return here.pivot_table(index="seed", columns="level", values="value").sub(clean, axis=0)
+
+
+def verdict(
+    low: pd.Series, high: pd.Series, rises: pd.Series, changes: pd.DataFrame, flat: bool
+) -> str:
     """What the entropy does, where the seeds agree.
 
     `flat`; `rises` or `falls` where each seed's interval and the majority of its images, clean
-    against strongest, say so; `turns` where the two contradict one another; else `undecided`.
+    against strongest, say so, and its mean entropy lies at no level on the other side of the
+    clean one; `turns` where these contradict one another; else `undecided`.
     """
     if flat:
         return "flat"
     if low.min() > 0:
-        return "rises" if rises.min() > 0.5 else "turns"
+        dips = (changes <= -TURN).all().any()
+        return "rises" if rises.min() > 0.5 and not dips else "turns"
     if high.max() < 0:
-        return "falls" if rises.max() < 0.5 else "turns"
+        climbs = (changes >= TURN).all().any()
+        return "falls" if rises.max() < 0.5 and not climbs else "turns"
     return "undecided"
 
 
@@ -322,18 +340,12 @@ def _levels_figure(
     name: str,
 ) -> tuple[str, str]:
     """A panel a corruption: the metric's change from clean images against the level."""
-    rows = rows[rows.metric == metric]
     figure, axes = _panels(corruptions, f"change of {AXES[metric]}")
     for corruption, panel in zip(corruptions, axes.flat):
         for place, model in enumerate(models):
-            mine = model.of(rows)
-            clean = mine[mine.corruption == "none"].groupby("seed").value.first()
-            here = mine[mine.corruption == corruption]
-            levels = sorted(here.level.unique())
-            at_level = {level: group.set_index("seed") for level, group in here.groupby("level")}
-            means = [(at_level[level].value - clean).mean() for level in levels]
+            means = changes(model.of(rows), corruption, metric).mean()
             width = {"lw": max(2, 5 - 2 * place)}  # flat lines lie on one another
-            panel.plot([0, *levels], [0, *means], marker="o", ms=4, label=model.label,
+            panel.plot([0, *means.index], [0, *means], marker="o", ms=4, label=model.label,
                        **model.line | width)  # fmt: skip
     _legend(figure, axes)
     what = "posterior entropy" if metric == "entropy" else "mean log σ over the active units"
