@@ -156,7 +156,8 @@ def _run_grid(grid: Grid, data: Dataset, folder: Path, workers: int, config: dic
 def _time_once(grid: Grid, folder: Path, data: Dataset) -> None:
     """Time the throughput of this machine, unless that was done with the same code and data."""
     found = discover().variants
-    identity = {"throughput": data.fingerprint, "device": grid.device, "machine": tidy.machine()}
+    identity = {"throughput": data.fingerprint, "cases": benchmarks.fingerprint(),
+                "device": grid.device, "machine": tidy.machine()}  # fmt: skip
     key = cache.key(identity, benchmarks.run_cases, train, *(found[v] for v in grid.variants))
     store = cache.Store(grid.cache)
     if store.load(key) is None or not (folder / benchmarks.FILE).exists():

@@ -109,6 +109,11 @@ def test_the_bound_multiplies_the_operands_the_action_had():
     assert products.flop == 2 * 4 * 3 * 2
 
 
+def test_an_action_without_products_has_no_bound():
+    with pytest.raises(BenchError, match="no matrix product"):
+        products_of(lambda: torch.ones(2) + 1)
+
+
 def test_an_evaluation_and_a_bound_run_the_decoder(data):
     model, x = model_of("input_dependent"), as_float(data.test)
     encoder, decoder = D * H + H * H + 2 * H * L, L * H + H * H + H * D

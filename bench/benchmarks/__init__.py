@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from bench.report import growth, throughput
 from bench.report.common import Results, Section
 
 FOLDER = Path(__file__).parent
+CODE = (*sorted(FOLDER.glob("*.py")), FOLDER.parent / "measure" / "throughput.py")
+"""The cases and what they time; pytest finds them, so that no function here names them."""
 FILE = throughput.FILE
 SECONDS = 0.8
 """Of timing a case by `make throughput`."""
@@ -61,6 +64,11 @@ def run_cases(
     if code:
         raise BenchError(f"some throughput cases failed (see above); {path} has the others")
     return path
+
+
+def fingerprint() -> str:
+    """Hash of the cases: timings of others are not theirs."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in CODE)).hexdigest()
 
 
 def compare(base: Path, new: Path) -> None:

@@ -71,9 +71,9 @@ class Setup:
     full: bool
 
     def run(self, variant: str, **changes) -> Run:
-        """A run of the headline shapes."""
+        """A run of the headline shapes; of one step, so that no case is compiled unasked."""
         latent, hidden = SMALL.get(self.data.name, (20, 200))
-        run = Run(variant, self.data.name, 0, 1, latent, hidden, device=self.device)
+        run = Run(variant, self.data.name, 0, 1, latent, hidden, steps=1, device=self.device)
         return run.with_(**changes)
 
     def filled(self, batch_size: int) -> Dataset:

@@ -177,9 +177,16 @@ class Products:
 
 
 def products_of(action: Action) -> Products:
-    """Watch one call of an action and keep its matrix products, whatever model it runs."""
+    """Watch one call of an action and keep its matrix products, whatever model it runs.
+
+    Raises BenchError where it sees none, as in compiled code: watch the eager action instead.
+    """
     with _Recorder() as recorder:
         action()
+    if not recorder.operands:
+        raise BenchError(
+            "no matrix product was seen, so there is no bound: is the action compiled?"
+        )
     flop = sum(2 * a.numel() * b.shape[-1] for a, b in recorder.operands)
     return Products(recorder.operands, flop)
 
