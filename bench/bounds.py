@@ -133,3 +133,8 @@ def passes_at_once(device: torch.device) -> int:
     """Decoder passes to make in one call: on a CPU as many as stay in its cache (up to three times
     faster than ten thousand at once), elsewhere as many as keep the device busy."""
     return 1600 if device.type == "cpu" else 100_000
+
+
+def samples_at_once(x: Tensor, samples: int) -> int:
+    """How many of `samples` noise samples an image of x `(B, D)` to decode in one call."""
+    return min(samples, max(1, passes_at_once(x.device) // len(x)))

@@ -424,7 +424,7 @@ def test_the_tables_of_training_by_estimator(tmp_path):
         found.append(("training_by_estimator", "input_dependent", seed, rows))
     stored = results(tmp_path, found)
     section = written(tmp_path, training_report.sections(stored), "training_by_estimator")
-    assert "2.00 ± 0.00 against pathwise" in section.takeaway
+    assert "2.00 ± 0.00 above pathwise" in section.takeaway
     assert "| equal steps: measure-valued | – |" in section.table
     assert "measure-valued, equal steps: too dear" in section.notes
 

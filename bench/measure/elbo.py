@@ -17,6 +17,7 @@ from bench.bounds import (
     log_weight_for,
     log_weights,
     passes_at_once,
+    samples_at_once,
     standard_normal,
 )
 from bench.codes import unit_variances
@@ -123,7 +124,7 @@ def _iw_bounds(
     """
     most = max(ks)
     parts = torch.split(images, max(1, WEIGHTS_AT_ONCE // most))
-    at_once = min(most, max(1, passes_at_once(images.device) // len(parts[0])))
+    at_once = samples_at_once(parts[0], most)
     weigh, notice = log_weight_for(model, parts[0], at_once, passes=len(images) * most)
     bounds: dict[int, list[Tensor]] = {k: [] for k in ks}
     sizes: dict[int, list[Tensor]] = {k: [] for k in ks}

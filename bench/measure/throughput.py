@@ -26,7 +26,7 @@ from bench.bounds import (
     elbo_terms,
     log_weight,
     log_weights,
-    passes_at_once,
+    samples_at_once,
     standard_normal,
 )
 from bench.config import BenchError, Run, generator
@@ -132,7 +132,7 @@ def importance_bound(
     Raises NotCompiled with the reason where it cannot be compiled.
     """
     draws = standard_normal(len(x), model.latent_dim, noise)
-    at_once = min(samples, max(1, passes_at_once(x.device) // len(x)))
+    at_once = samples_at_once(x, samples)
     weigh = CompiledLogWeight(model, x, at_once) if compiled else log_weight
     return lambda: log_weights(model, x, draws, samples, at_once, weigh).logsumexp(0)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from bench.bounds import log_weights, passes_at_once, standard_normal
+from bench.bounds import log_weights, samples_at_once, standard_normal
 from bench.codes import unit_variances
 from bench.config import Preset, Run, of_dataset
 from bench.corruptions import (
@@ -142,7 +142,7 @@ def profile(
     if ((x == 0) | (x == 1)).all():
         few = x[:bound_images]
         noise = standard_normal(len(few), model.latent_dim, generator)
-        at_once = max(1, passes_at_once(few.device) // len(few))
+        at_once = samples_at_once(few, BOUND_SAMPLES)
         weights = log_weights(model, few, noise, BOUND_SAMPLES, at_once)
         bound = weights.logsumexp(0) - math.log(BOUND_SAMPLES)
     return Profile(entropy(posterior, z), log_scale, _rate(model, posterior, z), bound)

@@ -117,7 +117,10 @@ def _takeaway(timings: Timings) -> str:
         )
     importance = timings.of("importance")
     if len(importance):
-        text += f" The IW bound runs at {_range(importance.bound_ratio)} of its own bound"
+        text += (
+            f" The importance-weighted bound runs at {_range(importance.bound_ratio)} of the speed "
+            "of its matrix products"
+        )
         compiled = timings.of("compiled_importance")
         faster = f", compiled at {_range(compiled.bound_ratio)}" if len(compiled) else ""
         text += f"{faster}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -137,7 +138,9 @@ def _against(line: pd.Series) -> str:
         return ""
     if line.difference.low <= 0 <= line.difference.high:
         return f" (not told from pathwise: {line.difference.text()})"
-    return f" ({line.difference.text()} against pathwise)"
+    side = "above" if line.difference.mean > 0 else "below"
+    distance = replace(line.difference, mean=abs(line.difference.mean))
+    return f" ({distance.text()} {side} pathwise)"
 
 
 def _curves(results: Results, rows: pd.DataFrame) -> tuple[str, str]:
