@@ -102,8 +102,8 @@ NOTES = (
     "images [95 % bootstrap interval over images, averaged over seeds], and the share of images "
     "whose entropy is higher at the strongest level than clean. **Bold**: the entropy rises, the "
     "interval lying above 0 and the share above 50 % for every seed, and at no level do all seeds' "
-    f"mean entropies lie {TURN} nats or more below the clean ones. It *turns* where these disagree: "
-    "down and up again, or the reverse. *flat*: no image's entropy moves at any level."
+    f"mean entropies lie {TURN} nats or more below the clean ones. It *turns* where these "
+    "disagree: down and up again, or the reverse. *flat*: no image's entropy moves at any level."
 )
 
 
