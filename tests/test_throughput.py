@@ -221,6 +221,21 @@ def test_a_grids_speed_up_stands_beside_that_of_its_trainings_alone(timings, tmp
     assert "| 4 | 4.00 | 2.25 | 1.80 (1.60 – 2.00) | 1.95 (1.90 – 2.00) |" in section.notes
 
 
+def test_an_estimators_memory_and_start_stand_beside_its_speed(timings, tmp_path):
+    stored = json.loads((timings / throughput.FILE).read_text())
+    fresh = {"kind": "fresh_estimator", "variant": "input_dependent", "estimator": "pathwise",
+             "batch": 100, "seconds": 2.5, "peak_bytes": 333 * 2**20}  # fmt: skip
+    stored["benchmarks"] += [{"extra_info": fresh}]
+    (tmp_path / throughput.FILE).write_text(json.dumps(stored))
+    (section,) = throughput.sections(results_in(tmp_path))
+    pathwise, other = (
+        next(line for line in section.notes.splitlines() if f"input-dependent: {name} |" in line)
+        for name in ("pathwise", "score function")
+    )
+    assert pathwise.endswith("| 333 | 2.50 |")
+    assert other.endswith("| – | – |")
+
+
 def test_without_timings_there_is_no_section(tmp_path):
     assert throughput.sections(results_in(tmp_path)) == []
     assert growth.sections(results_in(tmp_path)) == []

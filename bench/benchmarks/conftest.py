@@ -106,7 +106,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         sizes = (100, 1000, 10_000) if full else (100,)
         metafunc.parametrize("variant", [v for v in shown if issubclass(FOUND[v], VAE)])
         metafunc.parametrize("estimator", estimators())
-        metafunc.parametrize("batch_size", sizes)
+        if "batch_size" in metafunc.fixturenames:
+            metafunc.parametrize("batch_size", sizes)
     elif "variant" in metafunc.fixturenames:
         metafunc.parametrize("variant", variants)
 

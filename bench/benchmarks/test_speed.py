@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from bench.config import BenchError, generator
+from bench.config import BenchError, Run, generator
 from bench.data import as_float
 from bench.gradients import admit
 from bench.measure.throughput import (
@@ -66,20 +66,11 @@ def test_compiled_training(timed, setup, variant, batch_size):
 
 
 def test_training_by_estimator(timed, setup, variant, estimator, batch_size):
-    run = setup.run(variant, batch_size=batch_size, estimator=estimator)
-    data = setup.filled(batch_size)
-    model = build(run, setup.variant(variant), as_float(data.train).mean(0))
-    x = as_float(data.train[:1])
-    try:
-        samples = fewest_samples(estimator, model, x)
-    except BenchError as error:
-        pytest.skip(str(error))
-    passes = admit(estimator, model.posterior(x), model.prior, samples).total
-    if batch_size * passes > MOST_PASSES:
-        pytest.skip(f"{batch_size * passes} decoder passes a step")
-    step = training_step(run.with_(samples=samples), setup.variant(variant), data)
+    run, passes = _admitted(setup, variant, estimator, batch_size)
+    step = training_step(run, setup.variant(variant), setup.filled(batch_size))
     timed(step, {"bound": setup.bound(step)}, items=batch_size, kind="estimator", variant=variant,
-          estimator=estimator, samples=samples, passes=passes, batch=batch_size)  # fmt: skip
+          estimator=estimator, samples=run.samples, passes=passes,
+          batch=batch_size)  # fmt: skip
 
 
 def test_evaluation(timed, setup, variant):
@@ -127,6 +118,16 @@ def test_first_step_and_memory(benchmark, setup, variant):
     benchmark.extra_info |= {"kind": "fresh", "variant": variant, **found}
 
 
+@pytest.mark.benchmark(timer=time.perf_counter)
+def test_first_step_and_memory_by_estimator(benchmark, setup, variant, estimator):
+    if not setup.full:
+        pytest.skip("a fresh process takes long to start: with --full alone")
+    run, _ = _admitted(setup, variant, estimator, batch_size=100)
+    found = benchmark.pedantic(in_fresh_process, (run, setup.dataset, setup.data_dir, ()))
+    benchmark.extra_info |= {"kind": "fresh_estimator", "variant": variant,
+                             "estimator": estimator, "batch": 100, **found}  # fmt: skip
+
+
 def test_matrix_rate(timed, setup):
     action, flop = matrix_product(setup.device)
     timed(action, {}, items=flop, kind="matrix_rate")
@@ -157,6 +158,23 @@ def test_stacked_training(timed, setup, variant):
     beside["ordinary"] = ordinary_step(runs[0], kind, data)
     timed(lambda: stack(next(indices), runs[0].learning_rate, 1.0), beside, items=100 * SEEDS,
           repeats=50, kind="stacked", variant=variant, seeds=SEEDS)  # fmt: skip
+
+
+def _admitted(setup, variant: str, estimator: str, batch_size: int) -> tuple[Run, int]:
+    """A run with the fewest samples the estimator admits, and its decoder passes an image.
+
+    Skips the case, saying why, where it admits none or the passes are too many.
+    """
+    model, x = _model(setup, variant), as_float(setup.data.train[:1])
+    try:
+        samples = fewest_samples(estimator, model, x)
+    except BenchError as error:
+        pytest.skip(str(error))
+    passes = admit(estimator, model.posterior(x), model.prior, samples).total
+    if batch_size * passes > MOST_PASSES:
+        pytest.skip(f"{batch_size * passes} decoder passes a step")
+    changes = {"batch_size": batch_size, "estimator": estimator, "samples": samples}
+    return setup.run(variant, **changes), passes
 
 
 def _model(setup, variant):

@@ -194,20 +194,23 @@ def _estimator_table(timings: Timings) -> str:
     cases = timings.of("estimator")
     if cases.empty:
         return ""
+    labels = ["variant", "estimator", "batch"]
+    fresh = timings.of("fresh_estimator").set_index(labels)
     lines = []
     for (variant, batch), group in cases.groupby(["variant", "batch"], sort=False):
         reference = group.seconds.iloc[0]
-        lines += [
-            [
+        for case in group.itertuples():
+            place = (variant, case.estimator, batch)
+            lines.append([
                 f"{title(variant)}: {spoken(case.estimator)}",
                 f"{batch:,.0f}", f"{case.samples:.0f}", f"{case.passes:.0f}", rounded(case.rate),
                 ratio(case.bound_ratio), f"{case.seconds / reference:.2f}",
-            ]
-            for case in group.itertuples()
-        ]  # fmt: skip
+                rounded(fresh.peak_bytes.get(place, math.nan) / 2**20),
+                rounded(fresh.seconds.get(place, math.nan)),
+            ])  # fmt: skip
     first = spoken(cases.estimator.iloc[0])
     header = ["training by estimator", "batch", "S", "decoder passes", "images/s", "of bound",
-              f"time against {first}"]  # fmt: skip
+              f"time against {first}", "peak memory, MiB", "start to first step, s"]  # fmt: skip
     return markdown(header, lines)
 
 
