@@ -205,12 +205,16 @@ def _estimator_table(timings: Timings) -> str:
                 f"{title(variant)}: {spoken(case.estimator)}",
                 f"{batch:,.0f}", f"{case.samples:.0f}", f"{case.passes:.0f}", rounded(case.rate),
                 ratio(case.bound_ratio), f"{case.seconds / reference:.2f}",
-                rounded(fresh.peak_bytes.get(place, math.nan) / 2**20),
-                rounded(fresh.seconds.get(place, math.nan)),
             ])  # fmt: skip
+            if len(fresh):
+                lines[-1] += [
+                    rounded(fresh.peak_bytes.get(place, math.nan) / 2**20),
+                    rounded(fresh.seconds.get(place, math.nan)),
+                ]
     first = spoken(cases.estimator.iloc[0])
     header = ["training by estimator", "batch", "S", "decoder passes", "images/s", "of bound",
-              f"time against {first}", "peak memory, MiB", "start to first step, s"]  # fmt: skip
+              f"time against {first}"]  # fmt: skip
+    header += ["peak memory, MiB", "start to first step, s"] if len(fresh) else []
     return markdown(header, lines)
 
 
