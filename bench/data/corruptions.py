@@ -1,26 +1,39 @@
-"""Corrupted images at graded levels: plain functions of (x, level, generator).
+"""Corrupted images at graded levels: plain functions of (x, level, generator), registered once.
 
 x `(B, H, W)` holds intensities in [0, 1]; the level lies in [0, 1], 0 leaves x as it is, and may
 be a tensor `(B, 1, 1)` of one level an image. With the generator in the same state the levels
 are nested: what a lower level changed, a higher one changes too.
+
+A new corruption is one function and one entry of `CORRUPTIONS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from bench.config import BenchError, Run, generator, nearest
-from bench.data import Dataset, as_float, load
-from bench.download import is_on_disk
+from bench.data.binarization import as_float
+from bench.data.dataset import Dataset, load
+from bench.data.files import is_on_disk
+from bench.errors import BenchError
 
-Corruption = Callable[[Tensor, float | Tensor, torch.Generator], Tensor]
+Corrupt = Callable[[Tensor, float | Tensor, torch.Generator], Tensor]
 
-COPIES_AT_ONCE = 10_000
+
+@dataclass(frozen=True)
+class Corruption:
+    """A corruption, called as its function is, with the levels it is looked at (ascending)."""
+
+    corrupt: Corrupt
+    levels: tuple[float, ...]
+    label: str
+
+    def __call__(self, x: Tensor, level: float | Tensor, generator: torch.Generator) -> Tensor:
+        return self.corrupt(x, level, generator)
 
 
 def bit_flips(x: Tensor, level: float | Tensor, generator: torch.Generator) -> Tensor:
@@ -54,7 +67,7 @@ def contrast(x: Tensor, level: float | Tensor, generator: torch.Generator) -> Te
     return 0.5 + (1 - level) * (x - 0.5)
 
 
-def pixels_of(others: Tensor) -> Corruption:
+def pixels_of(others: Tensor) -> Corrupt:
     """Each pixel is taken from another image, paired by place, with probability `level`.
 
     others `(N, H, W)`, N at least the number of images to be corrupted.
@@ -71,22 +84,21 @@ def _chosen(x: Tensor, level: float | Tensor, generator: torch.Generator) -> Ten
 
 
 CORRUPTIONS: dict[str, Corruption] = {
-    "bit_flips": bit_flips,
-    "salt": salt,
-    "pixel_erasure": pixel_erasure,
-    "row_occlusion": row_occlusion,
-    "contrast": contrast,
+    "bit_flips": Corruption(bit_flips, (0.02, 0.05, 0.1, 0.2, 0.4), "bit flips"),
+    "salt": Corruption(salt, (0.02, 0.05, 0.1, 0.2, 0.4), "salt"),
+    "pixel_erasure": Corruption(pixel_erasure, (0.1, 0.25, 0.5, 0.75, 0.95), "pixel erasure"),
+    "row_occlusion": Corruption(row_occlusion, (0.15, 0.3, 0.5, 0.7, 0.9), "row occlusion"),
+    "contrast": Corruption(contrast, (0.2, 0.4, 0.6, 0.8, 0.95), "contrast"),
 }
 LEVELS: dict[str, tuple[float, ...]] = {
-    "bit_flips": (0.02, 0.05, 0.1, 0.2, 0.4),
-    "salt": (0.02, 0.05, 0.1, 0.2, 0.4),
-    "pixel_erasure": (0.1, 0.25, 0.5, 0.75, 0.95),
-    "row_occlusion": (0.15, 0.3, 0.5, 0.7, 0.9),
-    "contrast": (0.2, 0.4, 0.6, 0.8, 0.95),
+    **{name: corruption.levels for name, corruption in CORRUPTIONS.items()},
     "other_images": (0.1, 0.25, 0.5, 0.75, 1.0),
 }
-"""Of each corruption, ascending."""
-
+"""Of each corruption, ascending, and of `other_images`, which `pixels_of` makes from a data set."""
+LABELS: dict[str, str] = {
+    **{name: corruption.label for name, corruption in CORRUPTIONS.items()},
+    "other_images": "other images",
+}
 
 TURNED = "test_images_rotated_and_inverted"
 
@@ -126,31 +138,3 @@ def _another(source: str, image_shape: tuple[int, int]) -> Tensor | None:
         return as_float(load(source).test).view(-1, 28, 28)
     except BenchError:  # the package or an intact file is missing
         return None
-
-
-def augment(data: Dataset, run: Run) -> Dataset:
-    """The data set with every training image followed by a corrupted copy of it.
-
-    `run.augmentation` names corruptions joined by `+`; each copy takes one of them and a level
-    uniform between 0 and its highest, drawn once from the run's identity.
-
-    Raises BenchError on an unknown corruption.
-    """
-    names = run.augmentation.split("+")
-    for name in names:
-        if name not in CORRUPTIONS:
-            raise nearest("corruption", name, CORRUPTIONS)
-    draws = generator(data.train.device, run.dataset, run.seed, "augmentation")
-    copies = [_copies(chunk, data, names, draws) for chunk in data.train.split(COPIES_AT_ONCE)]
-    return replace(data, train=torch.stack([data.train, torch.cat(copies)], 1).flatten(0, 1))
-
-
-def _copies(images: Tensor, data: Dataset, names: list[str], draws: torch.Generator) -> Tensor:
-    x = as_float(images).view(-1, *data.image_shape)
-    which = torch.randint(len(names), (len(x), 1, 1), generator=draws, device=x.device)
-    share = torch.rand(len(x), 1, 1, generator=draws, device=x.device)
-    copies = x
-    for place, name in enumerate(names):
-        corrupted = CORRUPTIONS[name](x, share * LEVELS[name][-1], draws)
-        copies = torch.where(which == place, corrupted, copies)
-    return (copies * 255).round().to(torch.uint8).flatten(1)

@@ -1,9 +1,12 @@
 """Published files: where they are looked for, their verification, and the data sets they make."""
 
+from __future__ import annotations
+
 import functools
 import gzip
 import hashlib
 import http.server
+import os
 import sys
 import threading
 from pathlib import Path
@@ -12,25 +15,26 @@ import numpy as np
 import pytest
 import torch
 
-from bench import data, download
-from bench.config import BenchError
+from bench.data import files as download
+from bench.data.binarization import as_float
+from bench.data.dataset import load
+from bench.data.splits import SPLITS
+from bench.errors import BenchError
 
 
-def one_line(action, *args, says=(), **kwargs) -> None:
-    with pytest.raises(BenchError) as caught:
-        action(*args, **kwargs)
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in says:
-        assert str(part) in message
-
-
-def idx(images: np.ndarray) -> bytes:
-    return np.array([2051, *images.shape], dtype=">u4").tobytes() + images.tobytes()
+def idx(array: np.ndarray) -> bytes:
+    return np.array([2048 + array.ndim, *array.shape], dtype=">u4").tobytes() + array.tobytes()
 
 
 def amat(images: np.ndarray) -> bytes:
     return "".join(" ".join(map(str, row)) + "\n" for row in images).encode()
+
+
+def published_file(dataset: str, content: str) -> download.PublishedFile:
+    """Where a split's images, or the `labels` of the test images, are published."""
+    if content == "labels":
+        return download.LABEL_FILES[dataset]
+    return download.FILES[dataset][content]
 
 
 @pytest.fixture
@@ -42,14 +46,19 @@ def published(monkeypatch, tmp_path):
         for split, count in (("train", 10150), ("test", 20)):
             images = random.randint(0, 256, (count, 3, 2), dtype=np.uint8)
             payloads[dataset, split] = idx(images)
+        payloads[dataset, "labels"] = idx(random.randint(0, 10, 20, dtype=np.uint8))
     for split, count in (("train", 120), ("valid", 20), ("test", 30)):
         payloads["binarized_mnist", split] = amat(random.randint(0, 2, (count, 784)))
-    files = {}
-    for (dataset, split), payload in payloads.items():
-        url = download.FILES[dataset][split].url
-        sha256 = hashlib.sha256(payload).hexdigest()
-        files.setdefault(dataset, {})[split] = download.PublishedFile(url, sha256)
-    monkeypatch.setattr(download, "FILES", files)
+    images, labels = {}, {}
+    for (dataset, content), payload in payloads.items():
+        url, sha256 = published_file(dataset, content).url, hashlib.sha256(payload).hexdigest()
+        file = download.PublishedFile(url, sha256)
+        if content == "labels":
+            labels[dataset] = file
+        else:
+            images.setdefault(dataset, {})[content] = file
+    monkeypatch.setattr(download, "FILES", images)
+    monkeypatch.setattr(download, "LABEL_FILES", labels)
     monkeypatch.setattr(download, "SYSTEM_FOLDERS", {"fashion_mnist": tmp_path / "system"})
     monkeypatch.setattr(download, "_cache", lambda: tmp_path / "cache")
     monkeypatch.delenv("BENCH_DATA", raising=False)
@@ -58,9 +67,9 @@ def published(monkeypatch, tmp_path):
 
 def put(folder: Path, dataset: str, payloads: dict, compress: bool = True) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for (owner, split), payload in payloads.items():
+    for (owner, content), payload in payloads.items():
         if owner == dataset:
-            plain = download.FILES[dataset][split].name.removesuffix(".gz")
+            plain = published_file(dataset, content).name.removesuffix(".gz")
             path = folder / (f"{plain}.gz" if compress else plain)
             path.write_bytes(gzip.compress(payload, 1) if compress else payload)
 
@@ -103,13 +112,13 @@ def server(tmp_path, monkeypatch):
 
 def test_idx_splits_and_stochastic_binarization(published, tmp_path):
     put(tmp_path / "mine", "mnist", published)
-    dataset = data.load("mnist", tmp_path / "mine", binarize="none")
+    dataset = load("mnist", tmp_path / "mine", binarize="none")
     train = np.frombuffer(published["mnist", "train"][16:], dtype=np.uint8).reshape(-1, 6)
     assert np.array_equal(dataset.train, train[:150])
     assert np.array_equal(dataset.valid, train[150:])
     assert dataset.test.flatten().numpy().tobytes() == published["mnist", "test"][16:]
     assert dataset.image_shape == (3, 2)
-    drawn, again = data.load("mnist", tmp_path / "mine"), data.load("mnist", tmp_path / "mine")
+    drawn, again = load("mnist", tmp_path / "mine"), load("mnist", tmp_path / "mine")
     assert drawn.binarization == "stochastic"
     assert torch.equal(drawn.valid, again.valid)
     assert torch.equal(drawn.test, again.test)
@@ -119,19 +128,19 @@ def test_idx_splits_and_stochastic_binarization(published, tmp_path):
 
 def test_fashion_is_thresholded_at_one_half(published, tmp_path):
     put(tmp_path / "system", "fashion_mnist", published)
-    grey, dataset = data.load("fashion_mnist", binarize="none"), data.load("fashion_mnist")
+    grey, dataset = load("fashion_mnist", binarize="none"), load("fashion_mnist")
     assert dataset.binarization == "threshold"
-    for split in data.SPLITS:
-        expected = (data.as_float(getattr(grey, split)) >= 0.5).to(torch.uint8) * 255
+    for split in SPLITS:
+        expected = (as_float(getattr(grey, split)) >= 0.5).to(torch.uint8) * 255
         assert torch.equal(getattr(dataset, split), expected)
 
 
 def test_amat_is_binary_whatever_is_asked(published, tmp_path):
     put(tmp_path / "mine", "binarized_mnist", published, compress=False)
     for override in (None, "threshold", "stochastic"):
-        dataset = data.load("binarized_mnist", tmp_path / "mine", binarize=override)
+        dataset = load("binarized_mnist", tmp_path / "mine", binarize=override)
         assert dataset.binarization == "binary"
-        for split in data.SPLITS:
+        for split in SPLITS:
             digits = published["binarized_mnist", split].split()
             assert getattr(dataset, split).flatten().tolist() == [255 * int(d) for d in digits]
 
@@ -141,20 +150,58 @@ def test_real_files(name, monkeypatch):
     """The published files, where this machine has them: their sizes and known mean intensity."""
     absent = f"the files of {name} are neither in $BENCH_DATA nor installed on this machine"
     monkeypatch.setattr(download, "_download", lambda *a: pytest.skip(absent))
-    dataset = data.load(name)
-    assert [len(getattr(dataset, split)) for split in data.SPLITS] == [50000, 10000, 10000]
+    dataset = load(name)
+    assert [len(getattr(dataset, split)) for split in SPLITS] == [50000, 10000, 10000]
     assert dataset.image_shape == (28, 28)
-    mean = data.as_float(dataset.train).mean().item()
+    mean = as_float(dataset.train).mean().item()
     expected = {"mnist": 0.1310, "fashion_mnist": 0.3139, "binarized_mnist": 0.1306}
     assert mean == pytest.approx(expected[name], abs=1e-3)
 
 
-def test_moving_keeps_everything_else(published, tmp_path):
+# Labels of the test images
+
+
+def test_labels_lie_beside_the_images(published, tmp_path, monkeypatch):
+    """In the user's folder, plain or compressed, or the system's; the images' fingerprint stays."""
+    monkeypatch.setattr(download, "_download", lambda *a: pytest.fail("downloaded"))
+    put(tmp_path / "mine", "mnist", published, compress=False)
+    put(tmp_path / "system", "fashion_mnist", published)
+    for name in ("mnist", "fashion_mnist"):
+        dataset = load(name, tmp_path / "mine")
+        assert dataset.labels.dtype == torch.uint8
+        assert dataset.labels.numpy().tobytes() == published[name, "labels"][8:]
+    plain = load("mnist", tmp_path / "mine")
+    (tmp_path / "mine" / "t10k-labels-idx1-ubyte").unlink()
+    without = load("mnist", tmp_path / "mine")
+    assert without.labels is None
+    assert without.fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("content", [b"", b"marker", b"\x1f\x8b broken"])
+def test_damaged_labels_are_no_labels(published, tmp_path, content):
     put(tmp_path / "mine", "mnist", published)
-    dataset = data.load("mnist", tmp_path / "mine")
-    moved = dataset.to("meta")
-    assert {getattr(moved, split).device.type for split in data.SPLITS} == {"meta"}
-    assert moved.fingerprint == dataset.fingerprint
+    (tmp_path / "mine" / "t10k-labels-idx1-ubyte.gz").write_bytes(content)
+    assert load("mnist", tmp_path / "mine").labels is None
+
+
+def test_a_fixed_binarization_comes_without_labels(published, tmp_path):
+    put(tmp_path / "mine", "binarized_mnist", published)
+    assert load("binarized_mnist", tmp_path / "mine").labels is None
+
+
+@pytest.mark.parametrize("name", download.LABEL_FILES)
+def test_real_labels(name):
+    """The published label file, where this machine has it: a thousand images of each class."""
+    folder = os.environ.get("BENCH_DATA")
+    labels = download.label_contents(name, Path(folder) if folder else None)
+    if labels is None:
+        pytest.skip(f"the labels of {name} are neither in $BENCH_DATA nor installed")
+    counts = np.bincount(np.frombuffer(labels, np.uint8, offset=8))
+    assert counts.sum() == 10_000
+    if name == "fashion_mnist":
+        assert counts.tolist() == [1000] * 10
+    else:
+        assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
 # Finding, verifying and downloading
@@ -173,11 +220,11 @@ def test_lookup_order(published, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "mine"))
     monkeypatch.setattr(download, "_download", lambda *a: pytest.fail("downloaded"))
     for folder in folders:
-        data.load("fashion_mnist")
+        load("fashion_mnist")
         damaged = folder / "train-images-idx3-ubyte.gz"
         damaged.write_bytes(b"marker")
         with pytest.raises(BenchError) as error:
-            data.load("fashion_mnist")
+            load("fashion_mnist")
         assert str(damaged) in str(error.value)
         damaged.unlink()
 
@@ -185,9 +232,9 @@ def test_lookup_order(published, tmp_path, monkeypatch):
 def test_data_dir_comes_before_the_environment(published, tmp_path, monkeypatch):
     put(tmp_path / "mine", "mnist", published)
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "nowhere"))
-    data.load("mnist", tmp_path / "mine")
+    load("mnist", tmp_path / "mine")
     with pytest.raises(BenchError, match="nowhere does not exist"):
-        data.load("mnist")
+        load("mnist")
 
 
 def test_checksum_is_of_the_decompressed_contents(published, tmp_path):
@@ -200,11 +247,11 @@ def test_checksum_is_of_the_decompressed_contents(published, tmp_path):
             for path in list(folder.iterdir()):
                 (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), level))
                 path.unlink()
-        fingerprints.add(data.load("mnist", folder).fingerprint)
+        fingerprints.add(load("mnist", folder).fingerprint)
     assert len(fingerprints) == 1
 
 
-def test_wrong_checksum(published, tmp_path):
+def test_wrong_checksum(published, tmp_path, one_line):
     put(tmp_path / "mine", "mnist", published)
     path = tmp_path / "mine" / "t10k-images-idx3-ubyte.gz"
     changed = bytearray(published["mnist", "test"])
@@ -212,38 +259,65 @@ def test_wrong_checksum(published, tmp_path):
     path.write_bytes(gzip.compress(changed))
     expected = download.FILES["mnist"]["test"].sha256
     found = hashlib.sha256(changed).hexdigest()
-    one_line(data.load, "mnist", tmp_path / "mine", says=[path, expected, found, "delete the file"])
+    one_line(load, "mnist", tmp_path / "mine", says=[path, expected, found, "delete the file"])
 
 
-def test_truncated_file(published, tmp_path):
+def test_truncated_file(published, tmp_path, one_line):
     put(tmp_path / "mine", "mnist", published)
     path = tmp_path / "mine" / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    one_line(data.load, "mnist", tmp_path / "mine", says=[path, "delete"])
+    one_line(load, "mnist", tmp_path / "mine", says=[path, "delete"])
 
 
 def test_namesake_of_another_data_set_is_passed_over(published, tmp_path):
     put(tmp_path / "mine", "mnist", published)
     put(tmp_path / "system", "fashion_mnist", published)
-    assert data.load("fashion_mnist", tmp_path / "mine").binarization == "threshold"
+    assert load("fashion_mnist", tmp_path / "mine").binarization == "threshold"
+
+
+def publish(folder: Path, url: str, payloads: dict, monkeypatch, labels: bool = True) -> None:
+    """Serve MNIST's files from this machine; the labels' address exists even without the file."""
+    put(folder, "mnist", payloads)
+    for split, file in download.FILES["mnist"].items():
+        moved = download.PublishedFile(f"{url}/{file.name}", file.sha256)
+        monkeypatch.setitem(download.FILES["mnist"], split, moved)
+    file = download.LABEL_FILES["mnist"]
+    moved = download.PublishedFile(f"{url}/{file.name}", file.sha256)
+    monkeypatch.setitem(download.LABEL_FILES, "mnist", moved)
+    if not labels:
+        (folder / file.name).unlink()
 
 
 def test_download_into_the_cache(published, server, tmp_path, monkeypatch):
     folder, url = server
-    put(folder, "mnist", published)
-    for split, file in download.FILES["mnist"].items():
-        moved = download.PublishedFile(f"{url}/{file.name}", file.sha256)
-        monkeypatch.setitem(download.FILES["mnist"], split, moved)
-    first = data.load("mnist")
+    publish(folder, url, published, monkeypatch)
+    first = load("mnist")
     for path in folder.iterdir():
         path.unlink()
-    assert data.load("mnist").fingerprint == first.fingerprint
+    again = load("mnist")
+    assert again.fingerprint == first.fingerprint
+    assert torch.equal(again.labels, first.labels)
     cached = sorted(path.name for path in (tmp_path / "cache" / "mnist").iterdir())
-    assert cached == ["t10k-images-idx3-ubyte.gz", "train-images-idx3-ubyte.gz"]
+    assert cached == [
+        "t10k-images-idx3-ubyte.gz",
+        "t10k-labels-idx1-ubyte.gz",
+        "train-images-idx3-ubyte.gz",
+    ]
+
+
+def test_labels_that_cannot_be_downloaded_are_no_failure(published, server, tmp_path, monkeypatch):
+    folder, url = server
+    publish(folder, url, published, monkeypatch, labels=False)
+    first = load("mnist")
+    assert first.labels is None
+    monkeypatch.setattr(download, "_download", lambda *a: pytest.fail("downloaded for labels"))
+    again = load("mnist")
+    assert again.labels is None
+    assert again.fingerprint == first.fingerprint
 
 
 @pytest.mark.parametrize("sent", [b"<html>log in first</html>", b"\x1f\x8b broken", None])
-def test_bad_download_is_not_kept(published, server, tmp_path, monkeypatch, sent):
+def test_bad_download_is_not_kept(published, server, tmp_path, monkeypatch, sent, one_line):
     folder, url = server
     file = download.FILES["mnist"]["train"]
     moved = download.PublishedFile(f"{url}/{file.name}", file.sha256)
@@ -251,25 +325,25 @@ def test_bad_download_is_not_kept(published, server, tmp_path, monkeypatch, sent
     if sent is not None:
         (folder / file.name).write_bytes(sent)
     cache = tmp_path / "cache" / "mnist"
-    one_line(data.load, "mnist", says=[moved.url, file.sha256, cache])
+    one_line(load, "mnist", says=[moved.url, file.sha256, cache])
     assert list(cache.iterdir()) == []
 
 
-def test_impossible_download(published, offline, tmp_path):
+def test_impossible_download(published, offline, tmp_path, one_line):
     file = download.FILES["binarized_mnist"]["train"]
     cache = tmp_path / "cache" / "binarized_mnist"
-    one_line(data.load, "binarized_mnist", says=[file.name, file.url, file.sha256, cache])
+    one_line(load, "binarized_mnist", says=[file.name, file.url, file.sha256, cache])
 
 
-def test_unwritable_cache(published, offline, tmp_path):
+def test_unwritable_cache(published, offline, tmp_path, one_line):
     (tmp_path / "cache").write_text("a file where the folder should be")
-    one_line(data.load, "mnist", says=["cannot download", download.FILES["mnist"]["train"].url])
+    one_line(load, "mnist", says=["cannot download", download.FILES["mnist"]["train"].url])
 
 
-def test_download_without_pooch(published, monkeypatch):
+def test_download_without_pooch(published, monkeypatch, one_line):
     monkeypatch.setitem(sys.modules, "pooch", None)
     file = download.FILES["mnist"]["train"]
-    one_line(data.load, "mnist", says=["pip install pooch", file.url, file.sha256])
+    one_line(load, "mnist", says=["pip install pooch", file.url, file.sha256])
 
 
 def test_without_pooch_there_is_still_a_cache(monkeypatch):

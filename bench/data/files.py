@@ -1,10 +1,13 @@
 """Published data files: found on disk or downloaded, and always verified."""
 
+from __future__ import annotations
+
 import gzip
 import hashlib
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -12,7 +15,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from bench.config import BenchError, one_line
+from bench.errors import BenchError, one_line
 
 SYSTEM_FOLDERS = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
 UNREADABLE = (OSError, EOFError, zlib.error)
@@ -69,13 +72,25 @@ FILES: dict[str, dict[str, PublishedFile]] = {
         ),
     },
 }
+"""The images, by data set and split."""
+LABEL_FILES: dict[str, PublishedFile] = {
+    "mnist": PublishedFile(
+        f"{_MNIST}/t10k-labels-idx1-ubyte.gz",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    "fashion_mnist": PublishedFile(
+        f"{_FASHION}/t10k-labels-idx1-ubyte.gz",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
+"""The classes of the test images, of the data sets that have them."""
 
 
 def contents(dataset: str, split: str, folder: Path | None) -> bytes:
     """The decompressed contents of a published file, gzipped or plain on disk.
 
     Looked for in `folder/dataset`, `folder`, the user cache and the system's folder, in this
-    order, and else downloaded into the user cache.
+    order, and else downloaded into the user cache, together with the labels of test images.
 
     Raises BenchError where the folder is missing, a file found is damaged or none can be had.
     """
@@ -98,11 +113,31 @@ def contents(dataset: str, split: str, folder: Path | None) -> bytes:
                 f"{path} has a wrong checksum: expected decompressed SHA-256 {file.sha256}, found "
                 f"{found}; delete the file and it will be downloaded"
             )
-    return _download(dataset, file)
+    payload = _download(dataset, file)
+    if split == "test" and dataset in LABEL_FILES and label_contents(dataset, folder) is None:
+        with suppress(BenchError):  # everything but the labels works without them
+            _download(dataset, LABEL_FILES[dataset])
+    return payload
+
+
+def label_contents(dataset: str, folder: Path | None) -> bytes | None:
+    """The decompressed label file of the test images, found in the places of `contents`.
+
+    None where there is no intact one: nothing is downloaded for labels alone.
+    """
+    if dataset not in LABEL_FILES:
+        return None
+    file = LABEL_FILES[dataset]
+    for path in _places(dataset, file, folder):
+        with suppress(*UNREADABLE):
+            payload, found = decompressed(path)
+            if found == file.sha256:
+                return payload
+    return None
 
 
 def is_on_disk(dataset: str, folder: Path | None = None) -> bool:
-    """Whether every file of a published data set can be had without downloading."""
+    """Whether all images of a published data set can be had without downloading."""
     return all(any(_places(dataset, file, folder)) for file in FILES[dataset].values())
 
 

@@ -1,0 +1,14 @@
+"""Data sets as uint8 images, checked, split, and binarized the same way for every variant.
+
+Each module imports only from those above it:
+
+- `splits`: the names of the three splits, and how one table of images becomes three.
+- `binarization`: bytes to floats, fixed binarizations, and the fresh one of every training step.
+- `files`: published files, found on disk or downloaded, and verified.
+- `synthetic`: the model that the data set `ppca` is drawn from.
+- `sources`: the registry of data sets, `SOURCES`, and their readers.
+- `own`: the user's `.npz` file.
+- `dataset`: `Dataset`, and `load`, which makes one from a name or a path.
+- `corruptions`: the registry of corruptions, `CORRUPTIONS`, and images of another kind.
+- `training_set`: the training images of one run: cut, repeated or augmented.
+"""

@@ -1,0 +1,102 @@
+"""A data set, and how one is loaded by its name or from the user's file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data.binarization import BINARIZATIONS, binarized_splits, is_binary
+from bench.data.own import read_npz
+from bench.data.sources import SOURCES
+from bench.data.splits import SPLITS, TEST_LABELS, Arrays
+from bench.errors import BenchError, nearest
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images of D pixels each, in three splits of shape (N, D), uint8.
+
+    `train` is grey where `binarization` is `stochastic` or `none`, and holds only 0 and
+    255 where it is `threshold` or `binary` (the source was binary already). `valid` and
+    `test` hold only 0 and 255 unless `binarization` is `none`. Where it is `real`, all are
+    float32, of any sign, in the unit of 1 / 255 that bytes have.
+
+    `labels` are the classes of the test images, uint8 (N_test,) on the CPU, or None where the
+    source has none or their file is not on this machine. `fingerprint` is a SHA-256 of the images,
+    their splits and shape, and the binarization; it does not depend on the labels.
+    """
+
+    name: str
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    binarization: str
+    image_shape: tuple[int, int]
+    fingerprint: str
+    labels: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same data set with its images on `device`."""
+        return replace(self, **{split: getattr(self, split).to(device) for split in SPLITS})
+
+
+def load(name: str, data_dir: str | Path | None = None, binarize: str | None = None) -> Dataset:
+    """The data set `name` (a key of `SOURCES`, or the path of an `.npz` file).
+
+    `data_dir` (default: `$BENCH_DATA`) is searched first for files, then the user cache and
+    the system's folder; what is in none of them is downloaded. `binarize` (one of
+    `BINARIZATIONS`) overrides the data set's own binarization; `threshold` and `stochastic`
+    leave a binary source as it is.
+
+    Raises BenchError on an unknown name, a missing, damaged or unreachable file, or unfit arrays.
+    """
+    if binarize is not None and binarize not in BINARIZATIONS:
+        raise nearest("binarization", binarize, BINARIZATIONS)
+    if Path(name).suffix.lower() == ".npz":
+        arrays = read_npz(Path(name).expanduser())
+        name, default = Path(name).stem, "stochastic"
+    elif name in SOURCES:
+        folder = data_dir or os.environ.get("BENCH_DATA")
+        arrays = SOURCES[name].read(name, Path(folder).expanduser() if folder else None)
+        default = SOURCES[name].binarization
+    else:
+        raise nearest("data set", name, [*SOURCES, "<path>.npz"])
+    if default == "real" and binarize is not None:
+        raise BenchError(
+            f"data set '{name}' is real-valued and has no binarization: drop --binarize"
+        )
+    binarization = binarize or default
+    if binarization not in ("none", "real") and all(is_binary(arrays[split]) for split in SPLITS):
+        binarization = "binary"
+    return _dataset(name, arrays, binarization)
+
+
+def _dataset(name: str, arrays: Arrays, binarization: str) -> Dataset:
+    image_shape = _image_shape(arrays["train"])
+    grey = {split: torch.tensor(arrays[split].reshape(len(arrays[split]), -1)) for split in SPLITS}
+    splits = binarized_splits(grey, binarization)
+    digest = hashlib.sha256(f"{binarization} {image_shape}".encode())
+    for split in SPLITS:
+        digest.update(f"{split} {tuple(splits[split].shape)}".encode())
+        digest.update(splits[split].numpy())
+    return Dataset(
+        name=name,
+        **splits,
+        binarization=binarization,
+        image_shape=image_shape,
+        fingerprint=digest.hexdigest(),
+        labels=torch.tensor(arrays[TEST_LABELS]) if TEST_LABELS in arrays else None,
+    )
+
+
+def _image_shape(images: np.ndarray) -> tuple[int, int]:
+    if images.ndim == 3:
+        return images.shape[1], images.shape[2]
+    side = round(images.shape[1] ** 0.5)
+    return (side, side) if side * side == images.shape[1] else (1, images.shape[1])
