@@ -1,4 +1,4 @@
-"""Shared by all tests: one torch thread, a tiny data set, and an executor in this process."""
+"""Shared by all tests: shapes checked, one torch thread, a tiny data set, an executor."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
+# before the first import of either: every call is checked against its signature's shapes
+install_import_hook(["vaes", "bench.inference"], "beartype.beartype")
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    for name in ("--before", "--after"):
+        parser.addoption(name, default=None, help="a folder of results, for test_unchanged.py")
 
 
 class Inline(Executor):

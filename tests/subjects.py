@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from bench.config import Run
-from bench.data import Dataset
-from bench.measure import Subject
-from bench.train import STAGES, Trained, build
-from vaes import discover
+from bench.data.dataset import Dataset, load
+from bench.grid.contract import Row, Subject
+from bench.training.loop import STAGES, Trained, build
+from vaes import Autoencoder, discover
 
 SHAPE = (6, 4)
 
@@ -33,8 +35,11 @@ def subject(variant: str, change=lambda model: None, data: Dataset | None = None
     with torch.no_grad():
         change(model)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    entry = {f"{split}_{name}": 1.0 for split in ("valid", "seen", "test")
-             for name in ("elbo", "distortion", "rate")}  # fmt: skip
+    entry = {
+        f"{split}_{name}": 1.0
+        for split in ("valid", "seen", "test")
+        for name in ("elbo", "distortion", "rate")
+    }
     trained = Trained(run, dict.fromkeys(STAGES, weights), [entry] * run.epochs, best_epoch=1)
     return Subject(trained, kind, data)
 
@@ -42,3 +47,17 @@ def subject(variant: str, change=lambda model: None, data: Dataset | None = None
 def ignore_the_code(model) -> None:
     """A decoder that says the same whatever z is."""
     model.decoder[0].weight.zero_()
+
+
+def of_digits(model: Autoencoder) -> Subject:
+    """A model of the digits, with the same weights at every stage."""
+    run = Run("variant", "digits", 0, 1, model.latent_dim, model.hidden_dim)
+    trained = Trained(run, dict.fromkeys(STAGES, model.state_dict()))
+    return Subject(trained, type(model), load("digits"))
+
+
+def find(rows: Iterable[Row], metric: str, **settings: object) -> list[Row]:
+    """The rows of a metric that state these settings; at least one."""
+    found = [r for r in rows if r.metric == metric and settings.items() <= r.settings.items()]
+    assert found, (metric, settings)
+    return found

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.config import Run, generator
-from bench.data import as_float, load
-from bench.measure.throughput import evaluation, importance_bound, training_step
-from bench.stacked import WARM_UP, Stack, captured, train_stacked
-from bench.train import build, train
+from bench.config import Run
+from bench.data.binarization import as_float
+from bench.data.dataset import load
+from bench.questions.throughput.actions import evaluation, importance_bound, training_step
+from bench.randomness import generator
+from bench.training.loop import build, train
+from bench.training.stacked import WARM_UP, Stack, captured, train_stacked
 from vaes import VAE, discover
 
 VARIANTS = discover().variants

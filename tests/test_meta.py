@@ -12,14 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.bounds import elbo_terms, log_weights
-from bench.config import BenchError, Run, generator
-from bench.data import as_float
-from bench.gradient_noise import Cut
-from bench.gradients import Noise, estimator_for, estimators
-from bench.measure.throughput import fewest_samples
-from bench.step import objective
-from bench.train import build, prepared, to_batch
+from bench.config import Run
+from bench.data.binarization import as_float
+from bench.errors import BenchError
+from bench.inference.elbo import elbo_terms
+from bench.inference.gradient_variance import PosteriorGradient
+from bench.inference.gradients import ESTIMATORS, estimator_for
+from bench.inference.importance import log_weights
+from bench.inference.reparameterize import Noise
+from bench.questions.throughput.actions import fewest_samples
+from bench.randomness import generator
+from bench.training.loop import build, prepared, to_batch
+from bench.training.step import objective
 from vaes import VAE, Autoencoder, discover
 
 VARIANTS = discover().variants
@@ -77,7 +81,7 @@ def test_a_training_step_stays_on_its_device(variant, binarization):
     assert all(g.device.type == "meta" for g in gradients)
 
 
-@pytest.mark.parametrize("estimator", estimators())
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("variant", VAES)
 def test_a_training_step_of_every_estimator(variant, estimator):
     samples = fewest(estimator, VARIANTS[variant])
@@ -95,25 +99,25 @@ def test_an_evaluation(variant):
         assert (weights.device.type, weights.shape) == ("meta", (7, B))
 
 
-@pytest.mark.parametrize("estimator", estimators())
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("variant", VAES)
 def test_a_gradient_variance_step(variant, estimator):
     """The repeated part; the gram matrix before it is checked against autograd once, in numbers."""
     samples = fewest(estimator, VARIANTS[variant])
     model = on_cpu(VARIANTS[variant])
-    cut = Cut.of(model, torch.full((B, D), 0.3))
-    moved, x = cut.model.to("meta"), cut.x.to("meta")
-    cut = replace(
-        cut,
+    gradient = PosteriorGradient.from_model(model, torch.full((B, D), 0.3))
+    moved, x = gradient.model.to("meta"), gradient.x.to("meta")
+    gradient = replace(
+        gradient,
         model=moved,
         x=x,
         template=_with_gradient(moved).posterior(x[:1]),
-        parameters={path: value.to("meta") for path, value in cut.parameters.items()},
-        gram=cut.gram.to("meta"),
+        parameters={path: value.to("meta") for path, value in gradient.parameters.items()},
+        gram=gradient.gram.to("meta"),
         _templates={},
     )
-    found = cut.gradients(estimators()[estimator], samples, 2, generator("cpu", "noise"))
-    norms = cut.squared_norms(found)
+    found = gradient.gradients(ESTIMATORS[estimator], samples, 2, generator("cpu", "noise"))
+    norms = gradient.squared_norms(found)
     assert (norms.device.type, norms.shape) == ("meta", (3, 2, B))
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from vaes._likelihoods import LIKELIHOODS
+from vaes._networks import DECODERS
 from vaes.base import VAE, Autoencoder
 
-__all__ = ["VAE", "Autoencoder", "Discovery", "discover"]
+__all__ = ["DECODERS", "LIKELIHOODS", "VAE", "Autoencoder", "Discovery", "discover", "with_options"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,20 @@ def discover(folder: Path | None = None) -> Discovery:
             broken[path.stem] = f"{path.name}: {type(error).__name__}: {error}"
     ordered = dict(sorted(variants.items(), key=lambda item: (item[1].rank, item[0])))
     return Discovery(ordered, broken)
+
+
+def with_options(
+    variant: type[Autoencoder], likelihood: str = "bernoulli", decoder: str = "mlp"
+) -> type[Autoencoder]:
+    """The variant's class with a likelihood and a decoder; the class itself for the defaults.
+
+    Raises KeyError for a name that is not in `LIKELIHOODS` or `DECODERS`.
+    """
+    mixins = (*LIKELIHOODS[likelihood], *DECODERS[decoder])
+    if not mixins:
+        return variant
+    names = {"__module__": variant.__module__, "__qualname__": variant.__qualname__}
+    return type(variant)(variant.__name__, (variant, *mixins), names)
 
 
 def _import(path: Path) -> ModuleType:

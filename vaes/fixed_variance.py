@@ -1,9 +1,12 @@
 """q(z|x) = N(encode(x), s² I) with s a constant, chosen on validation ELBO."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vaes._shapes import Float
 from vaes.base import VAE, diagonal_gaussian
 
 
@@ -17,6 +20,6 @@ class FixedVariance(VAE):
         super().__init__(*args, **kwargs)
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
 
-    def posterior(self, x: Tensor) -> Distribution:
+    def posterior(self, x: Float[Tensor, "B D"]) -> Distribution:
         loc = self.encode(x)
         return diagonal_gaussian(loc, self.scale.expand_as(loc))

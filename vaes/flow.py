@@ -1,10 +1,13 @@
 """q(z|x): a diagonal Gaussian bent by a few affine coupling layers that see the image."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform, TransformedDistribution, constraints
 
+from vaes._shapes import Float
 from vaes.base import VAE, diagonal_gaussian
 
 
@@ -35,7 +38,7 @@ class Flow(VAE):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def posterior(self, x: Tensor) -> Distribution:
+    def posterior(self, x: Float[Tensor, "B D"]) -> Distribution:
         features = self.encoder(x)
         loc, log_scale = self.location(features), self.log_scale(features)
         context = self.context(features).to(x.dtype)
@@ -51,7 +54,7 @@ class _Couplings(Transform):
     A layer's (t, s) come from a network of one hidden layer on a.
 
     Arguments:
-        context: hidden biases of all layers, `(B, layers · width)`.
+        context: hidden biases of all layers.
         into, out: each layer's weight to, and weight and bias from, its hidden units.
     """
 
@@ -60,33 +63,51 @@ class _Couplings(Transform):
     bijective = True
 
     def __init__(
-        self, context: Tensor, into: tuple[Tensor, ...], out: tuple[tuple[Tensor, Tensor], ...]
+        self,
+        context: Float[Tensor, "B layers_width"],
+        into: tuple[Float[Tensor, "width _"], ...],
+        out: tuple[tuple[Float[Tensor, "_ width"], Float[Tensor, "_"]], ...],
     ) -> None:
         super().__init__()
         self.context, self.into, self.out = context, into, out
 
-    def _networks(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def _networks(
+        self,
+    ) -> list[
+        tuple[
+            Float[Tensor, "B width"],
+            Float[Tensor, "width _"],
+            Float[Tensor, "_ width"],
+            Float[Tensor, "_"],
+        ]
+    ]:
         """(context, weight in, weight out, bias out) of each layer, first to last."""
         contexts = self.context.chunk(len(self.into), -1)
         return [(c, i, *o) for c, i, o in zip(contexts, self.into, self.out)]
 
-    def _halves(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def _halves(
+        self, z: Float[Tensor, "*B L"]
+    ) -> tuple[Float[Tensor, "*B first"], Float[Tensor, "*B second"]]:
         return z.split([z.shape[-1] // 2, z.shape[-1] - z.shape[-1] // 2], -1)
 
-    def _call(self, x: Tensor) -> Tensor:
+    def _call(self, x: Float[Tensor, "*B L"]) -> Float[Tensor, "*B L"]:
         kept, moved = self._halves(x)
         for network in self._networks():
             shift, log_scale = _shift_and_log_scale(kept, *network)
             kept, moved = torch.addcmul(shift, moved, log_scale.exp()), kept
         return torch.cat([moved, kept] if len(self.into) % 2 else [kept, moved], -1)
 
-    def _inverse(self, y: Tensor) -> Tensor:
+    def _inverse(self, y: Float[Tensor, "*B L"]) -> Float[Tensor, "*B L"]:
         return self.inverse_and_log_det(y)[0]
 
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+    def log_abs_det_jacobian(
+        self, x: Float[Tensor, "*B L"], y: Float[Tensor, "*B L"]
+    ) -> Float[Tensor, "*B"]:
         return self.inverse_and_log_det(y)[1]
 
-    def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, y: Float[Tensor, "*B L"]
+    ) -> tuple[Float[Tensor, "*B L"], Float[Tensor, "*B"]]:
         """x with y = call(x), and log |det dy/dx|, from one pass of the networks."""
         kept, moved = self._halves(y)
         if len(self.into) % 2:
@@ -100,8 +121,12 @@ class _Couplings(Transform):
 
 
 def _shift_and_log_scale(
-    kept: Tensor, context: Tensor, into: Tensor, out: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor]:
+    kept: Float[Tensor, "*S B kept"],
+    context: Float[Tensor, "B width"],
+    into: Float[Tensor, "width kept"],
+    out: Float[Tensor, "both width"],
+    bias: Float[Tensor, "both"],
+) -> tuple[Float[Tensor, "*S B moved"], Float[Tensor, "*S B moved"]]:
     hidden = torch.tanh(F.linear(kept, into) + context)
     shift, log_scale = F.linear(hidden, out, bias).chunk(2, -1)
     # bounded, so that no step can make the posterior overflow
@@ -111,7 +136,7 @@ def _shift_and_log_scale(
 class CouplingFlow(TransformedDistribution):
     """A transformed distribution whose `log_prob` runs the layers' networks once, not twice."""
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def log_prob(self, value: Float[Tensor, "*B L"]) -> Float[Tensor, "*B"]:
         (couplings,) = self.transforms
         noise, log_det = couplings.inverse_and_log_det(value)
         return self.base_dist.log_prob(noise) - log_det

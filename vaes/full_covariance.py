@@ -1,9 +1,12 @@
 """q(z|x) = N(encode(x), T(x) T(x)ᵀ): latents may be correlated given the image."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, register_kl
 
+from vaes._shapes import Float
 from vaes.base import VAE
 
 
@@ -26,7 +29,7 @@ class FullCovariance(VAE):
         place[row, column] = torch.arange(size + 1, size + 1 + len(row))
         self.register_buffer("_place", place.flatten(), persistent=False)
 
-    def posterior(self, x: Tensor) -> Distribution:
+    def posterior(self, x: Float[Tensor, "B D"]) -> Distribution:
         features = self.encoder(x)
         loc, log_scale = self.location(features), self.log_scale(features)
         zero = features.new_zeros(len(x), 1)
@@ -38,8 +41,8 @@ class FullCovariance(VAE):
 
 
 @register_kl(MultivariateNormal, Independent)
-def _kl_to_diagonal(q: MultivariateNormal, p: Independent) -> Tensor:
-    """KL(q || p) of a Gaussian to one with independent components, `(*B)`, in nats."""
+def _kl_to_diagonal(q: MultivariateNormal, p: Independent) -> Float[Tensor, "*B"]:
+    """KL(q || p) of a Gaussian to one with independent components, in nats."""
     if not isinstance(p.base_dist, torch.distributions.Normal):
         raise NotImplementedError
     scale = p.base_dist.scale

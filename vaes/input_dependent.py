@@ -1,8 +1,11 @@
 """q(z|x) = N(encode(x), diag(s(x)²)): the encoder says how sure it is of each latent."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vaes._shapes import Float
 from vaes.base import VAE, diagonal_gaussian
 
 
@@ -15,7 +18,7 @@ class InputDependent(VAE):
         super().__init__(*args, **kwargs)
         self.log_scale = nn.Linear(self.hidden_dim, self.latent_dim)
 
-    def posterior(self, x: Tensor) -> Distribution:
+    def posterior(self, x: Float[Tensor, "B D"]) -> Distribution:
         features = self.encoder(x)
         loc, log_scale = self.location(features), self.log_scale(features)
         return diagonal_gaussian(loc.to(x.dtype), log_scale.to(x.dtype).exp())

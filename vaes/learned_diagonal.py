@@ -1,9 +1,12 @@
 """q(z|x) = N(encode(x), diag(s²)) with s one learned vector, the same for every x."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vaes._shapes import Float
 from vaes.base import VAE, diagonal_gaussian
 
 
@@ -16,6 +19,6 @@ class LearnedDiagonal(VAE):
         super().__init__(*args, **kwargs)
         self.log_scale = nn.Parameter(torch.zeros(self.latent_dim))
 
-    def posterior(self, x: Tensor) -> Distribution:
+    def posterior(self, x: Float[Tensor, "B D"]) -> Distribution:
         loc = self.encode(x)
         return diagonal_gaussian(loc, self.log_scale.exp().expand_as(loc))

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from bench.config import BenchError
-from bench.gradient_noise import Cut, decoder_variance, total_variance
-from bench.gradients import Target, estimators
-from bench.posterior import tensors
-from bench.step import objective
+from bench.errors import BenchError
+from bench.inference.gradient_variance import PosteriorGradient, decoder_variance, total_variance
+from bench.inference.gradients import ESTIMATORS, Target
+from bench.inference.tensors import tensors
+from bench.training.step import objective
 from vaes import VAE, discover
 from vaes.base import diagonal_gaussian
 
@@ -43,7 +43,7 @@ def quadratic_gradients(name, samples):
         return torch.randn((n, DRAWS, 1), generator=generator, dtype=torch.float64)
 
     posterior = diagonal_gaussian(loc, log_scale.exp())
-    surrogate = estimators()[name](target, posterior, noise, samples)
+    surrogate = ESTIMATORS[name](target, posterior, noise, samples)
     return [g.squeeze(1) for g in torch.autograd.grad(surrogate.sum(), [loc, log_scale])]
 
 
@@ -99,10 +99,20 @@ def quadratic_variances(name, samples):
 
 
 @pytest.mark.parametrize("samples", [1, 2, 4])
-@pytest.mark.parametrize("name", ["pathwise", "pathwise_sampled_kl", "pathwise_antithetic",
-                                  "sticking_the_landing", "score_function",
-                                  "score_function_analytic_kl", "score_function_baseline", "rloo",
-                                  "measure_valued"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pathwise",
+        "pathwise_sampled_kl",
+        "pathwise_antithetic",
+        "sticking_the_landing",
+        "score_function",
+        "score_function_analytic_kl",
+        "score_function_baseline",
+        "rloo",
+        "measure_valued",
+    ],
+)
 def test_means_and_variances_of_a_quadratic(name, samples):
     if samples == 1 and name in ("rloo", "pathwise_antithetic"):
         pytest.skip("needs two samples")
@@ -141,7 +151,7 @@ def test_sticking_the_landing_is_noiseless_at_the_exact_posterior(samples):
         return torch.randn((n, *loc.shape), generator=generator, dtype=torch.float64)
 
     def gradients(name):
-        surrogate = estimators()[name](target, posterior, noise, samples)
+        surrogate = ESTIMATORS[name](target, posterior, noise, samples)
         return torch.autograd.grad(surrogate.sum(), [loc, scale_tril])
 
     assert max(g.abs().max() for g in gradients("sticking_the_landing")) < 1e-12
@@ -153,8 +163,9 @@ def test_pathwise_variance_at_the_exact_posterior():
     target, loc, scale_tril = linear_gaussian()
     draws, m = 50_000, torch.linalg.inv((scale_tril @ scale_tril.mT)[0]) - torch.eye(3).double()
     z_loc = loc[:1].detach().expand(draws, -1).clone().requires_grad_()
-    row = Target(lambda z: target.log_likelihood(z.unsqueeze(-2).expand(-1, -1, 4, -1))[..., 0],
-                 target.prior)  # fmt: skip
+    row = Target(
+        lambda z: target.log_likelihood(z.unsqueeze(-2).expand(-1, -1, 4, -1))[..., 0], target.prior
+    )
     posterior = MultivariateNormal(z_loc, scale_tril=scale_tril[0].detach(), validate_args=False)
     generator = seeded(5)
 
@@ -202,7 +213,7 @@ def brute_force(model, x, name, samples, draws, parameters):
 
     rows = []
     for _ in range(draws):
-        loss = -objective(model, x, noise, estimators()[name], samples)
+        loss = -objective(model, x, noise, ESTIMATORS[name], samples)
         rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]))
     return torch.stack(rows)
 
@@ -218,20 +229,20 @@ def spread(gradients):
 def test_quadratic_form_is_the_norm_of_the_full_gradient(variant):
     """g_λᵀ G g_λ = ‖Jᵀ g_λ‖² for any vector, whole and in parts: agreement to rounding."""
     model, x = small_model(variant), small_images()
-    cut, generator = Cut.of(model, x), seeded(2)
+    gradient, generator = PosteriorGradient.from_model(model, x), seeded(2)
     direction = {
         path: torch.randn(
-            (len(x), *(value.shape[1:] if path in cut.varying else value.shape)),
+            (len(x), *(value.shape[1:] if path in gradient.varying else value.shape)),
             generator=generator,
             dtype=torch.float64,
         )
-        for path, value in cut.parameters.items()
+        for path, value in gradient.parameters.items()
     }
-    norms = cut.squared_norms({p: v.reshape(1, len(x), -1) for p, v in direction.items()})
+    norms = gradient.squared_norms({p: v.reshape(1, len(x), -1) for p, v in direction.items()})
     parameters = list(model.parameters())
     for image in range(len(x)):
         held = tensors(model.posterior(x[image : image + 1]))
-        terms = {path: (held[path] * direction[path][image]).sum() for path in cut.parameters}
+        terms = {path: (held[path] * direction[path][image]).sum() for path in gradient.parameters}
         locations = [path for path in terms if path.endswith("loc")]
         for part, paths in enumerate([terms, locations, terms.keys() - locations]):
             if not paths:
@@ -242,14 +253,18 @@ def test_quadratic_form_is_the_norm_of_the_full_gradient(variant):
             torch.testing.assert_close(norms[part, 0, image], expected, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("name", estimators())
+@pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_cut_gives_the_full_gradient_of_every_estimator(variant, name):
-    """With the same noise, ‖Jᵀ g_λ‖ from the cut posterior is the norm of one whole backward."""
+def test_the_norm_is_that_of_one_backward_for_every_estimator(variant, name):
+    """With the same noise, ‖Jᵀ g_λ‖ from λ alone is the norm of one whole backward."""
     model, x = small_model(variant), small_images(1)
-    cut, parameters, draws = Cut.of(model, x), encoder_side(model, x), seeded(4)
+    gradient, parameters, draws = (
+        PosteriorGradient.from_model(model, x),
+        encoder_side(model, x),
+        seeded(4),
+    )
     try:
-        cut.passes(name, 2)
+        gradient.passes(name, 2)
     except BenchError:
         pytest.skip("the posterior does not admit the estimator")
     state = draws.get_state()
@@ -257,15 +272,15 @@ def test_the_cut_gives_the_full_gradient_of_every_estimator(variant, name):
     def noise(n):
         return torch.randn((n, 1, model.latent_dim), generator=draws, dtype=x.dtype)
 
-    free = {path: value.clone().requires_grad_() for path, value in cut.parameters.items()}
+    free = {path: value.clone().requires_grad_() for path, value in gradient.parameters.items()}
     target = Target(lambda z: model.log_likelihood(x, z), model.prior)
-    surrogate = estimators()[name](target, cut.posterior(free), noise, 2).sum()
+    surrogate = ESTIMATORS[name](target, gradient.posterior(free), noise, 2).sum()
     g = dict(zip(free, torch.autograd.grad(surrogate, list(free.values()), materialize_grads=True)))
     draws.set_state(state)
-    loss = objective(model, x, noise, estimators()[name], 2)
+    loss = objective(model, x, noise, ESTIMATORS[name], 2)
     whole = torch.autograd.grad(loss, parameters, allow_unused=True)
     expected = sum(part.square().sum() for part in whole if part is not None)
-    found = cut.squared_norms({path: v.reshape(1, 1, -1) for path, v in g.items()})[0, 0, 0]
+    found = gradient.squared_norms({path: v.reshape(1, 1, -1) for path, v in g.items()})[0, 0, 0]
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
 
 
@@ -276,7 +291,7 @@ def test_trace_is_the_variance_of_brute_force_backpropagation(variant):
     name = "pathwise_sampled_kl"
     gradients = brute_force(model, x, name, 2, 1500, encoder_side(model, x))
     expected, error = spread(gradients)
-    found = total_variance(Cut.of(model, x), name, 2, seeded(), 0.02, 40_000)
+    found = total_variance(PosteriorGradient.from_model(model, x), name, 2, seeded(), 0.02, 40_000)
     leeway = ERRORS * math.hypot(error, found.standard_error[0])
     assert leeway < expected / 3
     assert abs(found.value[0] - expected) < leeway
@@ -288,7 +303,9 @@ def test_variance_of_a_minibatch_is_the_sum_of_its_images_over_the_square(varian
     model, x = small_model(variant), small_images(4)
     gradients = brute_force(model, x, "pathwise", 1, 1000, encoder_side(model, x))
     expected, error = spread(gradients)
-    found = total_variance(Cut.of(model, x), "pathwise", 1, seeded(), 0.02, 40_000)
+    found = total_variance(
+        PosteriorGradient.from_model(model, x), "pathwise", 1, seeded(), 0.02, 40_000
+    )
     value, own = found.value[0] / len(x), found.standard_error[0] / len(x)
     leeway = ERRORS * math.hypot(error, own)
     assert leeway < expected / 4
@@ -299,7 +316,9 @@ def test_the_signal_is_the_squared_norm_of_the_mean_gradient():
     """‖E g‖² from the mean over draws, less what the mean's own noise adds."""
     model, x = small_model("input_dependent"), small_images(1)
     gradients = brute_force(model, x, "pathwise", 1, 500, encoder_side(model, x))
-    found = total_variance(Cut.of(model, x), "pathwise", 1, seeded(), 0.01, 40_000)
+    found = total_variance(
+        PosteriorGradient.from_model(model, x), "pathwise", 1, seeded(), 0.01, 40_000
+    )
     total, _ = spread(gradients)
     signal = gradients.mean(0).square().sum().item() - total / len(gradients)
     # along the mean the error of a norm is at most that of the whole vector

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, TransformedDistribution, kl_divergence
 
-from bench.config import Run, generator
-from bench.measure.flexibility import gaps
-from bench.posterior_fit import fit_posterior
-from bench.ppca import exact_posterior, marginal
-from bench.train import build
-from vaes import VAE, discover
-from vaes._options import with_options
+from bench.config import Run
+from bench.inference.probabilistic_pca import exact_posterior, marginal
+from bench.inference.refit import fit_posterior
+from bench.questions.flexibility.measure import gaps
+from bench.randomness import generator
+from bench.training.loop import build
+from vaes import VAE, discover, with_options
 
 VARIANTS = discover().variants
 D, L, B = 6, 2, 4
@@ -76,8 +76,10 @@ def test_the_density_integrates_to_one(name, x):
     """Trapezoid rule on a grid of 601² points, ten standard deviations wide."""
     posterior = bent(name).posterior(x[:1])
     sample = posterior.sample((2000,))[:, 0]
-    axes = [torch.linspace(m - 10 * s, m + 10 * s, 601, dtype=torch.float64)
-            for m, s in zip(sample.mean(0), sample.std(0))]  # fmt: skip
+    axes = [
+        torch.linspace(m - 10 * s, m + 10 * s, 601, dtype=torch.float64)
+        for m, s in zip(sample.mean(0), sample.std(0))
+    ]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 1, L)
     density = posterior.log_prob(grid).exp().reshape(601, 601)
     cell = torch.stack([axis[1] - axis[0] for axis in axes]).prod()

@@ -1,19 +1,21 @@
-"""Lower bounds of log p(x): the ELBO's terms and the importance weights behind every bound."""
+"""Importance weights p(x, z)/q(z|x), and what is made of them: the IW bound and its diagnosis."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
 
-from bench.gradients import Noise, draw, is_map_of_noise
-from bench.native import NotCompiled, native
-from bench.posterior import substitute, tensors
-from vaes import VAE, Autoencoder
+from bench.inference.native import NotCompiled, native
+from bench.inference.reparameterize import Noise, draw, is_map_of_noise
+from bench.inference.tensors import substitute, tensors
+from vaes import VAE
+from vaes._shapes import Float
 
-Weigh = Callable[[VAE, Distribution, Tensor, Noise, int], Tensor]
+Weigh = Callable[[VAE, Distribution, Float[Tensor, "B D"], Noise, int], Float[Tensor, "S B"]]
 """A function like `log_weight`."""
 
 WORTHWHILE = 1e12
@@ -21,53 +23,37 @@ WORTHWHILE = 1e12
 a variant's first run and 1 s, from the disk, for the others, and saves a third of the time."""
 
 
-def standard_normal(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
-    """Noise for a batch: `noise(n)` draws `(n, batch, latent_dim)` from the generator."""
-    device = generator.device
-    return lambda n: torch.randn((n, batch, latent_dim), generator=generator, device=device)
+def iw_bound(log_weights: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
+    """log (1/K) Σ_k w_k, of which the mean is the bound L_K ≤ log p(x) (Burda et al. 2016, eq. 8).
 
-
-@torch.no_grad()
-def elbo_terms(model: Autoencoder, x: Tensor, noise: Noise, samples: int) -> tuple[Tensor, Tensor]:
-    """Distortion and rate of each noise sample, both `(S, B)`, in nats; ELBO = −(sum).
-
-    x `(B, D)`. The rate is the closed-form KL where torch knows it (then equal over S), else the
-    sampled log q(z|x) − log p(z). A plain autoencoder has S = 1 and rate NaN: it has no ELBO.
+    In nats; K = 1 gives the sampled ELBO.
     """
-    if not isinstance(model, VAE):
-        distortion = -model.log_likelihood(x, model.encode(x)).unsqueeze(0)
-        return distortion, torch.full_like(distortion, torch.nan)
-    posterior = model.posterior(x)
-    z = draw(posterior, noise, samples)
-    distortion = -model.log_likelihood(x, z)
-    try:
-        rate = kl_divergence(posterior, model.prior).expand_as(distortion)
-    except NotImplementedError:
-        rate = posterior.log_prob(z) - model.prior.log_prob(z)
-    return distortion, rate
+    return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
-def chunks(images: Tensor, size: int) -> Iterator[Tensor]:
-    """Consecutive slices of at most `size` images."""
-    yield from torch.split(images, size)
+def effective_sample_size(log_weights: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
+    """(Σ w)² / Σ w², from 1 to K (Kong 1992): so many equal weights would be as informative."""
+    return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()
 
 
 def log_weight(
-    model: VAE, posterior: Distribution, x: Tensor, noise: Noise, samples: int
-) -> Tensor:
-    """log p(x, z) − log q(z|x) for `samples` z from the posterior q(z|x) of x `(B, D)`.
-
-    Shape `(samples, B)`, in nats.
-    """
+    model: VAE, posterior: Distribution, x: Float[Tensor, "B D"], noise: Noise, samples: int
+) -> Float[Tensor, "S B"]:
+    """log p(x, z) − log q(z|x) for `samples` z from the posterior q(z|x), in nats."""
     z = draw(posterior, noise, samples)
     return model.log_likelihood(x, z) + model.prior.log_prob(z) - posterior.log_prob(z)
 
 
 @torch.no_grad()
 def log_weights(
-    model: VAE, x: Tensor, noise: Noise, samples: int, at_once: int, weigh: Weigh = log_weight
-) -> Tensor:
-    """log p(x, z_k) − log q(z_k|x) for z_k from q(z|x), `(K, B)` in float64, nats.
+    model: VAE,
+    x: Float[Tensor, "B D"],
+    noise: Noise,
+    samples: int,
+    at_once: int,
+    weigh: Weigh = log_weight,
+) -> Float[Tensor, "K B"]:
+    """log p(x, z_k) − log q(z_k|x) for z_k from q(z|x), in float64, nats.
 
     `at_once` samples are decoded together, so that memory does not grow with K.
     """
@@ -84,14 +70,14 @@ class CompiledLogWeight:
 
     Others take the function itself. Arguments:
         model: float32, on a CPU.
-        x: images `(B, D)`, an example.
+        x: images, an example.
         samples: how many at once.
 
     Raises NotCompiled with the reason where it cannot be had.
     """
 
     @torch.no_grad()
-    def __init__(self, model: VAE, x: Tensor, samples: int) -> None:
+    def __init__(self, model: VAE, x: Float[Tensor, "B D"], samples: int) -> None:
         posterior = model.posterior(x)
         if not is_map_of_noise(posterior, x):
             raise NotCompiled("the posterior is no map of noise")
@@ -106,8 +92,13 @@ class CompiledLogWeight:
         self._native = native(of_tensors, held)
 
     def __call__(
-        self, model: VAE, posterior: Distribution, x: Tensor, noise: Noise, samples: int
-    ) -> Tensor:
+        self,
+        model: VAE,
+        posterior: Distribution,
+        x: Float[Tensor, "B D"],
+        noise: Noise,
+        samples: int,
+    ) -> Float[Tensor, "S B"]:
         if (samples, len(x)) != self.shape:
             return log_weight(model, posterior, x, noise, samples)
         given = tensors((model, posterior, x, noise(samples))).values()
@@ -115,10 +106,12 @@ class CompiledLogWeight:
         return weights
 
 
-def log_weight_for(model: VAE, x: Tensor, samples: int, passes: int) -> tuple[Weigh, str]:
+def log_weight_for(
+    model: VAE, x: Float[Tensor, "B D"], samples: int, passes: int
+) -> tuple[Weigh, str]:
     """`log_weight`, compiled where that pays; and why not where it would have paid.
 
-    x `(B, D)` and `samples` are what is decoded at once, `passes` of the decoder are to come.
+    x and `samples` are what is decoded at once, `passes` of the decoder are to come.
     """
     weights = sum(w.numel() for w in model.parameters())
     if passes * weights < WORTHWHILE or x.device.type != "cpu":
@@ -135,6 +128,6 @@ def passes_at_once(device: torch.device) -> int:
     return 1600 if device.type == "cpu" else 100_000
 
 
-def samples_at_once(x: Tensor, samples: int) -> int:
-    """How many of `samples` noise samples an image of x `(B, D)` to decode in one call."""
+def samples_at_once(x: Float[Tensor, "B D"], samples: int) -> int:
+    """How many of `samples` noise samples an image to decode in one call."""
     return min(samples, max(1, passes_at_once(x.device) // len(x)))

@@ -3,7 +3,7 @@
 A GPU runs the kernels of one small model faster than a program can launch them. R seeds in one
 step need no more launches than one seed, and a CUDA graph launches the whole step at once. Each
 seed draws its weights, order, binarization and noise from the generators it would have alone, so
-that its run agrees with `bench.train.train` within rounding.
+that its run agrees with `bench.training.loop.train` within rounding.
 
 Shapes: R seeds; index `(R, B)`; x `(R, B, D)`; noise `(R, S, B, L)`; losses `(R,)`.
 """
@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from bench.config import BenchError, Run, generator
-from bench.data import Dataset, as_float
-from bench.gradients import estimator_for, is_map_of_noise
-from bench.step import Objective, draws_of
-from bench.train import (
+from bench.config import Run
+from bench.data.binarization import as_float
+from bench.data.dataset import Dataset
+from bench.errors import BenchError
+from bench.inference.gradients import estimator_for
+from bench.inference.reparameterize import is_map_of_noise
+from bench.randomness import generator
+from bench.training.loop import (
     Trained,
     _weights,
     build,
@@ -31,6 +34,7 @@ from bench.train import (
     prepared,
     to_batch,
 )
+from bench.training.step import Objective, draws_of
 from vaes import VAE, Autoencoder
 
 WARM_UP = 3

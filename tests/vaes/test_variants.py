@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch.distributions import Distribution
 
-from bench.bounds import elbo_terms, log_weights, standard_normal
-from bench.config import Run, generator
-from bench.gradients import estimator_for
-from bench.step import objective
-from bench.train import build
+from bench.config import Run
+from bench.inference.elbo import elbo_terms
+from bench.inference.gradients import estimator_for
+from bench.inference.importance import log_weights
+from bench.inference.reparameterize import standard_normal
+from bench.randomness import generator
+from bench.training.loop import build
+from bench.training.step import objective
 from vaes import VAE, Autoencoder, discover
-from vaes.base import Tanh
+from vaes._ops import Tanh
 
 FOUND = discover()
 D, L, H, B = 12, 3, 8, 5
@@ -33,8 +36,11 @@ def x() -> torch.Tensor:
 def test_nothing_in_the_folder_is_broken():
     assert not FOUND.broken
     assert list(FOUND.variants)[:4] == [
-        "autoencoder", "fixed_variance", "learned_diagonal", "input_dependent",
-    ]  # fmt: skip
+        "autoencoder",
+        "fixed_variance",
+        "learned_diagonal",
+        "input_dependent",
+    ]
 
 
 def test_tanh_is_the_same_with_and_without_a_gradient():
@@ -101,18 +107,26 @@ def write(folder, name, text):
 
 
 def test_a_dropped_file_appears_and_a_broken_one_is_named(tmp_path):
-    write(tmp_path, "good", """
+    write(
+        tmp_path,
+        "good",
+        """
         from vaes.base import Autoencoder
         class Good(Autoencoder):
             pass
-    """)  # fmt: skip
+    """,
+    )
     write(tmp_path, "syntax", "def broken(:")
     write(tmp_path, "none", "x = 1")
-    write(tmp_path, "two", """
+    write(
+        tmp_path,
+        "two",
+        """
         from vaes.base import Autoencoder
         class A(Autoencoder): pass
         class B(Autoencoder): pass
-    """)  # fmt: skip
+    """,
+    )
     write(tmp_path, "_private", "raise RuntimeError")
     found = discover(tmp_path)
     assert list(found.variants) == ["good"]

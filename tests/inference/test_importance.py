@@ -1,4 +1,4 @@
-"""Importance weights as native code against the function they are traced from, and the fallback."""
+"""Importance weights: their bound, their sample size, and their native code."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import pytest
 import torch
 from torch.distributions import Independent, Laplace
 
-from bench import bounds, native
-from bench.bounds import CompiledLogWeight, log_weight, log_weights, standard_normal
-from bench.config import PRESETS, generator
-from bench.data import as_float, load
-from bench.measure import elbo
-from bench.runner import execute
-from bench.tasks import Grid
+from bench.config import PRESETS
+from bench.data.binarization import as_float
+from bench.data.dataset import load
+from bench.grid.runner import execute
+from bench.grid.tasks import Grid
+from bench.inference import importance, native
+from bench.inference.importance import (
+    CompiledLogWeight,
+    effective_sample_size,
+    iw_bound,
+    log_weight,
+    log_weights,
+)
+from bench.inference.reparameterize import standard_normal
+from bench.questions import named
+from bench.questions.headline import measure as headline
+from bench.randomness import generator
 from tests.subjects import subject
 from vaes import VAE, discover
 
@@ -42,7 +52,24 @@ def uncompiled(monkeypatch):
 @pytest.fixture
 def worthwhile(monkeypatch):
     """Small test sets count as large ones."""
-    monkeypatch.setattr(bounds, "WORTHWHILE", 1)
+    monkeypatch.setattr(importance, "WORTHWHILE", 1)
+
+
+def test_the_bound_is_the_log_of_the_mean_weight():
+    weights = torch.rand(7, 5, generator=generator("cpu", "w"), dtype=torch.float64)
+    torch.testing.assert_close(iw_bound(weights.log()), weights.mean(0).log())
+    torch.testing.assert_close(iw_bound(weights[:1].log()), weights[0].log())
+
+
+def test_the_effective_sample_size_runs_from_one_to_all():
+    weights = torch.rand(7, 5, generator=generator("cpu", "w"), dtype=torch.float64)
+    expected = weights.sum(0).square() / weights.square().sum(0)
+    torch.testing.assert_close(effective_sample_size(weights.log()), expected)
+    torch.testing.assert_close(
+        effective_sample_size(torch.full((7,), -1e3).double()), torch.tensor(7.0).double()
+    )
+    one = torch.tensor([0.0, -1e4, -1e4])
+    torch.testing.assert_close(effective_sample_size(one), torch.tensor(1.0))
 
 
 @needs_compiler
@@ -63,17 +90,17 @@ def test_traced_weights_are_those_of_any_model_and_images(variant, uncompiled):
 @needs_compiler
 def test_a_compiled_measurement_agrees_with_the_eager_one(monkeypatch):
     one = subject("input_dependent", shaken)
-    eager = elbo.measure(one, samples=2, importance_samples=(1, 10))
-    monkeypatch.setattr(bounds, "WORTHWHILE", 1)
-    compiled = elbo.measure(one, samples=2, importance_samples=(1, 10))
+    eager = headline.measure(one, samples=2, importance_samples=(1, 10))
+    monkeypatch.setattr(importance, "WORTHWHILE", 1)
+    compiled = headline.measure(one, samples=2, importance_samples=(1, 10))
     assert compiled.notice == ""
     for ours, theirs in zip(compiled.rows, eager.rows, strict=True):
         assert ours.value == pytest.approx(theirs.value, rel=1e-5), ours.metric
 
 
 def test_small_evaluations_are_not_compiled(monkeypatch):
-    monkeypatch.setattr(bounds, "CompiledLogWeight", None)  # would raise
-    assert elbo.measure(subject("input_dependent"), 1, (1, 10)).notice == ""
+    monkeypatch.setattr(importance, "CompiledLogWeight", None)  # would raise
+    assert headline.measure(subject("input_dependent"), 1, (1, 10)).notice == ""
 
 
 def test_without_a_compiler_the_function_itself_is_taken_and_said_once(
@@ -81,19 +108,23 @@ def test_without_a_compiler_the_function_itself_is_taken_and_said_once(
 ):
     monkeypatch.setenv("CXX", "no-such-compiler")
     overrides = (("latent_dim", 2), ("hidden_dim", 8))
-    grid = Grid(str(tiny), ("input_dependent",), 2, PRESETS["quick"], "cpu", overrides,
-                cache=tmp_path / "cache", measurements=("elbo",))  # fmt: skip
+    grid = Grid(
+        str(tiny),
+        ("input_dependent",),
+        2,
+        PRESETS["quick"],
+        "cpu",
+        overrides,
+        cache=tmp_path / "cache",
+        questions=named(["headline"]),
+    )
     said = []
-    outcome = execute(grid, load(grid.dataset), inline,
-                      lambda event, task, value: said.append((event, value)))  # fmt: skip
+    outcome = execute(
+        grid, load(grid.dataset), inline, lambda event, task, value: said.append((event, value))
+    )
     assert not outcome.failures
     (notice,) = [value for event, value in said if event == "notice"]
     assert "the IW bound was not compiled: no C++ compiler" in notice
-
-
-def test_without_pythons_headers_there_is_no_compiler(monkeypatch, tmp_path):
-    monkeypatch.setattr(native.sysconfig, "get_path", lambda name: str(tmp_path))
-    assert native.compiler() is None
 
 
 def test_a_posterior_that_samples_by_itself_is_not_compiled(worthwhile):
@@ -103,5 +134,5 @@ def test_a_posterior_that_samples_by_itself_is_not_compiled(worthwhile):
             return Independent(Laplace(q.mean, q.stddev), 1)
 
     one = subject("input_dependent")
-    own = elbo.measure(type(one)(one.trained, Laplacian, one.data), 1, (1, 10))
+    own = headline.measure(type(one)(one.trained, Laplacian, one.data), 1, (1, 10))
     assert own.notice == "the IW bound was not compiled: the posterior is no map of noise"

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution, transform_to
 from torch.distributions.constraints import Constraint, real
 
-from bench.bounds import standard_normal
-from bench.config import BenchError
-from bench.gradients import Target, estimator_for, sticking_the_landing
-from bench.posterior import detached
+from bench.errors import BenchError
+from bench.inference.gradients import Target, estimator_for, sticking_the_landing
+from bench.inference.reparameterize import standard_normal
+from bench.inference.tensors import detached
 from vaes import VAE
+from vaes._shapes import Float
 
 LEARNING_RATE = 0.03
 
@@ -27,12 +28,16 @@ Map = Callable[[Tensor, Constraint], Tensor]
 
 
 def fit_posterior(
-    model: VAE, x: Tensor, generator: torch.Generator, steps: int = 200, samples: int = 4
+    model: VAE,
+    x: Float[Tensor, "B D"],
+    generator: torch.Generator,
+    steps: int = 200,
+    samples: int = 4,
 ) -> Distribution:
     """The posterior of the model's own family that maximises each image's ELBO, decoder fixed.
 
     Gradient ascent (Adam, rate falling linearly to 0) from the encoder's answer, for all images
-    of x `(B, D)` at once; `samples` noise samples an image and step. Returns a distribution of
+    of x at once; `samples` noise samples an image and step. Returns a distribution of
     batch shape `(B,)` and event shape `(L,)`, without gradient.
 
     Free are those parameters of q(z|x) that depend on x, each in unconstrained coordinates

@@ -6,41 +6,37 @@ estimates the gradient of the ELBO. The same function trains a model and is meas
 
 - `target`: the integrand, a `Target`.
 - `posterior`: q(z|x), a `torch.distributions` object of batch shape `(*B)` and event shape `(L,)`.
-- `noise`: `noise(n)` gives standard normal numbers `(n, *B, L)`.
+- `noise`: `noise(S)` gives standard normal numbers.
 - `samples`: S, the number of noise samples averaged.
 
-Every public function of this module with that signature is an estimator: a new one is one
-function. Notation: f(z) = log p(x|z) + log p(z) − log q(z|x), S noise samples an estimate.
+A new one is one such function here, `registered` with its label, colour, line and citation.
+Notation: f(z) = log p(x|z) + log p(z) − log q(z|x), S noise samples an estimate.
 
 `admit` says in one line why an estimator does not suit a posterior or an S.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import singledispatch
 
 import torch
 from torch import Tensor
 from torch.distributions import (
     Distribution,
     Independent,
-    MultivariateNormal,
     Normal,
-    TransformedDistribution,
     kl_divergence,
 )
 
-from bench.config import BenchError, nearest
-from bench.posterior import detached
+from bench.errors import BenchError, nearest
+from bench.inference.reparameterize import Noise, draw, reparameterize, rsample
+from bench.inference.tensors import detached
+from vaes._shapes import Float
 
-Noise = Callable[[int], Tensor]
-Estimator = Callable[["Target", Distribution, Noise, int], Tensor]
+Surrogate = Callable[["Target", Distribution, Noise, int], Float[Tensor, "*B"]]
 
 
 @dataclass(frozen=True)
@@ -48,117 +44,122 @@ class Target:
     """The ELBO's integrand for a batch.
 
     Attributes:
-        log_likelihood: z `(S, *B, L)` → log p(x|z) `(S, *B)`, in nats.
+        log_likelihood: z → log p(x|z), in nats.
         prior: p(z), event shape `(L,)`.
         kl_weight: weight of the KL, 1 for the ELBO itself (less during warm-up).
     """
 
-    log_likelihood: Callable[[Tensor], Tensor]
+    log_likelihood: Callable[[Float[Tensor, "S *B L"]], Float[Tensor, "S *B"]]
     prior: Distribution
-    kl_weight: float | Tensor = 1.0
+    kl_weight: float | Float[Tensor, ""] = 1.0
 
-    def rate(self, posterior: Distribution) -> Tensor:
-        """kl_weight · KL(q || p) in closed form, `(*B)`.
+    def rate(self, posterior: Distribution) -> Float[Tensor, "*B"]:
+        """kl_weight · KL(q || p) in closed form.
 
         Raises NotImplementedError where torch knows none.
         """
         return self.kl_weight * kl_divergence(posterior, self.prior)
 
-    def log_weight(self, posterior: Distribution, z: Tensor) -> Tensor:
-        """f(z) = log p(x|z) + kl_weight · (log p(z) − log q(z|x)), `(S, *B)`."""
+    def log_weight(
+        self, posterior: Distribution, z: Float[Tensor, "S *B L"]
+    ) -> Float[Tensor, "S *B"]:
+        """f(z) = log p(x|z) + kl_weight · (log p(z) − log q(z|x))."""
         ratio = self.prior.log_prob(z) - posterior.log_prob(z)
         return self.log_likelihood(z) + self.kl_weight * ratio
 
 
-@singledispatch
-def reparameterize(posterior: Distribution, noise: Tensor) -> Tensor:
-    """z(noise) for standard normal noise `(S, *B, L)`; gradients flow to the parameters.
+@dataclass(frozen=True)
+class Estimator:
+    """A gradient estimator and how it is shown; called, it is its function.
 
-    Raises BenchError where the posterior is not a map of standard normal noise.
+    Attributes:
+        name, function: what it is registered under, and what it does.
+        label: its name in tables and figures.
+        colour, line: in figures, `#rrggbb` and `solid`, `dashed` or `dotted`.
+        citation: where it comes from.
     """
-    raise BenchError(
-        f"{type(posterior).__name__} is not a map of standard normal noise: register it with "
-        "bench.gradients.reparameterize, or use a score-function estimator"
-    )
+
+    name: str
+    function: Surrogate
+    label: str
+    colour: str
+    line: str
+    citation: str
+
+    def __call__(
+        self, target: Target, posterior: Distribution, noise: Noise, samples: int
+    ) -> Float[Tensor, "*B"]:
+        return self.function(target, posterior, noise, samples)
 
 
-@reparameterize.register
-def _(posterior: Normal, noise: Tensor) -> Tensor:
-    return posterior.loc + posterior.scale * noise
+ESTIMATORS: dict[str, Estimator] = {}
+"""Every estimator by name, in the order they are written."""
 
 
-@reparameterize.register
-def _(posterior: Independent, noise: Tensor) -> Tensor:
-    return reparameterize(posterior.base_dist, noise)
+def registered(
+    label: str, colour: str, line: str, citation: str
+) -> Callable[[Surrogate], Surrogate]:
+    """Enter a function in `ESTIMATORS` under its own name, and leave it as it is."""
+
+    def register(function: Surrogate) -> Surrogate:
+        name = function.__name__
+        ESTIMATORS[name] = Estimator(name, function, label, colour, line, citation)
+        return function
+
+    return register
 
 
-@reparameterize.register
-def _(posterior: MultivariateNormal, noise: Tensor) -> Tensor:
-    return posterior.loc + (posterior.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+@registered(
+    label="pathwise",
+    colour="#0072B2",
+    line="solid",
+    citation="Kingma & Welling 2014, eq. 7; Rezende et al. 2014",
+)
+def pathwise(
+    target: Target, posterior: Distribution, noise: Noise, samples: int
+) -> Float[Tensor, "*B"]:
+    """Reparameterized, analytic KL (Kingma & Welling 2014, eq. 7; Rezende et al. 2014).
 
+    The gradient of E_q[−z²] with respect to the posterior's location is −2 loc:
 
-@reparameterize.register
-def _(posterior: TransformedDistribution, noise: Tensor) -> Tensor:
-    z = reparameterize(posterior.base_dist, noise)
-    for transform in posterior.transforms:
-        z = transform(z)
-    return z
-
-
-def is_map_of_noise(posterior: Distribution, like: Tensor) -> bool:
-    """Whether `reparameterize` knows the posterior; `like` has the noise's type and device."""
-    noise = like.new_zeros(1, *posterior.batch_shape, *posterior.event_shape)
-    with torch.no_grad():
-        try:
-            reparameterize(posterior, noise)
-        except BenchError:
-            return False
-    return True
-
-
-def draw(posterior: Distribution, noise: Noise, samples: int) -> Tensor:
-    """S samples of the posterior without gradient, `(S, *B, L)`.
-
-    From `noise` where the posterior is a map of it; otherwise from its own `sample`.
+    >>> from bench.inference.reparameterize import standard_normal
+    >>> from vaes.base import diagonal_gaussian
+    >>> loc = torch.tensor([[0.5, -1.0]], requires_grad=True)
+    >>> prior = diagonal_gaussian(torch.zeros(2), torch.ones(2))
+    >>> target = Target(lambda z: -z.square().sum(-1), prior, kl_weight=0.0)
+    >>> posterior = diagonal_gaussian(loc, torch.full((1, 2), 0.1))
+    >>> noise = standard_normal(batch=1, latent_dim=2, generator=torch.Generator())
+    >>> pathwise(target, posterior, noise, samples=1000).sum().backward()
+    >>> [round(value, 1) for value in loc.grad.flatten().tolist()]
+    [-1.0, 2.0]
     """
-    with torch.no_grad():
-        try:
-            return reparameterize(posterior, noise(samples))
-        except BenchError:
-            return posterior.sample((samples,))
-
-
-def rsample(posterior: Distribution, noise: Noise, samples: int) -> Tensor:
-    """S reparameterized samples, `(S, *B, L)`, from `noise` where the posterior is a map of it.
-
-    Others take their own `rsample`, from torch's global generator; raises BenchError where they
-    have none.
-    """
-    try:
-        return reparameterize(posterior, noise(samples))
-    except BenchError:
-        if not posterior.has_rsample:
-            raise
-        return posterior.rsample((samples,))
-
-
-def pathwise(target: Target, posterior: Distribution, noise: Noise, samples: int) -> Tensor:
-    """Reparameterized, analytic KL (Kingma & Welling 2014, eq. 7; Rezende et al. 2014)."""
     z = rsample(posterior, noise, samples)
     return target.log_likelihood(z).mean(0) - target.rate(posterior)
 
 
+@registered(
+    label="pathwise, sampled KL",
+    colour="#56B4E9",
+    line="solid",
+    citation="Kingma & Welling 2014, eq. 6",
+)
 def pathwise_sampled_kl(
     target: Target, posterior: Distribution, noise: Noise, samples: int
-) -> Tensor:
+) -> Float[Tensor, "*B"]:
     """Reparameterized, KL sampled (Kingma & Welling 2014, eq. 6)."""
     z = rsample(posterior, noise, samples)
     return target.log_weight(posterior, z).mean(0)
 
 
+@registered(
+    label="pathwise, antithetic",
+    colour="#009E73",
+    line="solid",
+    citation="Hammersley & Morton 1956",
+)
 def pathwise_antithetic(
     target: Target, posterior: Distribution, noise: Noise, samples: int
-) -> Tensor:
+) -> Float[Tensor, "*B"]:
     """Pathwise with analytic KL over S/2 pairs of noise ±ε (Hammersley & Morton 1956)."""
     if samples % 2:
         raise BenchError(
@@ -169,15 +170,29 @@ def pathwise_antithetic(
     return target.log_likelihood(z).mean(0) - target.rate(posterior)
 
 
+@registered(
+    label="sticking the landing",
+    colour="#CC79A7",
+    line="solid",
+    citation="Roeder et al. 2017",
+)
 def sticking_the_landing(
     target: Target, posterior: Distribution, noise: Noise, samples: int
-) -> Tensor:
+) -> Float[Tensor, "*B"]:
     """Pathwise through z alone: the score term, of mean 0, is dropped (Roeder et al. 2017)."""
     z = rsample(posterior, noise, samples)
     return target.log_weight(detached(posterior), z).mean(0)
 
 
-def score_function(target: Target, posterior: Distribution, noise: Noise, samples: int) -> Tensor:
+@registered(
+    label="score function",
+    colour="#D55E00",
+    line="dashed",
+    citation="Williams 1992; Ranganath et al. 2014",
+)
+def score_function(
+    target: Target, posterior: Distribution, noise: Noise, samples: int
+) -> Float[Tensor, "*B"]:
     """f · ∇ log q, no baseline (Williams 1992; Ranganath et al. 2014)."""
     z = draw(posterior, noise, samples)
     log_q = posterior.log_prob(z)
@@ -186,9 +201,15 @@ def score_function(target: Target, posterior: Distribution, noise: Noise, sample
     return (f * log_q + joint).mean(0)
 
 
+@registered(
+    label="score function, analytic KL",
+    colour="#E69F00",
+    line="dashed",
+    citation="Paisley et al. 2012",
+)
 def score_function_analytic_kl(
     target: Target, posterior: Distribution, noise: Noise, samples: int
-) -> Tensor:
+) -> Float[Tensor, "*B"]:
     """log p(x|z) · ∇ log q − ∇ KL, no baseline (Paisley et al. 2012)."""
     z = draw(posterior, noise, samples)
     log_p = target.log_likelihood(z)
@@ -200,9 +221,15 @@ _BASELINE_SAMPLES = 16
 """Decoder passes an image spent on the baseline of `score_function_baseline`."""
 
 
+@registered(
+    label="score function, baseline",
+    colour="#999933",
+    line="dashed",
+    citation="after Mnih & Gregor 2014",
+)
 def score_function_baseline(
     target: Target, posterior: Distribution, noise: Noise, samples: int
-) -> Tensor:
+) -> Float[Tensor, "*B"]:
     """(f − b) · ∇ log q with b an estimate of E[f] for each image.
 
     b is the mean of f over 16 samples independent of the S it is subtracted from, so that the
@@ -215,12 +242,20 @@ def score_function_baseline(
     return score_function(shifted, posterior, noise, samples)
 
 
-def rloo(target: Target, posterior: Distribution, noise: Noise, samples: int) -> Tensor:
+@registered(
+    label="leave-one-out",
+    colour="#B5446E",
+    line="dashed",
+    citation="Kool et al. 2019",
+)
+def rloo(
+    target: Target, posterior: Distribution, noise: Noise, samples: int
+) -> Float[Tensor, "*B"]:
     """Each sample's baseline is the mean of f over the other S − 1 (Kool et al. 2019)."""
     if samples < 2:
         raise BenchError(f"rloo with S = {samples}: its baseline is the other samples, so S ≥ 2")
 
-    def shifted(z: Tensor) -> Tensor:
+    def shifted(z: Float[Tensor, "S *B L"]) -> Float[Tensor, "S *B"]:
         log_p = target.log_likelihood(z)
         ratio = target.prior.log_prob(z) - posterior.log_prob(z)
         f = (log_p + target.kl_weight * ratio).detach()
@@ -229,7 +264,15 @@ def rloo(target: Target, posterior: Distribution, noise: Noise, samples: int) ->
     return score_function(replace(target, log_likelihood=shifted), posterior, noise, samples)
 
 
-def measure_valued(target: Target, posterior: Distribution, noise: Noise, samples: int) -> Tensor:
+@registered(
+    label="measure-valued",
+    colour="#7F7F7F",
+    line="dotted",
+    citation="Mohamed et al. 2020, sec. 6",
+)
+def measure_valued(
+    target: Target, posterior: Distribution, noise: Noise, samples: int
+) -> Float[Tensor, "*B"]:
     """Weak derivatives, one latent at a time, analytic KL (Mohamed et al. 2020, sec. 6).
 
     For z = μ + σε, with latent i's ε replaced and the others kept,
@@ -247,7 +290,7 @@ def measure_valued(target: Target, posterior: Distribution, noise: Noise, sample
     one_latent = torch.eye(latents, dtype=torch.bool, device=loc.device)
     one_latent = one_latent.view(latents, *[1] * (loc.dim() - 1), latents)
 
-    def with_one_replaced(by: Tensor) -> Tensor:
+    def with_one_replaced(by: Float[Tensor, "S *B L"]) -> Float[Tensor, "S *B L"]:
         replaced = torch.where(one_latent, by.unsqueeze(1), epsilon.unsqueeze(1))
         return target.log_likelihood(loc + scale * replaced).movedim(1, -1)
 
@@ -266,7 +309,9 @@ def measure_valued(target: Target, posterior: Distribution, noise: Noise, sample
     return (weak.sum(-1) + target.log_likelihood(z)).mean(0) - target.rate(posterior)
 
 
-def _independent_gaussians(posterior: Distribution) -> tuple[Tensor, Tensor]:
+def _independent_gaussians(
+    posterior: Distribution,
+) -> tuple[Float[Tensor, "*B L"], Float[Tensor, "*B L"]]:
     base = posterior
     while isinstance(base, Independent):
         base = base.base_dist
@@ -289,21 +334,6 @@ class Passes:
         return self.followed + self.others
 
 
-def _is_estimator(function: object) -> bool:
-    return (
-        inspect.isfunction(function)
-        and function.__module__ == __name__
-        and not function.__name__.startswith("_")
-        and list(inspect.signature(function).parameters)
-        == ["target", "posterior", "noise", "samples"]
-    )
-
-
-def estimators() -> dict[str, Estimator]:
-    """Every estimator of this module by name, in the order they are written."""
-    return {name: f for name, f in vars(sys.modules[__name__]).items() if _is_estimator(f)}
-
-
 def admit(name: str, posterior: Distribution, prior: Distribution, samples: int) -> Passes:
     """Whether the posterior admits the estimator of that name, and what an estimate costs.
 
@@ -311,16 +341,16 @@ def admit(name: str, posterior: Distribution, prior: Distribution, samples: int)
     """
     decoded = {True: 0, False: 0}
 
-    def log_likelihood(z: Tensor) -> Tensor:
+    def log_likelihood(z: Float[Tensor, "*S L"]) -> Float[Tensor, "*S"]:
         decoded[torch.is_grad_enabled()] += z.shape[:-1].numel() // posterior.batch_shape.numel()
         return z.sum(-1)
 
-    def noise(n: int) -> Tensor:
+    def noise(n: int) -> Float[Tensor, "S *B L"]:
         return prior.mean.new_ones(n, *posterior.batch_shape, *posterior.event_shape)
 
     try:
         with torch.enable_grad():
-            estimators()[name](Target(log_likelihood, prior), posterior, noise, samples)
+            ESTIMATORS[name](Target(log_likelihood, prior), posterior, noise, samples)
     except (BenchError, NotImplementedError) as error:
         asked = traceback.extract_tb(error.__traceback__)[-1].name
         reason = str(error) or f"{type(posterior).__name__} has no {asked}"
@@ -329,17 +359,16 @@ def admit(name: str, posterior: Distribution, prior: Distribution, samples: int)
     return Passes(decoded[True], decoded[False])
 
 
-def estimator_for(name: str, posterior: Distribution, prior: Distribution) -> Estimator:
+def estimator_for(name: str, posterior: Distribution, prior: Distribution) -> Surrogate:
     """The estimator of that name; `auto` takes the quietest family the posterior admits.
 
     `pathwise` where samples are reparameterized and the KL is known in closed form,
     `pathwise_sampled_kl` where only the first holds, else `score_function`.
     """
     if name != "auto":
-        known = estimators()
-        if name not in known:
-            raise nearest("estimator", name, known)
-        return known[name]
+        if name not in ESTIMATORS:
+            raise nearest("estimator", name, ESTIMATORS)
+        return ESTIMATORS[name].function
     if not posterior.has_rsample:
         return score_function
     try:

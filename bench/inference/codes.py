@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.bounds import chunks
-from bench.gradients import Noise, draw
+from bench.inference.elbo import chunks
+from bench.inference.reparameterize import Noise, draw
 from vaes import VAE, Autoencoder
+from vaes._shapes import Float
 
 SAMPLES = 500
 """For posteriors whose moments torch does not know."""
@@ -15,8 +16,10 @@ AT_ONCE = 500
 
 
 @torch.no_grad()
-def codes(model: Autoencoder, images: Tensor, generator: torch.Generator) -> Tensor:
-    """E_q[z | x], or an autoencoder's encode(x): images `(N, D)` → `(N, L)`.
+def codes(
+    model: Autoencoder, images: Float[Tensor, "N D"], generator: torch.Generator
+) -> Float[Tensor, "N L"]:
+    """E_q[z | x], or an autoencoder's encode(x).
 
     Where torch knows no mean, that of samples whose noise is the same for each image, so that
     sampling adds no differences between images.
@@ -27,7 +30,7 @@ def codes(model: Autoencoder, images: Tensor, generator: torch.Generator) -> Ten
     return torch.cat([_mean(model, x, noise) for x in chunks(images, AT_ONCE)])
 
 
-def _mean(model: VAE, x: Tensor, noise: Tensor) -> Tensor:
+def _mean(model: VAE, x: Float[Tensor, "B D"], noise: Float[Tensor, "S L"]) -> Float[Tensor, "B L"]:
     posterior = model.posterior(x)
     try:
         return posterior.mean
@@ -36,8 +39,10 @@ def _mean(model: VAE, x: Tensor, noise: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def covariances(model: VAE, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Cov_q[z | x], `(B, L, L)`, from samples; exact where z is affine in Gaussian noise."""
+def covariances(
+    model: VAE, x: Float[Tensor, "B D"], generator: torch.Generator
+) -> Float[Tensor, "B L L"]:
+    """Cov_q[z | x] from samples; exact where z is affine in Gaussian noise."""
     noise = shared(whitened(model.latent_dim, generator), len(x))
     z = draw(model.posterior(x), noise, SAMPLES)
     z = z - z.mean(0)
@@ -45,19 +50,21 @@ def covariances(model: VAE, x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def unit_variances(model: VAE, images: Tensor, generator: torch.Generator) -> Tensor:
-    """Var_x(E_q[z_l | x]) of each latent, `(L,)` (Burda et al. 2016, sec. 5.2)."""
+def unit_variances(
+    model: VAE, images: Float[Tensor, "N D"], generator: torch.Generator
+) -> Float[Tensor, "L"]:
+    """Var_x(E_q[z_l | x]) of each latent (Burda et al. 2016, sec. 5.2)."""
     return codes(model, images, generator).var(0)
 
 
-def whitened(latent_dim: int, generator: torch.Generator) -> Tensor:
-    """Gaussian noise `(SAMPLES, L)` of mean 0 and covariance I, to rounding."""
+def whitened(latent_dim: int, generator: torch.Generator) -> Float[Tensor, "S L"]:
+    """`SAMPLES` of Gaussian noise of mean 0 and covariance I, to rounding."""
     drawn = torch.randn((SAMPLES, latent_dim), generator=generator, device=generator.device)
     drawn = drawn - drawn.mean(0)
     root = torch.linalg.cholesky(drawn.mT @ drawn / SAMPLES)
     return torch.linalg.solve_triangular(root, drawn.mT, upper=False).mT
 
 
-def shared(noise: Tensor, batch: int) -> Noise:
+def shared(noise: Float[Tensor, "S L"], batch: int) -> Noise:
     """Noise for a batch in which every image has the same."""
     return lambda n: noise[:n].unsqueeze(1).expand(n, batch, noise.shape[-1])

@@ -6,19 +6,22 @@ import pytest
 import torch
 from torch.distributions import Independent, Laplace
 
-from bench import native, step
-from bench.bounds import standard_normal
-from bench.config import Run, generator
-from bench.data import load
-from bench.gradients import estimator_for, estimators
-from bench.measure.throughput import fewest_samples
-from bench.step import CompiledStep, EagerStep, draws_of, step_for
-from bench.train import build, train
+from bench.config import Run
+from bench.data.dataset import load
+from bench.inference import native
+from bench.inference.gradients import ESTIMATORS, estimator_for
+from bench.inference.reparameterize import standard_normal
+from bench.questions.throughput.actions import fewest_samples
+from bench.randomness import generator
+from bench.training import compiled as compiled_step
+from bench.training.compiled import CompiledStep, step_for
+from bench.training.loop import build, train
+from bench.training.step import EagerStep, draws_of
 from vaes import VAE, discover
 
 VARIANTS = discover().variants
 CASES = [(name, "auto") for name in VARIANTS]
-CASES += [("input_dependent", name) for name in estimators()]
+CASES += [("input_dependent", name) for name in ESTIMATORS]
 B, D = 5, 12
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="there is no C++ compiler")
@@ -72,7 +75,7 @@ def test_models_that_differ_in_a_constant_share_what_was_compiled(monkeypatch):
 @pytest.fixture
 def short(monkeypatch):
     """Short trainings count as long ones."""
-    monkeypatch.setattr(step, "WORTHWHILE", 1)
+    monkeypatch.setattr(compiled_step, "WORTHWHILE", 1)
 
 
 def kind_of(run: Run, variant=None, steps: int = 10**8) -> tuple[type, str]:
@@ -132,7 +135,7 @@ def test_a_compiled_training_repeats_and_agrees_with_the_eager_one(tiny, short, 
     first, second = (train(run, VARIANTS[run.variant], data) for _ in range(2))
     for name, weight in first.checkpoints["end"].items():
         assert torch.equal(second.checkpoints["end"][name], weight)
-    monkeypatch.setattr(step, "WORTHWHILE", 10**9)
+    monkeypatch.setattr(compiled_step, "WORTHWHILE", 10**9)
     eager = train(run, VARIANTS[run.variant], data)
     ours, theirs = (trained.history[-1]["valid_elbo"] for trained in (first, eager))
     assert ours == pytest.approx(theirs, rel=1e-4)
@@ -141,6 +144,6 @@ def test_a_compiled_training_repeats_and_agrees_with_the_eager_one(tiny, short, 
 
 
 def test_every_estimator_says_how_much_noise_it_takes():
-    for name in estimators():
+    for name in ESTIMATORS:
         _, compiled, _ = steps_of("input_dependent", name)
         assert compiled.draws

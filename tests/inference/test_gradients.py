@@ -23,11 +23,11 @@ from torch.distributions import (
 )
 from torch.distributions.transforms import AffineTransform
 
-from bench import gradients
-from bench.config import BenchError
-from bench.gradients import Target, admit, estimator_for, estimators
-from bench.posterior import detached, substitute, tensors
-from vaes.base import bernoulli_log_likelihood, diagonal_gaussian
+from bench.errors import BenchError
+from bench.inference import gradients
+from bench.inference.gradients import ESTIMATORS, Target, admit, estimator_for
+from vaes._ops import bernoulli_log_likelihood
+from vaes.base import diagonal_gaussian
 
 ERRORS = 4
 DRAWS = 20_000
@@ -122,7 +122,7 @@ CASES = [(kind, more, 1.0) for kind in POSTERIORS for more in (0, 2)] + [("diago
 
 
 @pytest.mark.parametrize(("kind", "more", "kl_weight"), CASES)
-@pytest.mark.parametrize("name", estimators())
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_unbiased(name, kind, more, kl_weight):
     """Against quadrature of a Bernoulli model with two latents: posterior and decoder gradient."""
     samples = least_samples(name, POSTERIORS[kind](1)[0]) + more
@@ -136,7 +136,7 @@ def test_unbiased(name, kind, more, kl_weight):
     def noise(n):
         return torch.randn((n, DRAWS, LATENTS), generator=generator, dtype=torch.float64)
 
-    surrogate = estimators()[name](target_of(bias, kl_weight), posterior, noise, samples)
+    surrogate = ESTIMATORS[name](target_of(bias, kl_weight), posterior, noise, samples)
     assert surrogate.shape == (DRAWS,)
     found = torch.autograd.grad(surrogate.sum(), [*parameters, bias])
     for g, expected in zip(found, exact):
@@ -146,9 +146,9 @@ def test_unbiased(name, kind, more, kl_weight):
         assert ((g.mean(0) - expected[0]).abs() <= ERRORS * error + 1e-9).all()
 
 
-@pytest.mark.parametrize("name", estimators())
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_an_estimator_is_described_and_follows_its_noise(name):
-    assert estimators()[name].__doc__
+    assert ESTIMATORS[name].function.__doc__
     posterior, parameters = diagonal(3)
 
     def once():
@@ -158,21 +158,30 @@ def test_an_estimator_is_described_and_follows_its_noise(name):
         def noise(n):
             return torch.randn((n, 3, LATENTS), generator=generator, dtype=torch.float64)
 
-        surrogate = estimators()[name](target_of(bias, 1.0), posterior, noise, 4)
+        surrogate = ESTIMATORS[name](target_of(bias, 1.0), posterior, noise, 4)
         return torch.cat(torch.autograd.grad(surrogate.sum(), parameters))
 
     assert torch.equal(once(), once())
 
 
-def test_a_new_estimator_is_one_function(monkeypatch):
+def test_a_new_estimator_is_one_registered_function(monkeypatch):
+    monkeypatch.setattr(gradients, "ESTIMATORS", dict(ESTIMATORS))
+
+    @gradients.registered("newcomer", "#123456", "dashed", "somebody 2030")
     def newcomer(target, posterior, noise, samples):
         return gradients.pathwise(target, posterior, noise, samples)
 
-    newcomer.__module__ = gradients.__name__
-    monkeypatch.setattr(gradients, "newcomer", newcomer, raising=False)
-    assert estimators()["newcomer"] is newcomer
+    assert gradients.ESTIMATORS["newcomer"].function is newcomer
     assert estimator_for("newcomer", diagonal(1)[0], prior()) is newcomer
     assert admit("newcomer", diagonal(1)[0], prior(), 3).total == 3
+
+
+def test_no_two_estimators_look_alike():
+    for attribute in ("label", "colour"):
+        values = [getattr(estimator, attribute) for estimator in ESTIMATORS.values()]
+        assert len(set(values)) == len(values)
+    assert {estimator.line for estimator in ESTIMATORS.values()} == {"solid", "dashed", "dotted"}
+    assert all(estimator.citation for estimator in ESTIMATORS.values())
 
 
 def mixture():
@@ -206,7 +215,7 @@ class Shapeless(Distribution):
         ("score_function_analytic_kl", mixture, 2, ("S = 2", "No KL")),
         ("measure_valued", lambda: full(1)[0], 1, ("independent Gaussian", "MultivariateNormal")),
     ],
-)  # fmt: skip
+)
 def test_what_a_posterior_does_not_admit_is_one_line(name, posterior, samples, words):
     with pytest.raises(BenchError) as caught:
         admit(name, posterior(), prior(), samples)
@@ -252,24 +261,6 @@ def test_the_baseline_is_independent_of_the_samples_it_is_subtracted_from():
     bias = torch.zeros(1, PIXELS).double()
     gradients.score_function_baseline(target_of(bias, 1.0), diagonal(1)[0], noise, 3)
     assert asked == [16, 3]
-
-
-def test_tensors_are_found_by_path_and_exchanged():
-    posterior, _ = transformed(2)
-    found = tensors(posterior)
-    assert {id(t) for t in found.values() if t.requires_grad} == {
-        id(found[path]) for path in found if path.endswith(("loc", "scale"))
-    }
-    doubled = substitute(posterior, found.values(), [2 * t for t in found.values()])
-    assert doubled is not posterior
-    for path, tensor in tensors(doubled).items():
-        torch.testing.assert_close(tensor, 2 * found[path])
-    assert all(torch.equal(found[path], t) for path, t in tensors(posterior).items())
-    assert not any(t.requires_grad for t in tensors(detached(posterior)).values())
-    assert torch.equal(
-        detached(posterior).log_prob(torch.zeros(2, LATENTS).double()),
-        posterior.log_prob(torch.zeros(2, LATENTS).double()),
-    )
 
 
 def test_auto_takes_what_the_posterior_admits():

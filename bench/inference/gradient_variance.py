@@ -3,32 +3,35 @@
 The gradient of one image's ELBO with respect to everything its posterior depends on is
 g = Jᵀ g_λ: λ are the tensors the posterior is made of, J = ∂λ/∂φ is not random. Hence
 tr Cov[g] = tr(C G) with C = Cov[g_λ] and G = J Jᵀ, and a noise sample costs decoder passes only:
-the encoder is differentiated once an image. The cut λ may be any that separates φ from the noise,
+the encoder is differentiated once an image. λ may be anything that separates φ from the noise,
 so a posterior's tensors serve, whatever its family.
 
-Shapes: x `(B, D)`; λ of one image `(P,)` in all; R replicates of an estimate.
+In shapes, R counts replicates, independent estimates of one gradient; P the numbers in λ.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 from torch.func import grad, vmap
 
-from bench.gradients import Estimator, Noise, Passes, Target, admit, draw, estimators
-from bench.posterior import substitute, tensors
+from bench.inference.gradients import ESTIMATORS, Estimator, Passes, Target, admit
+from bench.inference.gram_matrix import depended_on, gram_matrix, parameters_of, varying_paths
+from bench.inference.reparameterize import Noise, draw
+from bench.inference.tensors import substitute, tensors
 from vaes import VAE
+from vaes._shapes import Float
 
-AT_ONCE = 2048
+PASSES_AT_ONCE = 2048
 """Decoder passes in one call: large enough to be fast on a CPU core, and little memory."""
-FEWEST = 8
+FEWEST_REPLICATES = 8
 """Replicates before a standard error is believed."""
 PARTS = ("total", "location", "scale")
 
@@ -38,16 +41,17 @@ class Variance:
     """A measured total variance, averaged over images.
 
     Attributes:
-        value, standard_error: `(3,)`: the total, the part of the location parameters alone and
-            that of all others alone; what is missing from their sum is twice their covariance.
+        value, standard_error: of each of `PARTS`: the total, the part of the location parameters
+            alone and that of all others alone; what is missing from their sum is twice their
+            covariance.
         signal: ‖E g‖² averaged over images, unbiased.
         replicates: independent estimates for each image.
         capped: whether the cap was hit before the relative standard error was reached.
         cause: why the value is not finite ("" where it is).
     """
 
-    value: Tensor
-    standard_error: Tensor
+    value: Float[Tensor, "3"]
+    standard_error: Float[Tensor, "3"]
     signal: float
     replicates: int
     capped: bool
@@ -55,41 +59,41 @@ class Variance:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A model's posteriors of B images, cut from the encoder.
+class PosteriorGradient:
+    """The gradient with respect to the posterior's parameters λ of B images, and G = J Jᵀ.
 
     Attributes:
         model: its weights take no gradient.
-        x: the images `(B, D)`.
+        x: the images.
         template: the first image's posterior, of batch shape `(1,)`.
-        parameters: λ by path: `(B, …)` where it differs between images, else `(…)`.
+        parameters: λ by path, with a batch axis where it differs between images.
         varying: the paths of those that do.
-        gram: G of the λ that follow from φ, `(B, P, P)` in float64.
-        own: the paths of the others, parameters of the model themselves (a flow's weights): their
-            G is the identity.
+        gram: G of the λ that follow from φ, in float64.
+        weights: the paths of the others, weights of the model themselves (a flow's): their G is
+            the identity.
     """
 
     model: VAE
-    x: Tensor
+    x: Float[Tensor, "B D"]
     template: Distribution
     parameters: dict[str, Tensor]
     varying: frozenset[str]
-    gram: Tensor
-    own: tuple[str, ...]
+    gram: Float[Tensor, "B P P"]
+    weights: tuple[str, ...]
     _templates: dict[int, tuple[Tensor, Distribution]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: VAE, x: Tensor) -> Cut:
-        """Cut the posteriors of x `(B, D)`; the model is copied."""
+    def from_model(cls, model: VAE, x: Float[Tensor, "B D"]) -> PosteriorGradient:
+        """That of the model's posteriors of x; the model is copied."""
         model = copy.deepcopy(model).requires_grad_(True)
-        varying = _varying(model, x)
-        gram, own = _gram(copy.deepcopy(model).double(), x.double(), varying)
-        template, held = model.posterior(x[:1]), _parameters(model.posterior(x))
+        varying = varying_paths(model, x)
+        gram, weights = gram_matrix(copy.deepcopy(model).double(), x.double(), varying)
+        template, held = model.posterior(x[:1]), parameters_of(model.posterior(x))
         values = {path: tensor.detach() for path, tensor in held.items()}
-        return cls(model.requires_grad_(False), x, template, values, varying, gram, own)
+        return cls(model.requires_grad_(False), x, template, values, varying, gram, weights)
 
     def posterior(self, values: dict[str, Tensor]) -> Distribution:
-        """One image's posterior with λ as given, by path: `(1, …)` where varying, else `(…)`."""
+        """One image's posterior with λ as given, by path; where varying, of a batch of one."""
         return _exchanged(self.template, values)
 
     def passes(self, name: str, samples: int) -> Passes:
@@ -100,8 +104,8 @@ class Cut:
 
     def gradients(
         self, estimator: Estimator, samples: int, replicates: int, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """R independent estimates of every image's gradient: path → `(R, B, P_path)`, float64."""
+    ) -> dict[str, Float[Tensor, "R B _"]]:
+        """R independent estimates of every image's gradient, by path, in float64."""
         with _seeded(generator):
             if self.varying == self.parameters.keys():
                 found = self._of_batch(estimator, samples, replicates, generator)
@@ -131,7 +135,7 @@ class Cut:
     ) -> dict[str, Tensor]:
         """Each estimate by itself, vectorized: a shared λ has a gradient of its own in each."""
 
-        def surrogate(varying: dict, shared: dict, x: Tensor) -> Tensor:
+        def surrogate(varying: dict, shared: dict, x: Float[Tensor, "1 D"]) -> Float[Tensor, ""]:
             noise = self._noise(x, generator)
             return estimator(
                 self._target(x), self.posterior(varying | shared), noise, samples
@@ -145,7 +149,7 @@ class Cut:
         to_varying, to_shared = of_rows(varying, shared, self.x[row].unsqueeze(1))
         return to_varying | to_shared
 
-    def _repeated(self, replicates: int) -> tuple[Tensor, Distribution]:
+    def _repeated(self, replicates: int) -> tuple[Float[Tensor, "rows D"], Distribution]:
         """The images R times over, and their posterior to put λ into."""
         if replicates not in self._templates:
             x = self.x.repeat(replicates, 1)
@@ -153,25 +157,25 @@ class Cut:
             self._templates[replicates] = x, self.model.posterior(x)
         return self._templates[replicates]
 
-    def _target(self, x: Tensor) -> Target:
+    def _target(self, x: Float[Tensor, "B D"]) -> Target:
         return Target(lambda z: self.model.log_likelihood(x, z), self.model.prior)
 
-    def _noise(self, x: Tensor, generator: torch.Generator) -> Noise:
+    def _noise(self, x: Float[Tensor, "B D"], generator: torch.Generator) -> Noise:
         shape = (len(x), self.model.latent_dim)
         return lambda n: torch.randn(
             (n, *shape), generator=generator, dtype=x.dtype, device=x.device
         )
 
-    def squared_norms(self, g: dict[str, Tensor]) -> Tensor:
-        """‖Jᵀ g‖² of g by path, `(R, B, P_path)`, for each of `PARTS`: `(3, R, B)`."""
+    def squared_norms(self, g: dict[str, Float[Tensor, "R B _"]]) -> Float[Tensor, "3 R B"]:
+        """‖Jᵀ g‖² of g by path, for each of `PARTS`."""
         none = next(iter(g.values()))[..., 0] * 0
-        own = [
-            sum((g[p].square().sum(-1) for p in self.own if _is_location(p) == kind), none)
+        direct = [
+            sum((g[p].square().sum(-1) for p in self.weights if _is_location(p) == kind), none)
             for kind in (True, False)
         ]
-        bound = [path for path in self.parameters if path not in self.own]
+        bound = [path for path in self.parameters if path not in self.weights]
         if not bound:
-            return torch.stack([own[0] + own[1], *own])
+            return torch.stack([direct[0] + direct[1], *direct])
         location = [_is_location(path) for path in bound for _ in range(g[path].shape[-1])]
         places = [[i for i, here in enumerate(location) if here == kind] for kind in (True, False)]
         location, others = (torch.tensor(p, device=self.x.device, dtype=torch.long) for p in places)
@@ -182,27 +186,29 @@ class Cut:
         alone = ((alone @ self.gram[:, location][..., location]) * alone).sum(-1).T
         # products of other parameters hold their own norm and half of the covariance term
         covariance = whole - beside - alone
-        return torch.stack([whole + own[0] + own[1], alone + own[0], beside - covariance + own[1]])
+        return torch.stack(
+            [whole + direct[0] + direct[1], alone + direct[0], beside - covariance + direct[1]]
+        )
 
 
 def total_variance(
-    cut: Cut,
+    gradient: PosteriorGradient,
     name: str,
     samples: int,
     generator: torch.Generator,
     relative_error: float,
     most_passes: int,
 ) -> Variance:
-    """tr Cov[g] of an estimator with S = `samples`, averaged over the cut's images.
+    """tr Cov[g] of an estimator with S = `samples`, averaged over the images.
 
     Replicates are added until the relative standard error is below `relative_error` or
     `most_passes` decoder passes are spent. The standard error takes one replicate of all images
     as a batch (batch means). Raises BenchError where the posterior does not admit the estimator.
     """
     _keep_freed_memory()
-    each = len(cut.x) * cut.passes(name, samples).total
-    batch = max(1, AT_ONCE // each)
-    batches = _batches(cut, estimators()[name], samples, batch, generator)
+    each = len(gradient.x) * gradient.passes(name, samples).total
+    batch = max(1, PASSES_AT_ONCE // each)
+    batches = _batches(gradient, ESTIMATORS[name], samples, batch, generator)
     pilot: dict[str, Tensor] = {}
     squares: list[Tensor] = []
     done = 0
@@ -213,11 +219,11 @@ def total_variance(
             shift = {path: torch.zeros_like(v) for path, v in pilot.items()}
         centred = {path: v - pilot[path] for path, v in g.items()}
         shift = {path: shift[path] + v.sum(0, keepdim=True) for path, v in centred.items()}
-        squares.append(cut.squared_norms(centred).mean(-1))
+        squares.append(gradient.squared_norms(centred).mean(-1))
         u = torch.cat(squares, 1)
         done = u.shape[1]
         moved = {path: v / done for path, v in shift.items()}
-        away = cut.squared_norms(moved).mean((1, 2))
+        away = gradient.squared_norms(moved).mean((1, 2))
         value = (u.sum(1) - done * away) / (done - 1)
         error = u.std(1) * math.sqrt(done) / (done - 1)
         if not value.isfinite().all():
@@ -227,30 +233,32 @@ def total_variance(
         good = bool(error[0] <= relative_error * value[0])
         if good or done * each >= most_passes:
             mean = {path: pilot[path] + moved[path] for path in pilot}
-            signal = cut.squared_norms(mean)[0].mean() - value[0] / done
+            signal = gradient.squared_norms(mean)[0].mean() - value[0] / done
             return Variance(value, error, signal.item(), done, not good)
 
 
 def decoder_variance(
-    model: VAE, x: Tensor, samples: int, generator: torch.Generator
+    model: VAE, x: Float[Tensor, "B D"], samples: int, generator: torch.Generator
 ) -> tuple[float, float]:
     """tr Cov of the decoder's gradient from one noise sample, and its standard error.
 
-    Averaged over the images x `(B, D)`, from `samples` draws of each. The decoder's estimator is
-    the same beside every estimator of the encoder's gradient.
+    Averaged over the images, from `samples` draws of each. The decoder's estimator is the same
+    beside every estimator of the encoder's gradient.
     """
     model = copy.deepcopy(model).requires_grad_(True)
     posterior = model.posterior(x)
     shape = (*posterior.batch_shape, *posterior.event_shape)
 
-    def noise(n: int) -> Tensor:
+    def noise(n: int) -> Float[Tensor, "S B L"]:
         return torch.randn((n, *shape), generator=generator, dtype=x.dtype, device=x.device)
 
     with _seeded(generator):
         z = draw(posterior, noise, samples)
-    weights = _behind(model.log_likelihood(x, z).sum(), model.parameters())
+    weights = depended_on(model.log_likelihood(x, z).sum(), model.parameters())
 
-    def log_likelihood(values: list[Tensor], x: Tensor, z: Tensor) -> Tensor:
+    def log_likelihood(
+        values: list[Tensor], x: Float[Tensor, "B D"], z: Float[Tensor, "B L"]
+    ) -> Float[Tensor, ""]:
         return substitute(model, weights, values).log_likelihood(x, z).sum()
 
     of_draws = vmap(grad(log_likelihood), in_dims=(None, None, 0))
@@ -273,15 +281,20 @@ def _keep_freed_memory() -> None:
 
 
 def _batches(
-    cut: Cut, estimator: Estimator, samples: int, batch: int, generator: torch.Generator
-) -> Iterator[dict[str, Tensor]]:
-    """Batches of estimates; the first has at least `FEWEST`, so that its mean can be a pilot."""
+    gradient: PosteriorGradient,
+    estimator: Estimator,
+    samples: int,
+    batch: int,
+    generator: torch.Generator,
+) -> Iterator[dict[str, Float[Tensor, "R B _"]]]:
+    """Batches of estimates; the first has `FEWEST_REPLICATES`, so that its mean can be a pilot."""
     first = [
-        cut.gradients(estimator, samples, batch, generator) for _ in range(-(-FEWEST // batch))
+        gradient.gradients(estimator, samples, batch, generator)
+        for _ in range(-(-FEWEST_REPLICATES // batch))
     ]
     yield {path: torch.cat([g[path] for g in first]) for path in first[0]}
     while True:
-        yield cut.gradients(estimator, samples, batch, generator)
+        yield gradient.gradients(estimator, samples, batch, generator)
 
 
 def _exchanged(template: Distribution, values: dict[str, Tensor]) -> Distribution:
@@ -292,25 +305,6 @@ def _exchanged(template: Distribution, values: dict[str, Tensor]) -> Distributio
 
 def _is_location(path: str) -> bool:
     return path.rpartition(".")[2] in ("loc", "mean")
-
-
-def _parameters(posterior: Distribution) -> dict[str, Tensor]:
-    return {path: t for path, t in tensors(posterior).items() if t.requires_grad}
-
-
-def _behind(value: Tensor, candidates: Iterable[Tensor]) -> list[Tensor]:
-    """Those of the candidates on which a scalar depends."""
-    candidates = list(candidates)
-    if not candidates:
-        return []
-    found = torch.autograd.grad(value, candidates, retain_graph=True, allow_unused=True)
-    return [c for c, g in zip(candidates, found, strict=True) if g is not None]
-
-
-def _varying(model: VAE, x: Tensor) -> frozenset[str]:
-    """Paths of the λ that have a batch axis."""
-    one, two = (_parameters(model.posterior(x[:1].expand(n, -1))) for n in (1, 2))
-    return frozenset(path for path in one if one[path].shape != two[path].shape)
 
 
 @contextmanager
@@ -324,75 +318,3 @@ def _seeded(generator: torch.Generator) -> Iterator[None]:
         else:  # torch.manual_seed would seek every kind of device, at a millisecond a call
             torch.default_generator.manual_seed(seed)
         yield
-
-
-def _gram(model: VAE, x: Tensor, varying: frozenset[str]) -> tuple[Tensor, tuple[str, ...]]:
-    """G = J Jᵀ for every image, `(B, P, P)`, and the paths of the λ it leaves out (`Cut.own`)."""
-    layers: list[_Call] = []
-    hooks = [
-        module.register_forward_hook(lambda m, a, out: layers.append(_Call(m, a[0], out)))
-        for module in model.modules()
-        if isinstance(module, nn.Linear)
-    ]
-    held = _parameters(model.posterior(x))
-    for hook in hooks:
-        hook.remove()
-    leaves = {path: t for path, t in held.items() if t.is_leaf}
-    bound = [path for path in held if path not in leaves]
-    if bound:
-        ancestors = _behind(sum(held[path].sum() for path in bound), leaves.values())
-        bound += [path for path, t in leaves.items() if any(t is a for a in ancestors)]
-    own = tuple(path for path in held if path not in bound)
-    parts = [held[p] if p in varying else held[p].expand(len(x), *held[p].shape)
-             for p in held if p not in own]  # fmt: skip
-    if not parts:
-        return x.new_zeros(len(x), 0, 0), own
-    flat = torch.cat([part.reshape(len(x), -1) for part in parts], 1)
-    weights = _behind(flat.sum(), model.parameters())
-    gram = _gram_of_layers(flat, weights, layers)
-    direction = torch.sin(torch.arange(flat.shape[1], dtype=x.dtype, device=x.device) + 1)
-    exact = torch.autograd.grad(flat[0] @ direction, weights, retain_graph=True)
-    expected = sum(g.square().sum() for g in exact)
-    if not torch.isclose(direction @ gram[0] @ direction, expected, rtol=1e-8):
-        gram = _gram_of_layers(flat, weights, [])  # a layer's weights are used in other ways too
-    return gram, own
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One use of a linear layer: input `(B, in)`, output `(B, out)`."""
-
-    layer: nn.Linear
-    input: Tensor
-    output: Tensor
-
-
-def _gram_of_layers(flat: Tensor, weights: list[Tensor], calls: list[_Call]) -> Tensor:
-    """J Jᵀ of λ `(B, P)` with respect to the weights.
-
-    An image's ∂λ/∂W of a linear layer is δ aᵀ with δ = ∂λ/∂output `(P, out)` and a its input, so
-    that its share is (‖a‖² + 1) δ δᵀ (Goodfellow 2015) and ∂λ/∂W is never formed. Weights outside
-    of such layers are differentiated image by image.
-    """
-    images, p = flat.shape
-    unit = torch.eye(p, dtype=flat.dtype, device=flat.device)
-    once = [c for c in calls if any(c.layer.weight is w for w in weights) and c.input.dim() == 2]
-    gram = flat.new_zeros(images, p, p)
-    if once:
-        along = unit.unsqueeze(1).expand(p, images, p)
-        deltas = torch.autograd.grad(
-            flat, [c.output for c in once], along, retain_graph=True, is_grads_batched=True
-        )
-        for call, delta in zip(once, deltas, strict=True):
-            length = call.input.detach().square().sum(1) + (call.layer.bias is not None)
-            gram += torch.einsum("pbo,qbo->bpq", delta, delta) * length.view(-1, 1, 1)
-    covered = {id(w) for call in once for w in call.layer.parameters()}
-    rest = [w for w in weights if id(w) not in covered]
-    for image in range(images if rest else 0):
-        rows = torch.autograd.grad(
-            flat[image], rest, unit, retain_graph=True, is_grads_batched=True, allow_unused=True
-        )
-        for row in rows:
-            if row is not None:
-                gram[image] += row.flatten(1) @ row.flatten(1).T
-    return gram

@@ -1,8 +1,6 @@
-"""One step of training: batch, noise, KL weight and learning rate in; the loss out, weights moved.
+"""The training step as one native function of loss, gradient and Adam's update, on a CPU.
 
-Two ways to the same step. `EagerStep` calls torch's kernels one by one, whatever the model.
-`CompiledStep` makes one native function of loss, gradient and Adam's update, traced through the
-very same objective; it is for long trainings on a CPU. On a GPU see `bench.stacked`.
+Traced through the very objective that `EagerStep` runs.
 """
 
 from __future__ import annotations
@@ -10,89 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from bench.config import Run
-from bench.gradients import Estimator, Noise, Target, is_map_of_noise
-from bench.native import NotCompiled, native
+from bench.inference.gradients import Surrogate
+from bench.inference.native import NotCompiled, native
+from bench.inference.reparameterize import Noise, is_map_of_noise
+from bench.training.step import BETAS, EPSILON, EagerStep, Objective, Step, draws_of
 from vaes import VAE, Autoencoder
-
-Step = Callable[[Tensor, Noise, float, float], Tensor]
-"""(x `(B, D)`, `noise(n)` → `(n, B, L)`, KL weight, learning rate) → the loss, nats an image."""
 
 WORTHWHILE = 1e9
 """Steps × weights of a training from which compiling its step pays: compiling takes 10 to 40 s
 for the first of many trainings of a variant and 1 s, from the disk, for the others."""
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Adam's own defaults (Kingma & Ba 2015)."""
-
-
-def objective(
-    model: Autoencoder,
-    x: Tensor,
-    noise: Noise,
-    estimator: Estimator | None,
-    samples: int = 1,
-    kl_weight: float | Tensor = 1.0,
-) -> Tensor:
-    """The scalar whose gradient a step follows: −ELBO surrogate (or cross-entropy), nats an image.
-
-    x `(B, D)`; `noise(n)` gives `(n, B, L)`; the estimator is None for a plain autoencoder.
-    """
-    if not isinstance(model, VAE):
-        return -model.log_likelihood(x, model.encode(x)).mean()
-    target = Target(lambda z: model.log_likelihood(x, z), model.prior, kl_weight)
-    return -estimator(target, model.posterior(x), noise, samples).mean()
-
-
-class Objective(nn.Module):
-    """A model called with everything its loss depends on, noise included: a pure function."""
-
-    def __init__(self, model: Autoencoder, estimator: Estimator | None, samples: int) -> None:
-        super().__init__()
-        self.model, self.estimator, self.samples = model, estimator, samples
-
-    def forward(self, x: Tensor, noise: Sequence[Tensor], kl_weight: Tensor) -> Tensor:
-        drawn = iter(noise)
-        return objective(
-            self.model, x, lambda n: next(drawn), self.estimator, self.samples, kl_weight
-        )
-
-
-def draws_of(
-    model: Autoencoder, x: Tensor, estimator: Estimator | None, samples: int
-) -> tuple[int, ...]:
-    """How many noise samples an estimator asks for, call by call; x `(B, D)` is an example."""
-    asked: list[int] = []
-
-    def noise(n: int) -> Tensor:
-        asked.append(n)
-        return x.new_ones(n, len(x), model.latent_dim)
-
-    objective(model, x, noise, estimator, samples)
-    return tuple(asked)
-
-
-class EagerStep:
-    """The step as torch runs it, with a fused Adam; bf16 by autocast where the run asks for it."""
-
-    def __init__(self, model: Autoencoder, estimator: Estimator | None, run: Run) -> None:
-        self.model, self.estimator, self.run = model, estimator, run
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=run.learning_rate, betas=BETAS, eps=EPSILON, fused=True
-        )
-
-    def __call__(self, x: Tensor, noise: Noise, kl_weight: float, rate: float) -> Tensor:
-        self.optimizer.param_groups[0]["lr"] = rate
-        bf16 = self.run.precision == "bf16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            loss = objective(self.model, x, noise, self.estimator, self.run.samples, kl_weight)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
 
 
 class CompiledStep:
@@ -107,7 +35,7 @@ class CompiledStep:
     def __init__(
         self,
         model: Autoencoder,
-        estimator: Estimator | None,
+        estimator: Surrogate | None,
         samples: int,
         draws: Sequence[int],
     ) -> None:
@@ -166,7 +94,7 @@ class CompiledStep:
 
 
 def step_for(
-    run: Run, model: Autoencoder, estimator: Estimator | None, x: Tensor, steps: int
+    run: Run, model: Autoencoder, estimator: Surrogate | None, x: Tensor, steps: int
 ) -> tuple[Step, str]:
     """The compiled step where it pays, else the eager one; and why not where it would have paid.
 

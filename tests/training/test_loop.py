@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bench.config import Run
-from bench.data import load
-from bench.train import STAGES, Diverged, learning_rate, restore, train
+from bench.data.dataset import load
+from bench.training.loop import STAGES, Diverged, learning_rate, restore, train
 from vaes import discover
 
 VARIANTS = discover().variants

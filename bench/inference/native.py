@@ -18,7 +18,7 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import Tensor
 
-from bench.config import one_line
+from bench.errors import one_line
 
 
 class NotCompiled(Exception):

@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch.distributions import Independent, Laplace
 
-from bench.config import BenchError, Run
-from bench.data import load
-from bench.gradients import estimators
-from bench.measure.throughput import fewest_samples
-from bench.stacked import Stack, captured, train_stacked
-from bench.train import Diverged, build, train
+from bench.config import Run
+from bench.data.dataset import load
+from bench.errors import BenchError
+from bench.inference.gradients import ESTIMATORS
+from bench.questions.throughput.actions import fewest_samples
+from bench.training.loop import Diverged, build, train
+from bench.training.stacked import Stack, captured, train_stacked
 from vaes import VAE, discover
 
 VARIANTS = discover().variants
-CASES = [(name, "auto") for name in VARIANTS] + [("input_dependent", name) for name in estimators()]
+CASES = [(name, "auto") for name in VARIANTS] + [("input_dependent", name) for name in ESTIMATORS]
 
 
 @pytest.fixture

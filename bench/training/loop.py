@@ -1,6 +1,6 @@
 """One training run: variant × data set × seed → four checkpoints and a history.
 
-The step itself, without host synchronisation, is in `bench.step`.
+The step itself, without host synchronisation, is in `bench.training.step`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bench.bounds import chunks, elbo_terms, standard_normal
-from bench.config import BenchError, Run, generator
-from bench.data import Dataset, as_float, draw_pixels, thresholds
-from bench.gradients import estimator_for
-from bench.step import step_for
+from bench.config import Run
+from bench.data.binarization import as_float, draw_pixels, thresholds
+from bench.data.dataset import Dataset
+from bench.errors import BenchError
+from bench.inference.elbo import chunks, elbo_terms
+from bench.inference.gradients import estimator_for
+from bench.inference.reparameterize import standard_normal
+from bench.randomness import generator
+from bench.training.compiled import step_for
 from vaes import VAE, Autoencoder
 
 STAGES = ("initialisation", "epoch_1", "best", "end")

@@ -1,6 +1,7 @@
-"""Monte Carlo estimators of the ELBO: which integrand, and which samples.
+"""The ELBO: its two terms for each noise sample, and Monte Carlo estimators of it.
 
-An estimate averages S values of one of two integrands,
+ELBO = −(distortion + rate) with distortion −E_q log p(x|z) and rate KL(q || p). An estimator
+averages S values of one of two integrands,
 
     analytic KL:  log p(x|z) − KL(q || p)             (Kingma & Welling 2014, eq. 7)
     sampled KL:   log p(x|z) + log p(z) − log q(z|x)  (eq. 6)
@@ -11,32 +12,66 @@ Buchholz et al. 2018). A new one is an entry of `KLS` or `SAMPLINGS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 from torch.quasirandom import SobolEngine
 
-from bench.bounds import standard_normal
-from bench.config import BenchError
-from bench.gradients import Noise, draw, reparameterize
-from vaes import VAE
+from bench.errors import BenchError
+from bench.inference.reparameterize import Noise, draw, reparameterize, standard_normal
+from vaes import VAE, Autoencoder
+from vaes._shapes import Float
 
 PASSES_AT_ONCE = {"cpu": 200, "cuda": 20_000}
 """Larger arrays leave the processor's cache: ten times this is half as fast on a CPU."""
 
-Sampling = Callable[[int, int, torch.Generator], Noise]
+
+@torch.no_grad()
+def elbo_terms(
+    model: Autoencoder, x: Float[Tensor, "B D"], noise: Noise, samples: int
+) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+    """Distortion and rate of each noise sample, in nats; ELBO = −(their sum).
+
+    The rate is the closed-form KL where torch knows it (then equal over S), else the sampled
+    log q(z|x) − log p(z). A plain autoencoder has S = 1 and rate NaN: it has no ELBO.
+
+    >>> from vaes import discover
+    >>> model = discover().variants["input_dependent"](data_dim=6, latent_dim=2, hidden_dim=4)
+    >>> noise = standard_normal(batch=3, latent_dim=2, generator=torch.Generator())
+    >>> distortion, rate = elbo_terms(model, torch.ones(3, 6), noise, samples=5)
+    >>> elbo = -(distortion + rate).mean(0)
+    >>> elbo.shape
+    torch.Size([3])
+    """
+    if not isinstance(model, VAE):
+        distortion = -model.log_likelihood(x, model.encode(x)).unsqueeze(0)
+        return distortion, torch.full_like(distortion, torch.nan)
+    posterior = model.posterior(x)
+    z = draw(posterior, noise, samples)
+    distortion = -model.log_likelihood(x, z)
+    try:
+        rate = kl_divergence(posterior, model.prior).expand_as(distortion)
+    except NotImplementedError:
+        rate = posterior.log_prob(z) - model.prior.log_prob(z)
+    return distortion, rate
+
+
+def chunks(images: Tensor, size: int) -> Iterator[Tensor]:
+    """Consecutive slices of at most `size` images."""
+    yield from torch.split(images, size)
 
 
 def antithetic(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
-    """Pairs ε, −ε: `noise(n)` gives `(n, batch, latent_dim)`, each pair in adjacent places.
+    """Pairs ε, −ε in adjacent places (Hammersley & Morton 1956).
 
-    Hammersley & Morton (1956). Raises BenchError for an odd n.
+    The noise raises BenchError for an odd number of samples.
     """
     independent = standard_normal(batch, latent_dim, generator)
 
-    def noise(n: int) -> Tensor:
+    def noise(n: int) -> Float[Tensor, "n B L"]:
         if n % 2:
             raise BenchError(
                 f"estimator 'antithetic' draws samples in pairs and S={n} is odd: use an even S"
@@ -48,7 +83,7 @@ def antithetic(batch: int, latent_dim: int, generator: torch.Generator) -> Noise
 
 
 def sobol(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
-    """Scrambled Sobol points through the inverse normal CDF: `noise(n)`, `(n, batch, latent_dim)`.
+    """Scrambled Sobol points through the inverse normal CDF, in float64.
 
     One random linear scramble (Matoušek 1998) a call, and an independent random digital shift an
     image: each image sees a point set of the same law as a scramble of its own, a hundred times
@@ -65,7 +100,7 @@ def sobol(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
         )
     cells, device = 2**SobolEngine.MAXBIT, generator.device
 
-    def noise(n: int) -> Tensor:
+    def noise(n: int) -> Float[Tensor, "n B L"]:
         seed = torch.randint(2**31, (), generator=generator, device=device).item()
         points = SobolEngine(latent_dim, scramble=True, seed=seed).draw(n, dtype=torch.float64)
         shape = (batch, latent_dim)
@@ -78,17 +113,28 @@ def sobol(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
     return noise
 
 
-SAMPLINGS: dict[str, Sampling] = {
-    "independent": standard_normal,
-    "antithetic": antithetic,
-    "sobol": sobol,
+@dataclass(frozen=True)
+class Sampling:
+    """A way to draw noise: called with (batch, latent_dim, generator), it gives the `Noise`."""
+
+    label: str
+    noise: Callable[[int, int, torch.Generator], Noise]
+
+    def __call__(self, batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
+        return self.noise(batch, latent_dim, generator)
+
+
+SAMPLINGS = {
+    "independent": Sampling("independent", standard_normal),
+    "antithetic": Sampling("antithetic pairs", antithetic),
+    "sobol": Sampling("Sobol points", sobol),
 }
 
 
 def sample(
     posterior: Distribution, sampling: str, samples: int, generator: torch.Generator, like: Tensor
-) -> Tensor:
-    """S samples of q(z|x), `(S, B, L)`, without gradient, of the type of `like`.
+) -> Float[Tensor, "S B L"]:
+    """S samples of q(z|x), without gradient, of the type of `like`.
 
     Raises BenchError where the sampling does not admit S or L, and for `antithetic` and `sobol`
     where the posterior is not a map of standard normal noise.
@@ -107,8 +153,10 @@ def sample(
         ) from None
 
 
-def _analytic_kl(model: VAE, posterior: Distribution, z: Tensor) -> Tensor:
-    """−KL(q || p), `(B,)`."""
+def _analytic_kl(
+    model: VAE, posterior: Distribution, z: Float[Tensor, "S B L"]
+) -> Float[Tensor, "B"]:
+    """−KL(q || p)."""
     try:
         return -kl_divergence(posterior, model.prior)
     except NotImplementedError:
@@ -118,8 +166,10 @@ def _analytic_kl(model: VAE, posterior: Distribution, z: Tensor) -> Tensor:
         ) from None
 
 
-def _sampled_kl(model: VAE, posterior: Distribution, z: Tensor) -> Tensor:
-    """log p(z) − log q(z|x), `(S, B)`."""
+def _sampled_kl(
+    model: VAE, posterior: Distribution, z: Float[Tensor, "S B L"]
+) -> Float[Tensor, "S B"]:
+    """log p(z) − log q(z|x)."""
     try:
         return model.prior.log_prob(z) - posterior.log_prob(z)
     except NotImplementedError:
@@ -134,11 +184,16 @@ KLS = {"analytic": _analytic_kl, "sampled": _sampled_kl}
 
 @torch.no_grad()
 def elbo_estimate(
-    model: VAE, x: Tensor, kl: str, sampling: str, samples: int, generator: torch.Generator
-) -> Tensor:
-    """One S-sample estimate of the ELBO of each image, `(B,)` in nats, unbiased.
+    model: VAE,
+    x: Float[Tensor, "B D"],
+    kl: str,
+    sampling: str,
+    samples: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "B"]:
+    """One S-sample estimate of the ELBO of each image, in nats, unbiased.
 
-    x `(B, D)`; `kl` is a key of `KLS`, `sampling` one of `SAMPLINGS`.
+    `kl` is a key of `KLS`, `sampling` one of `SAMPLINGS`.
     Raises BenchError naming the estimator and the setting it does not admit.
     """
     posterior = model.posterior(x)
@@ -146,8 +201,10 @@ def elbo_estimate(
     return (_log_likelihood(model, x, z) + KLS[kl](model, posterior, z)).mean(0)
 
 
-def _log_likelihood(model: VAE, x: Tensor, z: Tensor) -> Tensor:
-    """log p(x|z), `(S, B)`, decoded in parts of a size the device likes."""
+def _log_likelihood(
+    model: VAE, x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]
+) -> Float[Tensor, "S B"]:
+    """log p(x|z), decoded in parts of a size the device likes."""
     parts = z.split(max(1, PASSES_AT_ONCE[x.device.type] // len(x)))
     return torch.cat([model.log_likelihood(x, part) for part in parts])
 
@@ -155,13 +212,13 @@ def _log_likelihood(model: VAE, x: Tensor, z: Tensor) -> Tensor:
 @torch.no_grad()
 def integrands(
     model: VAE,
-    x: Tensor,
+    x: Float[Tensor, "B D"],
     sampling: str,
     samples: int,
     replicates: int,
     generator: torch.Generator,
-) -> dict[str, Tensor | str]:
-    """kl → values `(R, S, B)` in float64 of its integrand at the same z, or why there are none.
+) -> dict[str, Float[Tensor, "R S B"] | str]:
+    """kl → values of its integrand at the same z, in float64, or why there are none.
 
     Each of the R replicates is one call of the sampling scheme for S samples.
     """

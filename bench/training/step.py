@@ -1,0 +1,91 @@
+"""One step of training: batch, noise, KL weight and learning rate in; the loss out, weights moved.
+
+`EagerStep` calls torch's kernels one by one, whatever the model. `bench.training.compiled` makes
+one native function of the very same objective, for long trainings on a CPU; on a GPU see
+`bench.training.stacked`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bench.config import Run
+from bench.inference.gradients import Surrogate, Target
+from bench.inference.reparameterize import Noise
+from vaes import VAE, Autoencoder
+
+Step = Callable[[Tensor, Noise, float, float], Tensor]
+"""(x `(B, D)`, `noise(n)` → `(n, B, L)`, KL weight, learning rate) → the loss, nats an image."""
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+"""Adam's own defaults (Kingma & Ba 2015)."""
+
+
+def objective(
+    model: Autoencoder,
+    x: Tensor,
+    noise: Noise,
+    estimator: Surrogate | None,
+    samples: int = 1,
+    kl_weight: float | Tensor = 1.0,
+) -> Tensor:
+    """The scalar whose gradient a step follows: −ELBO surrogate (or cross-entropy), nats an image.
+
+    x `(B, D)`; `noise(n)` gives `(n, B, L)`; the estimator is None for a plain autoencoder.
+    """
+    if not isinstance(model, VAE):
+        return -model.log_likelihood(x, model.encode(x)).mean()
+    target = Target(lambda z: model.log_likelihood(x, z), model.prior, kl_weight)
+    return -estimator(target, model.posterior(x), noise, samples).mean()
+
+
+class Objective(nn.Module):
+    """A model called with everything its loss depends on, noise included: a pure function."""
+
+    def __init__(self, model: Autoencoder, estimator: Surrogate | None, samples: int) -> None:
+        super().__init__()
+        self.model, self.estimator, self.samples = model, estimator, samples
+
+    def forward(self, x: Tensor, noise: Sequence[Tensor], kl_weight: Tensor) -> Tensor:
+        drawn = iter(noise)
+        return objective(
+            self.model, x, lambda n: next(drawn), self.estimator, self.samples, kl_weight
+        )
+
+
+def draws_of(
+    model: Autoencoder, x: Tensor, estimator: Surrogate | None, samples: int
+) -> tuple[int, ...]:
+    """How many noise samples an estimator asks for, call by call; x `(B, D)` is an example."""
+    asked: list[int] = []
+
+    def noise(n: int) -> Tensor:
+        asked.append(n)
+        return x.new_ones(n, len(x), model.latent_dim)
+
+    objective(model, x, noise, estimator, samples)
+    return tuple(asked)
+
+
+class EagerStep:
+    """The step as torch runs it, with a fused Adam; bf16 by autocast where the run asks for it."""
+
+    def __init__(self, model: Autoencoder, estimator: Surrogate | None, run: Run) -> None:
+        self.model, self.estimator, self.run = model, estimator, run
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=run.learning_rate, betas=BETAS, eps=EPSILON, fused=True
+        )
+
+    def __call__(self, x: Tensor, noise: Noise, kl_weight: float, rate: float) -> Tensor:
+        self.optimizer.param_groups[0]["lr"] = rate
+        bf16 = self.run.precision == "bf16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            loss = objective(self.model, x, noise, self.estimator, self.run.samples, kl_weight)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
