@@ -6,31 +6,41 @@ READY := $(VENV)/.ready
 
 DATASET ?= mnist5k
 VARIANTS ?= all
+QUESTIONS ?= all
 SEEDS ?=
 DEVICE ?= auto
 JOBS ?= 0
 PRESET ?= default
 PRECISION ?= float32
-OPTIONS = --dataset $(DATASET) --variants $(VARIANTS) --device $(DEVICE) --jobs $(JOBS) \
-	--preset $(PRESET) --precision $(PRECISION) $(if $(SEEDS),--seeds $(SEEDS))
+
+# Values reach the program through the environment, as one argument each, whatever they hold.
+VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION BASE
+$(foreach name,$(VARIABLES),$(eval export BENCH_ARG_$(name) := $$(value $(name))))
+OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
+	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" \
+	--preset "$$BENCH_ARG_PRESET" --precision "$$BENCH_ARG_PRECISION" \
+	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
 .PHONY: bench quick throughput throughput-compare report test lint format clean help
 
-bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= SEEDS= DEVICE= JOBS= PRESET= PRECISION=)
+bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION=)
 	$(PY) -m bench run $(OPTIONS)
 
+quick: export BENCH_ARG_DATASET := digits
+quick: export BENCH_ARG_PRESET := quick
 quick: $(READY) ## The same path on the smallest data, in under a minute
-	$(PY) -m bench run $(OPTIONS) --dataset digits --preset quick
+	$(PY) -m bench run $(OPTIONS)
 
 throughput: $(READY) ## Time every variant and estimator beside the machine's limit (DATASET= VARIANTS= DEVICE=)
-	$(PY) -m bench throughput --full --dataset $(DATASET) --variants $(VARIANTS) --device $(DEVICE)
+	$(PY) -m bench throughput --full --dataset "$$BENCH_ARG_DATASET" \
+		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE"
 
 throughput-compare: $(READY) ## Compare two commits' timings: BASE=<throughput.json of the other>
-	$(PY) -m bench throughput-compare $(BASE)
+	$(PY) -m bench throughput-compare "$$BENCH_ARG_BASE"
 
-report: $(READY) ## Redraw every table and figure from the stored rows
-	$(PY) -m bench report
+report: $(READY) ## Redraw every table and figure from the stored rows (of one folder: DATASET=)
+	$(PY) -m bench report $(if $(filter command line environment,$(origin DATASET)),--dataset "$$BENCH_ARG_DATASET")
 
 test: $(READY) ## The whole test suite
 	$(PY) -m pytest

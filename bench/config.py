@@ -1,35 +1,80 @@
-"""What a run is: frozen dataclasses, named presets, and the seeds that follow from an identity."""
+"""What a user asks for, what a run is, and how much a preset does: frozen dataclasses."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import TypeVar
 
-import torch
+from bench.errors import nearest
 
 T = TypeVar("T")
 
-
-class BenchError(Exception):
-    """A mistake of the user's or the machine's, told in one line with its remedy."""
-
-
-def one_line(error: Exception) -> str:
-    """What an error says in its first sentence, or else its type, without line breaks."""
-    if type(error).__name__ == "ConnectionError":  # requests' text is a chain of inner objects
-        return "no connection"
-    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+REFERENCE = "input_dependent"
+"""The variant that the others are compared with."""
 
 
-def nearest(kind: str, name: str, known: Iterable[str]) -> BenchError:
-    """The error for an unknown name, with the nearest known one."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(known)}"
-    return BenchError(f"unknown {kind} '{name}': {hint}")
+@dataclass(frozen=True)
+class Config:
+    """What a user asks a bench for; every field is an option of the command line."""
+
+    dataset: str = "mnist5k"
+    """digits, mnist5k, mnist, fashion_mnist, binarized_mnist, ppca, or a path to an .npz file."""
+
+    variants: str = "all"
+    """Comma-separated names of files in vaes/, or 'all'."""
+
+    seeds: int | None = None
+    """Training runs a variant (default: the preset's)."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, or 'cpu,cuda'."""
+
+    jobs: int = 0
+    """Worker processes, one thread each (0: one a core)."""
+
+    preset: str = "default"
+    """How much is done: default, quick, full."""
+
+    questions: str = "all"
+    """Comma-separated names of folders in bench/questions/, or 'all'."""
+
+    binarize: str | None = None
+    """Override: none (grey), threshold, stochastic."""
+
+    epochs: int | None = None
+    """Override the preset's epochs."""
+
+    kl_warmup_epochs: int = 0
+    """Epochs over which the KL's weight rises from 0 to 1."""
+
+    estimator: str = "auto"
+    """Gradient estimator of the training, or 'auto' (pathwise where it is admitted)."""
+
+    samples: int = 1
+    """Noise samples an image and step."""
+
+    precision: str = "float32"
+    """Of the training step: float32, bf16."""
+
+    likelihood: str | None = None
+    """bernoulli, gaussian (default: the data set's own)."""
+
+    decoder: str | None = None
+    """mlp, linear (default: the data set's own)."""
+
+    importance_samples: str | None = None
+    """K of the IW bounds, e.g. '1,10,100' (default: the preset's)."""
+
+    data_dir: str | None = None
+    """Folder of the data files (default: $BENCH_DATA)."""
+
+    results: Path = Path("results")
+    """Folder the tables and figures go to."""
+
+    cache: Path | None = None
+    """Folder of finished runs (default: $BENCH_CACHE, or .bench_cache)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +99,7 @@ class Run:
         device: `cpu` or `cuda`.
         likelihood: `bernoulli`, or `gaussian` with one learned noise level.
         decoder: `mlp`, or `linear`.
-        augmentation: corruptions (`bench.corruptions`) joined by `+`; every training image is
+        augmentation: corruptions (`bench.data.corruptions`) joined by `+`; every training image is
             followed by a copy with one of them.
         distinct: train on only the first so many images (0: all), repeated up to `train_size`,
             so that a short list has epochs as long as a long one's.
@@ -100,16 +145,6 @@ class Run:
         return f"{self.dataset}/{name}/seed {self.seed}"
 
 
-def generator(device: str | torch.device, *identity: object) -> torch.Generator:
-    """A generator seeded from what the numbers are for, e.g. (dataset, seed, 'order').
-
-    Variants share the identity, so that data order, binarization and noise are common to them
-    and their differences are paired.
-    """
-    digest = hashlib.sha256(repr(identity).encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
 @dataclass(frozen=True)
 class Preset:
     """How much is done: a named trade of time against precision.
@@ -122,7 +157,6 @@ class Preset:
         sweep_seeds: runs for each candidate of a variant's hyperparameter.
         elbo_samples: noise samples an image for ELBO, distortion and rate.
         importance_samples: the K of the IW bounds, ascending.
-        measurements: modules of `bench/measure` to run.
         variance_images: test images over which estimator variances are averaged.
         gradient_images: the same for the variances of gradients.
         gradient_passes: decoder passes after which a gradient's variance is reported as it is.
@@ -158,8 +192,14 @@ class Preset:
     fit_steps: int = 400
 
 
-_EPOCHS = {"digits": 300, "mnist5k": 100, "mnist": 60, "fashion_mnist": 60, "binarized_mnist": 60,
-           "ppca": 40}  # fmt: skip
+_EPOCHS = {
+    "digits": 300,
+    "mnist5k": 100,
+    "mnist": 60,
+    "fashion_mnist": 60,
+    "binarized_mnist": 60,
+    "ppca": 40,
+}
 
 PRESETS = {
     "default": Preset(epochs={**_EPOCHS, "": 60}),

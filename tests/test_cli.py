@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from bench import cli
 
@@ -34,18 +35,24 @@ def run(capsys, monkeypatch, *arguments: object) -> tuple[int, str]:
         (["--dataset", "minst"], "did you mean 'mnist'?"),
         (["--preset", "fulll"], "did you mean 'full'?"),
         (["--estimator", "pathwize"], "did you mean 'pathwise'?"),
-        (["--measurements", "elbow"], "did you mean 'elbo'?"),
+        (["--questions", "headlines"], "did you mean 'headline'?"),
+        (["--measurements", "headlines"], "did you mean 'headline'?"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["--device", "cuda"], "no CUDA GPU"),
         (["--seeds", "0"], "--seeds must be at least 1"),
+        (["--seeds", "five"], "--seeds"),
+        (["--sedes", "5"], "--seeds"),
+        (["--importance-samples", "1,ten"], "'1,ten'"),
+        (["--precision", "bf61"], "did you mean 'bf16'?"),
         (["--dataset", "absent.npz"], "absent.npz"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_remedy(capsys, monkeypatch, tmp_path, arguments, words):
     if "cuda" in arguments:
-        monkeypatch.setattr(cli.torch.cuda, "is_available", lambda: False)
-    code, text = run(capsys, monkeypatch, "run", "--dataset", "digits", "--cache",
-                     tmp_path / "c", "--results", tmp_path / "r", *arguments)  # fmt: skip
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = [] if "--dataset" in arguments else ["--dataset", "digits"]
+    places = ["--cache", tmp_path / "c", "--results", tmp_path / "r"]
+    code, text = run(capsys, monkeypatch, "run", *given, *places, *arguments)
     assert code == 2
     assert words in text
     assert text.startswith("error: ")
@@ -55,8 +62,17 @@ def test_a_mistake_is_one_line_with_the_remedy(capsys, monkeypatch, tmp_path, ar
 
 def test_a_results_folder_that_cannot_be_written(capsys, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    code, text = run(capsys, monkeypatch, "run", "--dataset", "digits", "--cache",
-                     tmp_path / "c", "--results", tmp_path / "file")  # fmt: skip
+    code, text = run(
+        capsys,
+        monkeypatch,
+        "run",
+        "--dataset",
+        "digits",
+        "--cache",
+        tmp_path / "c",
+        "--results",
+        tmp_path / "file",
+    )
     assert code == 2
     assert "cannot be written" in text
     assert "--results" in text
@@ -69,10 +85,26 @@ def test_report_without_results(capsys, monkeypatch, tmp_path):
 
 
 def command(tiny: Path, folder: Path, jobs: int) -> list[str]:
-    return [sys.executable, "-m", "bench", "run", "--dataset", str(tiny), "--preset", "quick",
-            "--variants", "autoencoder,fixed_variance,input_dependent", "--measurements", "elbo",
-            "--jobs", str(jobs), "--cache", str(folder / "cache"),
-            "--results", str(folder / "results")]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "bench",
+        "run",
+        "--dataset",
+        str(tiny),
+        "--preset",
+        "quick",
+        "--variants",
+        "autoencoder,fixed_variance,input_dependent",
+        "--questions",
+        "headline",
+        "--jobs",
+        str(jobs),
+        "--cache",
+        str(folder / "cache"),
+        "--results",
+        str(folder / "results"),
+    ]
 
 
 def rows(folder: Path) -> pd.DataFrame:
@@ -99,7 +131,9 @@ def test_jobs_and_a_killed_run_leave_the_rows_bit_for_bit_the_same(tiny, tmp_pat
     assert again.returncode == 0, again.stdout + again.stderr
     assert "0 found in the cache" not in again.stdout
     pd.testing.assert_frame_equal(rows(straight), rows(killed))
-    page = killed / "results" / "README.md"
-    assert "What the posterior's variance buys" in page.read_text()
-    for figure in ("elbo", "rate_distortion", "learning_curves", "fixed_variance_sweep"):
+    front = (killed / "results" / "README.md").read_text(encoding="utf-8")
+    assert "What does the posterior's variance buy?" in front
+    (page,) = killed.glob("results/*/*/README.md")
+    assert "What the posterior's variance buys" in page.read_text(encoding="utf-8")
+    for figure in ("elbo", "rate_distortion", "learning_curves", "fixed_variance_tuning"):
         assert list(killed.glob(f"results/*/*/figures/{figure}.png")), figure

@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch.distributions import Independent, Laplace
 
-from bench import runner, tasks, tidy
 from bench.config import PRESETS, Run
-from bench.data import load
-from bench.runner import _in_turn, execute, headline
-from bench.tasks import Grid, Task
+from bench.data.dataset import load
+from bench.grid import outcome as outcomes
+from bench.grid import runner, tasks
+from bench.grid.runner import execute, in_turn
+from bench.grid.tasks import Grid, Task
+from bench.questions import named
+from bench.report import rows as tidy
 from vaes import VAE, Discovery, discover
 from vaes.base import diagonal_gaussian
 
@@ -24,12 +27,24 @@ TIMING = {"training_seconds"}
 def grid(tiny, tmp_path) -> Grid:
     overrides = (("latent_dim", 2), ("hidden_dim", 8))
     names = ("autoencoder", "fixed_variance", "input_dependent")
-    return Grid(str(tiny), names, 2, PRESETS["quick"], "cpu", overrides,
-                cache=tmp_path / "cache", measurements=("elbo",))  # fmt: skip
+    return Grid(
+        str(tiny),
+        names,
+        2,
+        PRESETS["quick"],
+        "cpu",
+        overrides,
+        cache=tmp_path / "cache",
+        questions=named(["headline"]),
+    )
+
+
+def rows_of(grid: Grid, outcome: outcomes.Outcome) -> pd.DataFrame:
+    return tidy.frame(outcomes.rows(grid, outcome))
 
 
 def rows(grid: Grid, inline) -> pd.DataFrame:
-    table = tidy.rows_of(grid, execute(grid, load(grid.dataset), inline))
+    table = rows_of(grid, execute(grid, load(grid.dataset), inline))
     return table[~table.metric.isin(TIMING)].reset_index(drop=True)
 
 
@@ -39,13 +54,13 @@ def test_a_second_run_redoes_nothing_and_gives_the_same_rows(grid, inline):
     second = execute(grid, data, inline)
     assert first.executed == 2 + 12 + 2 + 6
     assert (second.executed, second.cached) == (0, first.executed)
-    pd.testing.assert_frame_equal(tidy.rows_of(grid, first), tidy.rows_of(grid, second))
+    pd.testing.assert_frame_equal(rows_of(grid, first), rows_of(grid, second))
 
 
 def test_variants_take_turns(grid):
     """So that workers that start together compile different steps."""
     asked = [Task(grid.run(name, seed)) for name in grid.variants for seed in (0, 1)]
-    order = [(task.run.variant, task.run.seed) for task in _in_turn(asked)]
+    order = [(task.run.variant, task.run.seed) for task in in_turn(asked)]
     assert order == [(name, seed) for seed in (0, 1) for name in grid.variants]
 
 
@@ -58,8 +73,12 @@ def test_an_interrupted_grid_resumes_to_the_same_rows(grid, inline, tmp_path):
         path.unlink()
     files[1].write_bytes(files[1].read_bytes()[:-10])
     notices = []
-    outcome = execute(resumed, load(grid.dataset), inline,
-                      lambda event, task, value: notices.append((event, value)))  # fmt: skip
+    outcome = execute(
+        resumed,
+        load(grid.dataset),
+        inline,
+        lambda event, task, value: notices.append((event, value)),
+    )
     assert outcome.executed == len(files[::2]) + 1
     assert any(event == "notice" and "truncated" in value for event, value in notices)
     pd.testing.assert_frame_equal(whole, rows(resumed, inline))
@@ -67,7 +86,7 @@ def test_an_interrupted_grid_resumes_to_the_same_rows(grid, inline, tmp_path):
 
 def test_the_sweep_chooses_by_validation_elbo(grid, inline):
     outcome = execute(grid, load(grid.dataset), inline)
-    sweep = outcome.sweeps["fixed_variance"]
+    sweep = outcome.tuning["fixed_variance"]
     assert len(sweep) == 12
     scores: dict[tuple, float] = {}
     for run, value in sweep:
@@ -75,7 +94,7 @@ def test_the_sweep_chooses_by_validation_elbo(grid, inline):
     best = max(scores, key=scores.get)
     assert outcome.chosen["fixed_variance"] == best
     assert outcome.chosen["input_dependent"] == ()
-    assert {run.hyperparameters for run in headline(grid, outcome)} == {(), best}
+    assert {run.hyperparameters for run in outcome.headline(grid)} == {(), best}
 
 
 def test_paired_differences_are_differences_of_the_means(grid, inline):
@@ -94,8 +113,8 @@ def test_the_elbo_is_minus_distortion_plus_rate_and_below_every_bound(grid, inli
     one = table[(table.variant == "input_dependent") & (table.seed == 0)]
     value = one.set_index("metric").value
     assert math.isclose(value.elbo, -(value.distortion + value.rate), rel_tol=1e-7)
-    bounds = one[one.metric == "iw_bound"].set_index("setting").value
-    assert bounds["K=1"] < bounds["K=10"] < bounds["K=100"]
+    bounds = one[one.metric == "iw_bound"].set_index("K").value
+    assert bounds[1] < bounds[10] < bounds[100]
     assert math.isclose(value.bits_per_dim, -value.elbo / math.log(2) / 16, rel_tol=1e-9)
 
 
@@ -131,8 +150,8 @@ def test_one_failure_is_recorded_and_the_rest_finish(grid, inline, monkeypatch):
     assert "RuntimeError" in reasons["faulty"]
     assert "no such posterior" in reasons["faulty"]
     assert "stopped being finite at step 0" in reasons["exploding"]
-    table = tidy.rows_of(broken, outcome)
-    assert set(table[table.measurement == "failure"].variant) == {"faulty", "exploding"}
+    table = rows_of(broken, outcome)
+    assert set(table[table.question == "failure"].variant) == {"faulty", "exploding"}
     assert not table[(table.variant == "autoencoder") & (table.metric == "distortion")].empty
 
 
@@ -162,10 +181,15 @@ def test_a_posterior_that_samples_by_itself_gives_the_same_rows_again(
     pd.testing.assert_frame_equal(first, again)
 
 
+def stack_on(monkeypatch, *devices: str) -> None:
+    for module in (runner, tasks):
+        monkeypatch.setattr(module, "STACKED_ON", devices)
+
+
 @pytest.fixture
 def stacked(monkeypatch):
     """The CPU trains as a GPU does."""
-    monkeypatch.setattr(runner, "STACKED_ON", ("cpu",))
+    stack_on(monkeypatch, "cpu")
     called = []
     whole = tasks._train_stacked
     monkeypatch.setattr(
@@ -180,7 +204,7 @@ def test_seeds_that_are_trained_together_give_the_rows_of_each_alone(
     together = rows(grid, inline)
     # a seed for each of six scales is trained in the sweep, so the chosen one needs no more
     assert [len(group) for group in stacked] == [2] * (2 + 6)
-    monkeypatch.setattr(runner, "STACKED_ON", ())
+    stack_on(monkeypatch)
     alone = rows(Grid(**(vars(grid) | {"cache": tmp_path / "other"})), inline)
     pd.testing.assert_frame_equal(together, alone, rtol=1e-3, atol=1e-3)
 
@@ -198,22 +222,3 @@ def test_identity_leaves_out_defaults():
     run = Run("v", "d", 0, 1)
     assert run.identity() == {"variant": "v", "dataset": "d", "seed": 0, "epochs": 1}
     assert run.with_(samples=4).identity()["samples"] == 4
-
-
-def test_results_of_other_variants_stay(grid, inline, tmp_path):
-    folder = tmp_path / "results"
-    config = {"dataset": "tiny", "variants": []}
-
-    def store(names):
-        part = Grid(**(vars(grid) | {"variants": names, "seeds": 1}))
-        outcome = execute(part, load(grid.dataset), inline)
-        tidy.store(folder, tidy.rows_of(part, outcome), tidy.history_of(part, outcome),
-                   tidy.pictures_of(outcome), {"config": config | {"variants": names}})  # fmt: skip
-
-    store(("autoencoder", "input_dependent"))
-    store(("input_dependent",))
-    assert set(tidy.read(folder).rows.variant) == {"autoencoder", "input_dependent"}
-    assert set(tidy.read(folder).history.variant) == {"autoencoder", "input_dependent"}
-    config["dataset"] = "another configuration"
-    store(("input_dependent",))
-    assert set(tidy.read(folder).rows.variant) == {"input_dependent"}

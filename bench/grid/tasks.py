@@ -6,22 +6,30 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from bench import cache
-from bench.config import OPTIONS, SMALL, BenchError, Preset, Run, generator, of_dataset
-from bench.data import Dataset, load
-from bench.measure import Result, Row, Subject, modules
-from bench.stacked import train_stacked
-from bench.train import Trained, train
-from bench.training_set import training_set
-from vaes import Autoencoder, discover
-from vaes._options import with_options
+from bench.config import OPTIONS, SMALL, Preset, Run, of_dataset
+from bench.data.dataset import Dataset, load
+from bench.data.training_set import training_set
+from bench.errors import BenchError
+from bench.grid import fingerprint
+from bench.grid.contract import Measurement, Result, Row, Subject
+from bench.grid.store import Store
+from bench.inference.gradients import ESTIMATORS
+from bench.randomness import generator
+from bench.training.loop import Trained, train
+from bench.training.stacked import train_stacked
+from vaes import Autoencoder, discover, with_options
+from vaes._likelihoods import LIKELIHOODS
+from vaes._networks import DECODERS
+
+STACKED_ON = ("cuda",)
+"""Devices that are faster than a program can tell them what to do."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Grid:
         seeds: seeds 0 … seeds − 1.
         overrides: fields of `Run` set on the command line, the same for all variants.
         data_dir, cache: folders.
-        measurements: names of the measurements to make; None for all.
+        questions: what is measured of its runs.
     """
 
     dataset: str
@@ -44,30 +52,55 @@ class Grid:
     overrides: tuple[tuple[str, object], ...] = ()
     data_dir: str | None = None
     cache: Path = Path(".bench_cache")
-    measurements: tuple[str, ...] | None = None
+    questions: tuple[Measurement, ...] = ()
 
     def run(self, variant: str, seed: int, hyperparameters: Iterable = ()) -> Run:
         """The headline run of a variant and seed."""
         name = Path(self.dataset).stem
         latent, hidden = SMALL.get(name, (20, 200))
         run = Run(
-            variant, name, seed, of_dataset(self.preset.epochs, name), latent, hidden,
-            tuple(hyperparameters), device=self.device,
-        )  # fmt: skip
+            variant,
+            name,
+            seed,
+            of_dataset(self.preset.epochs, name),
+            latent,
+            hidden,
+            tuple(hyperparameters),
+            device=self.device,
+        )
         return run.with_(**(OPTIONS.get(name, {}) | dict(self.overrides)))
 
 
 @dataclass(frozen=True)
 class Task:
-    """A training (measurement None) or one measurement of a run."""
+    """A training (no question) or one measurement of a run."""
 
     run: Run
-    measurement: str | None = None
+    question: Measurement | None = None
     settings: tuple[tuple[str, object], ...] = ()
 
     @property
     def label(self) -> str:
-        return f"{self.run.label}: {self.measurement or 'training'}"
+        return f"{self.run.label}: {self.question.name if self.question else 'training'}"
+
+
+def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str:
+    """The cache key of a task: its run and settings, the data, and the code that does it."""
+    run = task.run
+    code: list[Callable] = [variant, train_stacked if run.device in STACKED_ON else train]
+    if run.estimator in ESTIMATORS:
+        code.append(ESTIMATORS[run.estimator].function)
+    if run.distinct or run.augmentation:
+        code.append(training_set)
+    code += [*LIKELIHOODS[run.likelihood], *DECODERS[run.decoder]]
+    identity = {"run": run.identity(), "data": data_fingerprint, "torch": torch.__version__}
+    if task.question is not None:
+        code.append(task.question.measure)
+        # a registry leads to no function: those it is asked for are named in the settings
+        named = dict(task.settings).get("estimators", ())
+        code += [ESTIMATORS[name].function for name in named]
+        identity |= {"measurement": task.question.name, "settings": task.settings}
+    return fingerprint.key(identity, *code)
 
 
 _progress: list = []
@@ -112,16 +145,16 @@ def work(tasks: list[Task], keys: list[str], trained_key: str, grid: Grid) -> li
 def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
     try:
         variant, data = subject_of(task.run, grid)
-        store = cache.Store(grid.cache)
+        store = Store(grid.cache)
         _seed_own_samples(task)
-        if task.measurement is None:
+        if task.question is None:
             trained = train(task.run, variant, data, lambda entry: _tell(task.label, entry))
             content = trained_to(trained)
         else:
             _tell(task.label, {})
             trained = trained_from(store.load(trained_key))
-            measure = modules()[task.measurement].measure
-            content = result_to(measure(Subject(trained, variant, data), **dict(task.settings)))
+            subject = Subject(trained, variant, data)
+            content = result_to(task.question.measure(subject, **dict(task.settings)))
         store.save(key, content)
         return None
     except BenchError as error:
@@ -134,8 +167,8 @@ def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | Non
 
 def _seed_own_samples(task: Task) -> None:
     """Posteriors that are no map of given noise sample by torch's global generator."""
-    run = task.run
-    own = generator("cpu", run.dataset, run.seed, task.measurement, "own samples")
+    run, name = task.run, task.question.name if task.question else None
+    own = generator("cpu", run.dataset, run.seed, name, "own samples")
     torch.manual_seed(own.initial_seed())
 
 
@@ -146,7 +179,7 @@ def _train_stacked(tasks: list[Task], keys: list[str], grid: Grid) -> None:
     told = {task.run: task.label for task in tasks}
     found = train_stacked(runs, variant, data, lambda run, entry: _tell(told[run], entry))
     for key, trained in zip(keys, found, strict=True):
-        cache.Store(grid.cache).save(key, trained_to(trained))
+        Store(grid.cache).save(key, trained_to(trained))
 
 
 def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:

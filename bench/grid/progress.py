@@ -14,7 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from multiprocessing import Queue
 
-    from bench.tasks import Task
+    from bench.grid.tasks import Task
 
 PLAIN_SECONDS = 30
 """Without a terminal, running tasks are told at most this often."""

@@ -1,7 +1,7 @@
-"""Finished work on disk: keyed by everything it depends on, written atomically, checked on reading.
+"""The key of finished work: a hash of everything it depends on.
 
-A key is a hash of the configuration, the data's fingerprint and the source of the code reached
-from the functions that did the work; docstrings, annotations and comments do not count.
+That is its configuration, the data's fingerprint and the source of the code reached from the
+functions that did the work; docstrings, annotations, comments and registrations do not count.
 """
 
 from __future__ import annotations
@@ -10,24 +10,13 @@ import ast
 import hashlib
 import importlib
 import inspect
-import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 
-import torch
-
-from bench.config import BenchError
-
-MAGIC = b"vae-bench 1"
 PACKAGES = ("bench", "vaes")
-
-
-class Unreadable(Exception):
-    """A cache file that is truncated, foreign or of another key."""
+REGISTRATION = "registered"
+"""A decorator of this name describes what it decorates and changes no result."""
 
 
 def key(identity: object, *code: Callable) -> str:
@@ -101,7 +90,7 @@ def _defined(node: ast.stmt) -> Iterator[str]:
 
 
 def _bare(node: ast.stmt) -> ast.Module:
-    """A copy without docstrings and annotations, which change no result."""
+    """A copy without docstrings, annotations and registrations, which change no result."""
     copy = ast.parse(ast.unparse(node))
     for inner in ast.walk(copy):
         body = getattr(inner, "body", None)
@@ -111,7 +100,13 @@ def _bare(node: ast.stmt) -> ast.Module:
             inner.annotation = ast.Constant(None)
         if isinstance(inner, ast.FunctionDef):
             inner.returns = None
+            inner.decorator_list = [d for d in inner.decorator_list if not _is_registration(d)]
     return copy
+
+
+def _is_registration(decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return isinstance(called, ast.Name) and called.id == REGISTRATION
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -120,83 +115,3 @@ def _is_text(node: ast.stmt) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
-
-
-class Store:
-    """A folder of finished work.
-
-    Attributes:
-        folder: where the files lie.
-        notices: what was found amiss, one line each.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.notices: list[str] = []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BenchError(
-                f"the cache folder {folder} cannot be made ({error.strerror}): "
-                "name another with --cache"
-            ) from None
-
-    def path(self, key: str) -> Path:
-        return self.folder / f"{key}.run"
-
-    def load(self, key: str) -> dict | None:
-        """What was stored under a key; None where nothing (readable) is, with a notice."""
-        path = self.path(key)
-        if not path.exists():
-            return None
-        try:
-            return _decode(path.read_bytes(), key)
-        except (Unreadable, OSError) as error:
-            self.notices.append(f"{path.name} in the cache is {error}: it will be made again")
-            return None
-
-    def save(self, key: str, content: dict) -> None:
-        """Write atomically: a reader sees the whole file or none.
-
-        Raises BenchError where the disk is full or read-only; what was stored before stays.
-        """
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(self.path(key), _encode(buffer.getvalue(), key))
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the path, then rename over it. Raises BenchError where that is impossible."""
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise BenchError(
-            f"{path} cannot be written ({error.strerror}): free or change the disk and run again; "
-            "what was finished before is kept"
-        ) from None
-
-
-def _encode(payload: bytes, key: str) -> bytes:
-    digest = hashlib.sha256(payload).hexdigest().encode()
-    return b" ".join([MAGIC, key.encode(), digest]) + b"\n" + payload
-
-
-def _decode(data: bytes, key: str) -> dict:
-    header, separator, payload = data.partition(b"\n")
-    if not separator or not header.startswith(MAGIC):
-        raise Unreadable("not a file of this program")
-    *_, named, digest = header.split(b" ")
-    if hashlib.sha256(payload).hexdigest().encode() != digest:
-        raise Unreadable("truncated or damaged")
-    if named != key.encode():
-        raise Unreadable("of another run")
-    return torch.load(io.BytesIO(payload), weights_only=True)

@@ -1,0 +1,113 @@
+"""Statistics shared by measurements and reports, each written once, by scipy where it has them.
+
+Intervals are 95 %, Student's t. Over seeds the values are the seeds'; where one trained model was
+measured, the interval comes from a standard error over images or noise. The two are never mixed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with the half-width of its 95 % interval (NaN where one value gives none)."""
+
+    mean: float = math.nan
+    half_width: float = math.nan
+    n: int = 0
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half_width
+
+    def __bool__(self) -> bool:
+        """Whether there is a number at all."""
+        return math.isfinite(self.mean)
+
+
+def interval(values: Iterable[float]) -> Estimate:
+    """Mean and t-interval over independent values (seeds); NaNs, which are no values, left out."""
+    array = np.asarray([v for v in values if not pd.isna(v)], dtype=float)
+    if len(array) < 2:
+        return Estimate(float(array[0]) if len(array) else math.nan, math.nan, len(array))
+    error = 0.0 if np.ptp(array) == 0 else float(stats.sem(array))
+    return from_error(float(array.mean()), error, len(array))
+
+
+def summary(rows: pd.DataFrame, by: str | list[str]) -> dict[Hashable, Estimate]:
+    """Group → mean of its rows' values with a t-interval over them, groups in the rows' order.
+
+    A group is the value of the column `by`, or the tuple of the columns' values.
+    """
+    found = rows.groupby(by, sort=False).value.agg(["mean", "sem", "count"])
+    return {group: from_error(*line) for group, *line in found.itertuples()}
+
+
+def from_error(value: float, standard_error: float, n: int) -> Estimate:
+    """A measured value whose standard error comes from `n` independent images or estimates."""
+    if not math.isfinite(standard_error):
+        return Estimate(value, math.nan, n)
+    return Estimate(value, _quantile(n - 1) * standard_error, n)
+
+
+@functools.cache
+def _quantile(free: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, max(free, 1)))
+
+
+def mean_over_images(values: Tensor) -> tuple[float, float]:
+    """Mean of per-image values `(N,)` and its standard error over the images."""
+    array = values.double().cpu().numpy()
+    return float(array.mean()), float(stats.sem(array))
+
+
+def paired_difference(rows: pd.DataFrame, one: str, other: str, by: str = "variant") -> Estimate:
+    """Mean of `one` − `other` over the seeds both have; rows of one metric and one setting."""
+    values = [rows[rows[by] == name].set_index("seed").value for name in (one, other)]
+    return interval((values[0] - values[1]).dropna())
+
+
+def log_log_slope(x: Sequence[float], y: Sequence[float]) -> Estimate:
+    """Least-squares exponent of y as a power of x, with its interval; points without y left out.
+
+    Two points give a slope without an interval, fewer none.
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    fine = np.isfinite(y) & (y > 0)
+    if fine.sum() < 2:
+        return Estimate()
+    fit = stats.linregress(np.log(x[fine]), np.log(y[fine]))
+    free = int(fine.sum()) - 2
+    half = _quantile(free) * fit.stderr if free else math.nan
+    return Estimate(float(fit.slope), half, free + 2)
+
+
+def holm(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]:
+    """Which hypotheses are rejected together at the family-wise level (Holm 1979); NaN: none."""
+    order = sorted(
+        range(len(p_values)), key=lambda i: math.inf if math.isnan(p_values[i]) else p_values[i]
+    )
+    rejected = [False] * len(p_values)
+    for place, i in enumerate(order):
+        if not p_values[i] <= level / (len(p_values) - place):
+            break
+        rejected[i] = True
+    return rejected

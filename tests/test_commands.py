@@ -1,0 +1,233 @@
+"""What a run leaves in its folder: partial runs merge, nothing is lost, "again" is true."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from bench import cli, commands
+from bench.config import Config
+from bench.errors import BenchError
+from bench.grid import runner, tasks
+from bench.report import results
+from vaes import VAE, Discovery, discover
+
+VARIANTS = "autoencoder,input_dependent"
+
+
+@pytest.fixture
+def bench(tiny, tmp_path, inline, monkeypatch):
+    """`bench(questions="headline", …)` runs in this process; its exit code and what it said."""
+    monkeypatch.setattr(commands, "ProcessPoolExecutor", lambda *arguments: inline)
+
+    def call(**options) -> tuple[int, str]:
+        asked = {"dataset": str(tiny), "preset": "quick", "variants": VARIANTS, "seeds": 1}
+        asked |= {"results": tmp_path / "results", "cache": tmp_path / "cache", **options}
+        text = io.StringIO()
+        console = Console(file=text, width=300, highlight=False)
+        return commands.run(Config(**asked), console), text.getvalue()
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The one folder of results there is."""
+
+    def find() -> Path:
+        (path,) = (tmp_path / "results").glob("*/*/rows.csv")
+        return path.parent
+
+    return find
+
+
+def test_partial_runs_merge(bench, folder):
+    code, text = bench(questions="headline")
+    assert code == 0, text
+    headline = results.read(folder()).of("headline")
+    assert bench(questions="loss_noise", variants="input_dependent")[0] == 0
+    both = results.read(folder())
+    assert not both.problems
+    assert len(both.of("headline")) == len(headline) > 0
+    assert len(both.of("loss_noise")) > 0
+    assert set(both.variants()) == {"autoencoder", "input_dependent"}
+    assert [run["questions"] for run in both.environment["runs"]] == [["headline"], ["loss_noise"]]
+
+
+def test_a_run_replaces_what_it_measures_anew(bench, folder):
+    bench(questions="headline", seeds=2)
+    bench(questions="headline", variants="input_dependent", seeds=1)
+    stored = results.read(folder())
+    by_variant = stored.of("headline", "distortion").groupby("variant").seed.nunique()
+    assert by_variant.to_dict() == {"autoencoder": 2, "input_dependent": 1}
+    assert stored.history.groupby("variant").seed.nunique().to_dict() == by_variant.to_dict()
+
+
+def test_other_settings_have_a_folder_of_their_own(bench, tmp_path):
+    bench(questions="headline")
+    bench(questions="headline", epochs=1)
+    bench(questions="headline", importance_samples="1,5")
+    names = sorted(path.parent.name for path in (tmp_path / "results").glob("*/cpu"))
+    assert len(names) == 3
+    assert any("epochs-1" in name for name in names)
+    assert any("K-1,5" in name for name in names)
+
+
+def test_two_files_of_one_name_do_not_share_a_folder(bench, tiny, tmp_path):
+    other = tmp_path / "elsewhere" / tiny.name
+    other.parent.mkdir()
+    arrays = dict(np.load(tiny))
+    np.savez(other, **(arrays | {"test": arrays["test"][::-1]}))
+    bench(questions="headline")
+    bench(questions="headline", dataset=str(other))
+    assert len(list((tmp_path / "results").glob("tiny-*/cpu"))) == 2
+
+
+class Broken(VAE):
+    """Fails once the posterior is asked for."""
+
+    rank = 4
+
+    def posterior(self, x):
+        raise RuntimeError("no <b>such</b> posterior | here")
+
+
+def test_where_every_training_fails_what_was_stored_stays(bench, folder, monkeypatch):
+    bench(questions="headline")
+    before = results.read(folder())
+    found = discover()
+    broken = Discovery(dict.fromkeys(found.variants, Broken), {})
+    for module in (runner, tasks, commands):
+        monkeypatch.setattr(module, "discover", lambda: broken)
+    code, text = bench(questions="headline")
+    assert code == 1
+    assert "no <b>such</b> posterior" in text
+    after = results.read(folder())
+    assert not after.problems
+    assert len(after.of("headline")) == len(before.of("headline"))
+    assert len(after.history) == len(before.history)
+    assert set(after.of("failure").variant) == set(VARIANTS.split(","))
+    index = folder().parents[1] / "index.html"
+    assert "&lt;b&gt;such" in index.read_text(encoding="utf-8")
+    assert "<b>such" not in index.read_text(encoding="utf-8")
+    monkeypatch.undo()
+
+
+def test_after_a_run_of_failures_a_later_one_works(bench, folder, monkeypatch):
+    """From nothing: an empty history must not poison the folder."""
+    found = discover()
+    broken = Discovery(dict.fromkeys(found.variants, Broken), {})
+    with monkeypatch.context() as patch:
+        for module in (runner, tasks, commands):
+            patch.setattr(module, "discover", lambda: broken)
+        assert bench(questions="headline")[0] == 1
+    code, text = bench(questions="headline")
+    assert code == 0, text
+    stored = results.read(folder())
+    assert not stored.problems
+    assert stored.of("failure").empty
+    assert not stored.of("headline").empty
+
+
+@pytest.mark.parametrize("name", ["history.csv", "environment.json", "pictures.npz"])
+@pytest.mark.parametrize("content", [b"", b"\n", b"another program's", None])
+def test_a_damaged_file_is_told_in_one_line_and_the_rest_is_made(
+    bench, folder, name, content, capsys
+):
+    bench(questions="headline")
+    path = folder() / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    text = io.StringIO()
+    root = folder().parents[1]
+    assert commands.report(root, None, Console(file=text, width=300)) == 1
+    errors = [line for line in text.getvalue().splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, text.getvalue()
+    assert name in errors[0]
+    assert "make bench" in errors[0]
+    assert "nats" in (root / "index.html").read_text(encoding="utf-8")
+    code, _ = bench(questions="headline")
+    assert code == 0
+    assert not results.read(folder()).problems
+
+
+def test_again_is_the_command_that_makes_the_page(bench, folder, monkeypatch, tmp_path):
+    """Parsed by the real command line, it gives the same rows in a new place."""
+    bench(questions="headline", binarize="threshold", epochs=1, kl_warmup_epochs=1)
+    before = results.read(folder())
+    (again,) = (run["command"] for run in before.environment["runs"])
+    program, dash, module, *arguments = shlex.split(again)
+    assert (program, dash, module) == (".venv/bin/python", "-m", "bench")
+    elsewhere = ["--results", str(tmp_path / "again"), "--cache", str(tmp_path / "other")]
+    code = cli.app([*arguments, *elsewhere], exit_on_error=False, print_error=False)
+    assert code == 0
+    (made,) = (tmp_path / "again").glob("*/*/rows.csv")
+    assert made.parent.parent.name == folder().parent.name
+    after = results.read(made.parent)
+    untimed = [r.rows[r.rows.unit != "s"].reset_index(drop=True) for r in (before, after)]
+    pd.testing.assert_frame_equal(*untimed)
+    assert after.environment["runs"][0]["command"] == again
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset": "with space.npz"},
+        {"dataset": 'a$b`c"d;e&f(g)#h.npz'},
+        {"dataset": "mnist", "variants": "flow,autoencoder", "seeds": 3},
+        {"device": "cuda"},
+        {"questions": "headline,loss_noise", "preset": "full", "precision": "bf16"},
+    ],
+)
+def test_again_survives_the_shell_and_make(changes, tmp_path):
+    """`make bench …` reaches the program with every value as one argument."""
+    shown = tmp_path / "shown.py"
+    shown.write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
+    again = commands.command(Config(**changes), changes.get("device", "cpu"))
+    assert again.startswith("make bench")
+    root = Path(commands.__file__).parents[1]
+    instead = shlex.join([f"PY=python3 {shown}", f"READY={shown}"])
+    done = subprocess.run(
+        f"{again} {instead}", shell=True, cwd=root, capture_output=True, text=True
+    )
+    arguments = json.loads(done.stdout.splitlines()[-1])
+    pairs = dict(zip(arguments[3::2], arguments[4::2]))
+    for name, value in changes.items():
+        assert pairs[f"--{name}"] == str(value)
+
+
+def test_cache_and_results_are_no_part_of_again(tmp_path):
+    config = Config(dataset="digits", cache=tmp_path, results=tmp_path, jobs=2)
+    assert commands.command(config, "cpu") == "make bench DATASET=digits"
+
+
+def test_a_device_that_is_not_there(bench, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BenchError, match="no CUDA GPU"):
+        bench(device="cuda")
+
+
+def test_rows_of_another_version_are_refused_with_the_remedy(bench, folder):
+    bench(questions="headline")
+    path = folder() / "rows.csv"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("question,", "measurement,", 1), encoding="utf-8")
+    out = io.StringIO()
+    root = folder().parents[1]
+    assert commands.report(root, None, Console(file=out, width=300)) == 1
+    (line,) = [x for x in out.getvalue().splitlines() if x.startswith("error:")]
+    assert "measurement" in line
+    assert "make bench" in line
+    assert bench(questions="headline")[0] == 0
+    assert (folder() / "rows.csv.unreadable").exists()
