@@ -1,0 +1,1 @@
+"""Does the gradient's noise matter?"""

@@ -1,0 +1,1 @@
+"""Does theory hold where log p(x) is known?"""

@@ -1,0 +1,1 @@
+"""What does flexibility cost, and what does it buy?"""

@@ -1,0 +1,6 @@
+"""How noisy is the loss?"""
+
+from __future__ import annotations
+
+STAGES = ("initialisation", "epoch_1", "best")
+"""Of training, at which it is measured."""

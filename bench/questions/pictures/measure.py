@@ -1,0 +1,104 @@
+"""Pictures people look at: reconstructions, prior samples, a two-dimensional latent space.
+
+From seed 0 alone. Arrays are small, since they are stored beside the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.distributions import Normal
+
+from bench.config import Preset, Run
+from bench.data.binarization import as_float
+from bench.grid.contract import Request, Result, Row, Subject
+from bench.inference.codes import codes, covariances, unit_variances
+from bench.questions._rows import NATS
+from bench.questions.generalization.measure import as_bytes, images_of
+from vaes import VAE
+
+ORIGINALS = 16
+PRIOR_SAMPLES = 16
+GRID = 9
+ENCODED = 300
+TAIL = 0.02
+"""Share of the prior (of an autoencoder's codes) left out at each end of the manifold's axes."""
+
+
+def requests(run: Run, preset: Preset) -> Iterator[Request]:
+    """Seed 0, and a run with two latents, of a fifth of the epochs."""
+    if run.likelihood != "bernoulli" or run.seed != 0:
+        return
+    yield Request(run, (("view", "samples"),))
+    flat = run.with_(latent_dim=2, epochs=max(1, run.epochs // 5))
+    yield Request(flat, (("view", "plane"),))
+
+
+def measure(subject: Subject, view: str) -> Result:
+    """`view` is `samples` (reconstructions, prior samples, units) or `plane` (two latents)."""
+    with torch.no_grad():
+        return {"samples": samples, "plane": plane}[view](subject)
+
+
+def samples(subject: Subject) -> Result:
+    """Originals, reconstructions from the code, decoded draws of N(0, I); variance by unit."""
+    model, shape = subject.model(), subject.data.image_shape
+    test = as_float(subject.data.test)
+    originals = test[:ORIGINALS]
+    encoded = codes(model, originals, subject.generator("codes"))
+    prior = torch.randn(
+        (PRIOR_SAMPLES, model.latent_dim),
+        generator=subject.generator("prior samples"),
+        device=test.device,
+    )
+    result = Result(
+        pictures={
+            "originals": as_bytes(originals.unflatten(-1, shape)),
+            "reconstructions": images_of(model, encoded, shape),
+            "prior_samples": images_of(model, prior, shape),
+        }
+    )
+    if isinstance(model, VAE):
+        variances = unit_variances(model, test, subject.generator("codes"))
+        result.rows = [
+            Row("unit_variance", value, "latent units squared", {"latent": latent}, n=len(test))
+            for latent, value in enumerate(variances.tolist())
+        ]
+    return result
+
+
+def plane(subject: Subject) -> Result:
+    """Means `(N, 2)` and covariances `(N, 2, 2)` of encoded test images, and the decoded plane.
+
+    Beside them the classes `labels` `(N,)` of these images where the data set has classes.
+
+    The manifold `(G, G, H, W)`, top row first, is decoded at quantiles of N(0, 1) along each
+    axis, or of an autoencoder's codes, which no prior holds in place.
+    """
+    model = subject.model()
+    x = as_float(subject.data.test[:ENCODED])
+    code = codes(model, x, subject.generator("codes"))
+    share = torch.linspace(TAIL, 1 - TAIL, GRID, device=x.device)
+    if isinstance(model, VAE):
+        axes = Normal(0.0, 1.0).icdf(share).expand(2, GRID)
+        covariance = covariances(model, x, subject.generator("ellipses"))
+    else:
+        axes = code.quantile(share, dim=0).mT
+        covariance = code.new_zeros(len(code), 2, 2)
+    horizontal, vertical = torch.meshgrid(axes[0], axes[1].flip(0), indexing="xy")
+    places = torch.stack([horizontal, vertical], -1)
+    best = subject.trained.best()
+    rows = [
+        Row(f"plane_{name}", best[f"valid_{name}"], NATS, n=len(subject.data.valid))
+        for name in (("elbo", "distortion") if isinstance(model, VAE) else ("distortion",))
+    ]
+    pictures = {
+        "codes": code.half().cpu(),
+        "covariances": covariance.half().cpu(),
+        "axes": axes.half().cpu(),
+        "manifold": images_of(model, places, subject.data.image_shape),
+    }
+    if subject.data.labels is not None:
+        pictures["labels"] = subject.data.labels[:ENCODED]
+    return Result(rows, pictures=pictures)

@@ -1,0 +1,57 @@
+"""The file of timings: pytest-benchmark's statistics, without the seconds of every round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.errors import BenchError, one_line
+
+FILE = "throughput.json"
+"""Its name in a folder of results."""
+STATISTICS = (
+    "min",
+    "max",
+    "mean",
+    "stddev",
+    "median",
+    "iqr",
+    "outliers",
+    "ops",
+    "rounds",
+    "iterations",
+)
+"""Of a case's rounds: what `pytest-benchmark compare` shows."""
+
+
+def stored(path: Path) -> dict:
+    """pytest-benchmark's JSON; raises BenchError where it is missing, damaged or foreign."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BenchError(f"{path} does not exist: make it with 'make throughput'") from None
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"{path} cannot be read ({one_line(error)}): make it again with 'make throughput'"
+        ) from None
+    if not isinstance(found, dict) or not {"benchmarks", "machine_info"} <= found.keys():
+        raise BenchError(f"{path} is another program's: make it again with 'make throughput'")
+    return found
+
+
+def without_rounds(found: Mapping) -> dict:
+    """pytest-benchmark's JSON without the options and the single rounds of its cases.
+
+    Statistics are kept to six digits.
+    """
+
+    def rounded(value: object) -> object:
+        return float(f"{value:.6g}") if isinstance(value, float) else value
+
+    cases = []
+    for case in found["benchmarks"]:
+        statistics = {name: rounded(case["stats"][name]) for name in STATISTICS}
+        rest = {name: value for name, value in case.items() if name not in ("options", "stats")}
+        cases.append(rest | {"stats": statistics})
+    return {**found, "benchmarks": cases}

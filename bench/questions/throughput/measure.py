@@ -1,0 +1,110 @@
+"""The command that runs the pytest-benchmark cases into one JSON file, and compares two such."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.questions.throughput.files import FILE, stored, without_rounds
+from bench.storage import write_atomically
+
+FOLDER = Path(__file__).parent
+CASES = FOLDER / "cases"
+CODE = (FOLDER / "measure.py", FOLDER / "actions.py", *sorted(CASES.glob("*.py")))
+"""The cases and what they time; pytest finds them, so that no function here names them."""
+ROOT = FOLDER.parents[2]
+SECONDS = 0.8
+"""Of timing a case by `make throughput`."""
+BRIEF_SECONDS = 0.3
+"""Of timing a case as a part of `make bench`: rougher, but soon done."""
+
+
+def run_cases(
+    folder: Path,
+    dataset: str,
+    device: str,
+    variants: tuple[str, ...],
+    data_dir: str | None = None,
+    full: bool = False,
+    seconds: float = SECONDS,
+    only: str = "",
+) -> Path:
+    """Time every case on one device; pytest-benchmark's JSON, replaced when all are done.
+
+    `full` adds every estimator of every variant; `only` is pytest's `-k`. Raises BenchError where
+    cases failed (what was measured is stored all the same) or pytest-benchmark is missing.
+    """
+    if find_spec("pytest_benchmark") is None:
+        raise BenchError("throughput needs pytest-benchmark: run `pip install pytest-benchmark`")
+    path, partial = folder / FILE, folder / f"{FILE}.partial"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(CASES),
+        "--rootdir",
+        str(ROOT),
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+        "-q",
+        "--disable-warnings",
+        "--benchmark-only",
+        f"--benchmark-json={partial.absolute()}",
+        "--benchmark-columns=min,median,rounds",
+        # on a CPU the clock counts this thread's own time: other processes do not slow it
+        f"--benchmark-timer={'time.perf_counter' if device == 'cuda' else 'time.process_time'}",
+        f"--case-seconds={seconds}",
+        f"--dataset={_absolute(dataset)}",
+        f"--device={device}",
+        f"--variants={','.join(variants)}",
+    ]
+    if data_dir:
+        command.append(f"--data-dir={Path(data_dir).absolute()}")
+    if full:
+        command.append("--full")
+    if only:
+        command += ["-k", only]
+    code = subprocess.run(command, cwd=ROOT, env=_environment()).returncode
+    if partial.exists() and partial.stat().st_size:
+        text = json.dumps(without_rounds(stored(partial)), indent=1) + "\n"
+        write_atomically(path, text.encode())
+    partial.unlink(missing_ok=True)
+    if code:
+        raise BenchError(f"some throughput cases failed (see above); {path} has the others")
+    return path
+
+
+def fingerprint() -> str:
+    """Hash of the cases: timings of others are not theirs."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in CODE)).hexdigest()
+
+
+def compare(base: Path, new: Path) -> None:
+    """Two JSON files side by side, by `pytest-benchmark compare`.
+
+    Raises BenchError where one is missing or damaged.
+    """
+    for path in (base, new):
+        stored(path)
+    files = [str(path.absolute()) for path in (base, new)]  # it cannot mix the two kinds
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", *files]
+    # by name, not by full name: a case is the same wherever its file was moved
+    options = ["--columns=min,median,rounds", "--group-by=name", "--sort=name"]
+    if subprocess.run([*command, *options]).returncode:
+        raise BenchError(f"pytest-benchmark could not compare {base} with {new}")
+
+
+def _absolute(dataset: str) -> str:
+    return str(Path(dataset).absolute()) if dataset.endswith(".npz") else dataset
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}

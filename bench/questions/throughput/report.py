@@ -1,0 +1,221 @@
+"""What a step costs, beside what its matrix products alone cost, from pytest-benchmark's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import pandas as pd
+
+from bench.config import REFERENCE
+from bench.errors import BenchError
+from bench.questions.throughput import growth
+from bench.questions.throughput.files import FILE
+from bench.questions.throughput.timings import Timings, read, rounded, significant, span
+from bench.report import rows as tidy
+from bench.report.claims import claims, sentence
+from bench.report.estimators import labels
+from bench.report.figure import Figure, joined, panels
+from bench.report.results import Results
+from bench.report.section import Section, paragraphs, prose
+from bench.report.style import title
+from bench.report.table import Column, Table, escaped
+from bench.statistics import Estimate, paired_difference
+
+BATCH, OF_BOUND = Column("batch", 0), Column("of bound")
+START = {"memory": Column("peak memory, MiB", 0), "seconds": "start to first step, s"}
+MARKS = {
+    "ordinary loop": "cross",
+    "training step": "circle",
+    "compiled step": "diamond",
+    "matrix products alone": "triangle-left",
+}
+
+
+def sections(results: Results) -> list[Section]:
+    """Speed, and how cost grows; [] where neither was measured.
+
+    Raises BenchError, naming the file and the remedy, where the timings are damaged.
+    """
+    path = results.folder / FILE
+    if not path.exists():
+        return []
+    timings = read(path)
+    return [*_speed(results, timings), *growth.sections(timings)]
+
+
+def _speed(results: Results, timings: Timings) -> list[Section]:
+    training = timings.of("training")
+    if training.empty:
+        return []
+    smallest = training[training.batch == training.batch.min()].set_index("variant")
+    variant = REFERENCE if REFERENCE in smallest.index else smallest.index[0]
+    case = smallest.loc[variant]
+    answer = (
+        f"{title(variant)} trains on {rounded(case.rate)} images/s at batch {case.batch:,.0f}, "
+        f"{case.bound_ratio:.2f} of the speed of its matrix products"
+    )
+    start = _table("first_step", timings.of("fresh"), START, "A process that trains ten steps.")
+    tables = [_training(timings), _evaluation(timings), _estimators(timings), start]
+    notes = paragraphs(_precision(results, timings), _machine(timings))
+    return [Section("Throughput", _takeaway(timings), answer, tables, [_figure(timings)], notes)]
+
+
+def _takeaway(timings: Timings) -> str:
+    training, compiled = timings.of("training"), timings.of("compiled")
+    text = (
+        "If a step were its matrix products alone it would run at its bound; the variants reach "
+        f"{_shares(training)}. The same training written as an ordinary PyTorch loop takes "
+        f"{span(training.ordinary_ratio)} times as long."
+    )
+    if len(compiled):
+        text += (
+            f" Compiled, as in long trainings, a step reaches {_shares(compiled)}, and is up to "
+            f"{compiled.ordinary_ratio.max():.2f} times as fast as the ordinary loop."
+        )
+    importance, faster = timings.of("importance"), timings.of("compiled_importance")
+    if len(importance):
+        text += (
+            f" The importance-weighted bound runs at {span(importance.bound_ratio)} of the speed "
+            "of its matrix products"
+        )
+        text += f", compiled at {span(faster.bound_ratio)}." if len(faster) else "."
+    return text
+
+
+def _shares(cases: pd.DataFrame) -> str:
+    """`0.36–0.54 of it at batch 100, 0.65–0.72 of it at batch 1,000`: of the bound."""
+    return ", ".join(
+        f"{span(group.bound_ratio)} of it at batch {batch:,.0f}"
+        for batch, group in cases.groupby("batch")
+    )
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+
+def _table(
+    name: str,
+    cases: pd.DataFrame,
+    columns: Mapping[str, Column | str],
+    caption: str,
+    groups: Sequence[object] = (),
+) -> Table:
+    """A line a case: its variant, and its entries of these columns."""
+    variants, shown = cases.variant.map(title), cases.assign(rate=cases.rate.map(significant))
+    lines = [[v, *line] for v, line in zip(variants, shown[[*columns]].to_numpy().tolist())]
+    return Table(name, ["variant", *columns.values()], lines, caption, groups, [*variants])
+
+
+def _training(timings: Timings) -> Table:
+    stacked = timings.of("stacked")
+    # a companion trains one seed in its step, the stack all of them
+    gains = stacked[["lean_ratio", "ordinary_ratio"]].mul(stacked["items"] / 100, axis=0)
+    steps = {
+        "eager": timings.of("training"),
+        "compiled": timings.of("compiled"),
+        "five seeds stacked": stacked.assign(**gains, batch=100.0),
+    }
+    cases = pd.concat([cases.assign(step=step) for step, cases in steps.items()])
+    columns = {"step": "step", "batch": BATCH, "rate": Column("images/s", 0, best="max")}
+    columns |= {"bound_ratio": OF_BOUND, "ordinary_ratio": "× ordinary loop"}
+    columns |= {"lean_ratio": "× eager step"}
+    caption = "Training; long trainings are compiled. Bold: the fastest of its kind and batch."
+    return _table("training_speed", cases, columns, caption, list(zip(cases.step, cases.batch)))
+
+
+def _evaluation(timings: Timings) -> Table:
+    kinds = {
+        "evaluation": "ELBO, images",
+        "importance": "IW bound, samples",
+        "compiled_importance": "IW bound compiled, samples",
+    }
+    cases = pd.concat([timings.of(kind).assign(evaluated=what) for kind, what in kinds.items()])
+    columns = {"evaluated": "evaluated", "K": Column("K", 0), "rate": Column("a second", 0)}
+    columns |= {"bound_ratio": OF_BOUND, "lean_ratio": "× eager bound"}
+    caption = "Evaluation; large test sets have their importance-weighted bound compiled."
+    return _table("evaluation_speed", cases, columns, caption)
+
+
+def _estimators(timings: Timings) -> Table:
+    keys, cases = ["variant", "estimator", "batch"], timings.of("estimator")
+    if cases.empty:
+        return Table("estimator_speed", [], [])
+    first = cases.groupby(["variant", "batch"]).seconds.transform("first")
+    fresh = timings.of("fresh_estimator").set_index(keys)[[*START]].add_prefix("fresh_")
+    cases = cases.assign(relative=cases.seconds / first).join(fresh, on=keys)
+    cases["estimator"] = cases.estimator.map(labels(cases.estimator))
+    columns = {"estimator": "estimator", "batch": BATCH, "samples": Column("S", 0)}
+    columns |= {"passes": Column("decoder passes", 0), "rate": Column("images/s", 0)}
+    columns |= {"bound_ratio": OF_BOUND, "relative": f"time against {cases.estimator.iloc[0]}"}
+    columns |= {f"fresh_{name}": column for name, column in START.items()}
+    caption = "Training by gradient estimator, with the fewest noise samples S it admits."
+    return _table("estimator_speed", cases, columns, caption)
+
+
+# --- notes and figure ------------------------------------------------------------------------
+
+
+def _precision(results: Results, timings: Timings) -> str:
+    """bf16's speed, and its ELBO beside float32's where such a run is stored."""
+    text = "".join(
+        f"A bf16 step (`--precision bf16`) at batch 100 runs at {ratio:.2f} times float32's speed "
+        "here. "
+        for ratio in timings.of("precision").float32_ratio
+    )
+    other = results.folder.parent.with_name(f"{results.dataset}-bf16") / results.device
+    with suppress(BenchError):  # where that run is damaged its own page says so
+        theirs = tidy.select(tidy.read(other), question="headline", metric="elbo")
+        found = claims(paired_elbo(results.of("headline", "elbo"), theirs))
+        seeds = max((claim.difference.n for claim in found), default=0)
+        said = sentence(found, "higher for", "lower for", "undecided for", sign=True)
+        if said:
+            text += f"bf16's test ELBO against float32's, nats over {seeds} paired seeds: {said}."
+    return text.strip()
+
+
+def paired_elbo(float32: pd.DataFrame, bf16: pd.DataFrame) -> dict[str, Estimate]:
+    """bf16 − float32 over the seeds both have, by variant as printed."""
+    both = pd.concat([float32.assign(precision="float32"), bf16.assign(precision="bf16")])
+    return {
+        title(variant): paired_difference(rows, "bf16", "float32", by="precision")
+        for variant, rows in both.groupby("variant")
+    }
+
+
+def _machine(timings: Timings) -> str:
+    machine = timings.machine
+    product, copy = (timings.of(kind).rate.mean() for kind in ("matrix_rate", "copy_bandwidth"))
+    return prose(
+        __file__,
+        where=escaped(str(machine.get("gpu") or f"one core of {machine.get('cpu')}")),
+        torch=escaped(str(machine.get("torch"))),
+        product=rounded(product / 1e9),
+        copy=rounded(copy / 1e9),
+    )
+
+
+def _figure(timings: Timings) -> Figure:
+    training, compiled = timings.of("training"), timings.of("compiled")
+    rates = {
+        "ordinary loop": training.assign(rate=training.rate / training.ordinary_ratio),
+        "training step": training,
+        "compiled step": compiled,
+        "matrix products alone": training.assign(rate=training.rate / training.bound_ratio),
+    }
+    frame = pd.concat([cases.assign(timed=timed) for timed, cases in rates.items()])
+    frame = frame[["variant", "batch", "timed", "rate"]].dropna().sort_values("batch")
+    frame["rate"] = frame.rate.map(significant)
+    frame["batch"] = frame.batch.map("batch {:,.0f}".format)
+    first = training[training.batch == training.batch.min()]
+    chart = joined(frame, ("rate", "images per second"), ("timed", MARKS))
+    return Figure(
+        "throughput",
+        "Training throughput",
+        "The gap from a step to its matrix products alone, measured in the same run, is all that "
+        "a faster step could still gain; the ordinary loop is what a careful user would write.",
+        f"At batch {first.batch.min():,.0f}: {rounded(first.rate.min())} to "
+        f"{rounded(first.rate.max())} images a second, {span(first.bound_ratio)} of the bound.",
+        panels(chart, "batch", frame.batch.unique()),
+        filters=("batch", "timed"),
+    )

@@ -1,0 +1,1 @@
+"""Does noise raise the encoder's uncertainty?"""

@@ -1,0 +1,86 @@
+"""Real-valued data: the data set `ppca`, the Gaussian likelihood, the linear decoder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from bench.config import Run
+from bench.data.binarization import as_float
+from bench.data.dataset import load
+from bench.data.synthetic import generating_model
+from bench.errors import BenchError
+from bench.grid.runner import key_of
+from bench.grid.tasks import Task
+from bench.training.loop import build
+from vaes import VAE, discover, with_options
+from vaes._likelihoods import GaussianLikelihood
+from vaes._networks import LinearDecoder
+
+VARIANTS = discover().variants
+
+
+def test_the_data_are_draws_of_the_generating_model():
+    """Mahalanobis distances have mean D and variance 2D: 10,000 of them, 5 s.e. (P < 1e-6)."""
+    data, model = load("ppca"), generating_model()
+    assert data.binarization == "real"
+    x = as_float(data.train).double()
+    centred = x - model.loc
+    distances = (centred @ model.precision_matrix * centred).sum(1)
+    d = x.shape[1]
+    assert abs(distances.mean().item() - d) < 5 * (2 * d / len(x)) ** 0.5
+    entropy = model.entropy().item()
+    assert -model.log_prob(x).mean().item() == pytest.approx(entropy, abs=5 * (d / 2 / 1e4) ** 0.5)
+
+
+def test_the_data_are_the_same_each_time():
+    first, second = load("ppca"), load("ppca")
+    assert first.fingerprint == second.fingerprint
+    assert torch.equal(first.test, second.test)
+
+
+def test_real_data_have_no_binarization():
+    with pytest.raises(BenchError, match=r"real-valued.*--binarize"):
+        load("ppca", binarize="threshold")
+
+
+def made(name: str, likelihood: str = "gaussian", decoder: str = "linear"):
+    run = Run(name, "toy", 0, 1, latent_dim=3, hidden_dim=8)
+    mean = torch.linspace(-2, 2, 7)
+    return build(run, with_options(VARIANTS[name], likelihood, decoder), mean), mean
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_gaussian_likelihood_is_that_of_torch(name):
+    model, mean = made(name)
+    with torch.no_grad():
+        model.log_noise.fill_(-0.7)
+    x, z = torch.randn(5, 7), torch.randn(2, 5, 3)
+    expected = Normal(model.decode(z), model.log_noise.exp()).log_prob(x).sum(-1)
+    torch.testing.assert_close(model.log_likelihood(x, z), expected)
+    assert torch.equal(model.decoder[-1].bias, mean)
+    model.log_likelihood(x, z).sum().backward()
+    assert model.log_noise.grad.abs() > 0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_options_keep_the_variant_and_its_shared_start(name):
+    model, _ = made(name)
+    assert isinstance(model, VARIANTS[name])
+    assert isinstance(model, VAE) == issubclass(VARIANTS[name], VAE)
+    assert isinstance(model, GaussianLikelihood)
+    assert isinstance(model, LinearDecoder)
+    reference, _ = made("autoencoder")
+    for key, value in reference.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
+def test_the_defaults_are_the_variant_itself():
+    assert with_options(VARIANTS["flow"], "bernoulli", "mlp") is VARIANTS["flow"]
+
+
+def test_options_are_part_of_the_cache_key():
+    run = Run("flow", "toy", 0, 1)
+    runs = [run, run.with_(likelihood="gaussian"), run.with_(decoder="linear")]
+    assert len({key_of(Task(r), VARIANTS["flow"], "data") for r in runs}) == 3
