@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
-from bench.report.index import anchor
+from bench.report.page import heading_anchor
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -32,8 +33,9 @@ def copy(tmp_path_factory) -> Path:
         shutil.copytree(ROOT / name, folder / name)
     for name in ("Makefile", "README.md", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
+    (variant,) = (block for block in blocks("python") if "class " in block)
     path = re.search(r"For example `(vaes/\w+\.py)`", TEXT).group(1)
-    (folder / path).write_text(blocks("python")[0])
+    (folder / path).write_text(variant)
     return folder
 
 
@@ -42,6 +44,16 @@ def make(copy: Path, *arguments: str) -> subprocess.CompletedProcess:
     ready = f"{sys.prefix}/.ready"
     command = ["make", f"VENV={sys.prefix}", "-o", ready, *arguments]
     return subprocess.run(command, cwd=copy, capture_output=True, text=True)
+
+
+def test_the_rows_are_read_filtered_and_plotted_in_five_lines(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    (snippet,) = (block for block in blocks("python") if "rows.read" in block)
+    assert len([line for line in snippet.splitlines() if line]) <= 5
+    names: dict = {}
+    exec(snippet, names)
+    assert len(names["plain"]) > 10
 
 
 def test_every_command_is_one_make_understands(copy):
@@ -55,12 +67,19 @@ def test_every_command_is_one_make_understands(copy):
 def test_a_new_variant_runs_beside_the_others_by_its_file_alone(copy, tiny):
     """`make bench` and `make report` for real, on tiny data, with a broken file in the way."""
     (copy / "vaes" / "unfinished.py").write_text("def posterior(:")
-    done = make(copy, "bench", f"DATASET={tiny}", "PRESET=quick", "SEEDS=1", "JOBS=1",
-                "VARIANTS=input_dependent,shared_scalar")  # fmt: skip
+    done = make(
+        copy,
+        "bench",
+        f"DATASET={tiny}",
+        "PRESET=quick",
+        "SEEDS=1",
+        "JOBS=1",
+        "VARIANTS=input_dependent,shared_scalar",
+    )
     (copy / "vaes" / "unfinished.py").unlink()
     text = done.stdout + done.stderr
     assert "shared-scalar" in text, text
-    assert "Results page: results/README.md" in text
+    assert "Results page: results/index.html" in text
     assert "unfinished.py: SyntaxError" in text
     assert done.returncode != 0, "a file that is no variant must be told by the exit code"
     page = (copy / "results" / "README.md").read_text()
@@ -75,14 +94,14 @@ def test_a_new_variant_runs_beside_the_others_by_its_file_alone(copy, tiny):
 
 def links_hold(page: Path) -> None:
     """Every link of a page leads to a file, and to a heading of it where it names one."""
-    links = re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", page.read_text())
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", page.read_text(encoding="utf-8"))
     assert links
     for file, heading in links:
-        path = page.parent / file if file else page
+        path = page.parent / unquote(file) if file else page
         assert path.exists(), f"{page}: {file}"
-        if heading:
-            titles = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
-            assert heading in [anchor(title) for title in titles], f"{page}: {file}#{heading}"
+        if heading and path.suffix == ".md":
+            titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert heading in map(heading_anchor, titles), f"{page}: {file}#{heading}"
 
 
 def test_the_committed_results_are_linked():

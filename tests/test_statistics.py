@@ -1,0 +1,134 @@
+"""Statistics against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from bench.statistics import (
+    Estimate,
+    from_error,
+    holm,
+    interval,
+    log_log_slope,
+    mean_over_images,
+    paired_difference,
+    summary,
+)
+
+
+def test_interval_of_five_values_is_students():
+    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+    found = interval(values)
+    # t of 4 degrees of freedom, 97.5 %: 2.776445; standard deviation √2.5
+    assert found.mean == 3
+    assert found.half_width == pytest.approx(2.776445 * math.sqrt(2.5 / 5), rel=1e-6)
+    assert (found.low, found.high) == (found.mean - found.half_width, found.mean + found.half_width)
+    assert found.n == 5
+
+
+def test_interval_of_few_values():
+    assert interval([2.0]).mean == 2
+    assert math.isnan(interval([2.0]).half_width)
+    assert not interval([])
+    assert not interval([math.nan])
+    assert interval([2.0, 2.0]) == Estimate(2.0, 0.0, 2)
+    assert interval([1.0, math.nan, None, 3.0]).n == 2
+
+
+def test_interval_covers_as_often_as_it_says():
+    # 4000 samples of 5: the rate's 4σ error is 0.014, passed by chance 6e-5
+    random = np.random.default_rng(1)
+    found = [interval(values) for values in random.normal(size=(4000, 5))]
+    covered = np.mean([e.low <= 0 <= e.high for e in found])
+    assert covered == pytest.approx(0.95, abs=0.014)
+
+
+def test_a_summary_is_the_interval_of_every_group():
+    """Groups as they come; a group without a number has an estimate without one."""
+    lines = [
+        ("b", 1.0),
+        ("b", 4.0),
+        ("b", math.nan),
+        ("a", 0.1),
+        ("a", 0.1),
+        ("c", 5.0),
+        ("d", None),
+    ]
+    rows = pd.DataFrame(lines, columns=["variant", "value"]).assign(metric="elbo")
+    found = summary(rows, "variant")
+    assert [*found] == ["b", "a", "c", "d"]
+    assert found["b"] == interval([1.0, 4.0])
+    assert found["a"] == Estimate(pytest.approx(0.1), 0.0, 2)
+    assert (found["c"].mean, found["c"].n) == (5, 1)
+    assert math.isnan(found["c"].half_width)
+    assert not found["d"]
+    assert summary(rows, ["variant", "metric"])["b", "elbo"] == found["b"]
+    assert summary(rows[:0], "variant") == {}
+
+
+def test_a_standard_error_becomes_an_interval():
+    assert from_error(3.0, 0.5, 10**6).half_width == pytest.approx(0.5 * 1.959964, rel=1e-4)
+    assert from_error(3.0, 0.5, 5).half_width == pytest.approx(0.5 * 2.776445, rel=1e-6)
+    assert math.isnan(from_error(3.0, math.nan, 5).half_width)
+
+
+def test_mean_over_images_has_the_standard_error_of_a_mean():
+    values = torch.arange(8, dtype=torch.float32)
+    mean, error = mean_over_images(values)
+    assert mean == 3.5
+    assert error == pytest.approx(math.sqrt(6 / 8))  # the variance of 0…7 is 6
+
+
+def test_paired_differences_leave_out_what_pairs_have_in_common():
+    common = [10.0, 20.0, 30.0]
+    rows = pd.DataFrame(
+        [("a", seed, v + 1 + 0.1 * seed) for seed, v in enumerate(common)]
+        + [("b", seed, v) for seed, v in enumerate(common)]
+        + [("b", 3, 0.0)],
+        columns=["variant", "seed", "value"],
+    )
+    found = paired_difference(rows, "a", "b")
+    assert found.mean == pytest.approx(1.1)
+    assert found.half_width == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-6)
+    assert found.n == 3
+    assert not paired_difference(rows, "a", "absent")
+
+
+def test_slope_of_a_power_law_is_its_exponent():
+    x = np.array([1, 4, 16, 64])
+    assert log_log_slope(x, 7 * x**-1.5).mean == pytest.approx(-1.5)
+    assert log_log_slope(x, 7 * x**-1.5).half_width == pytest.approx(0, abs=1e-9)
+    two = log_log_slope([1, 2], [1, 4])
+    assert two.mean == pytest.approx(2)
+    assert math.isnan(two.half_width)
+    assert not log_log_slope([1, 2], [1, math.nan])
+    assert log_log_slope([1, 2, 4, 8], [1, 2, 0, 8]).mean == pytest.approx(1)
+
+
+def test_slope_has_the_interval_of_least_squares():
+    y = np.exp([0.0, 1.1, 1.9, 3.0])
+    found = log_log_slope(np.exp([0, 1, 2, 3]), y)
+    # by hand: slope 0.98, residual sum of squares 0.018, sum of squares of x 5, t(2) = 4.302653
+    assert found.mean == pytest.approx(0.98)
+    assert found.half_width == pytest.approx(4.302653 * math.sqrt(0.018 / 2 / 5), rel=1e-5)
+
+
+def test_holm_on_its_textbook_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+    assert holm([0.04]) == [True]
+    assert holm([0.03, 0.03]) == [False, False]
+    assert holm([0.024, 0.049]) == [True, True]
+    assert holm([math.nan, 0.01]) == [False, True]
+    assert holm([]) == []
+
+
+def test_an_estimate_is_true_where_there_is_a_number():
+    assert Estimate(0.0)
+    assert not Estimate()
+    assert stats.t.ppf(0.975, 4) == pytest.approx(2.776445, rel=1e-6)
