@@ -1,0 +1,101 @@
+"""How the gradient's noise grows with the number of latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from bench.config import REFERENCE
+from bench.report import estimators
+from bench.report.claims import sentence_case
+from bench.report.estimators import Printed, for_chart, slope_cell, table
+from bench.report.figure import Figure
+from bench.report.results import Results
+from bench.report.rows import select
+from bench.report.section import Section, paragraphs, prose
+from bench.report.style import STAGES, title
+from bench.report.table import Column, number, spoken
+from bench.statistics import Estimate, log_log_slope
+
+
+def sections(results: Results) -> list[Section]:
+    """The section on latent dimension; [] where it was not measured."""
+    totals = results.of("gradient_scaling", "total_variance")
+    if totals.empty:
+        return []
+    printed: Printed = {
+        "stage": STAGES,
+        "estimator": estimators.labels(totals.estimator.unique()),
+    }
+    exponents = {
+        key: log_log_slope(group.L.astype(float), group.value)
+        for key, group in totals.groupby([*printed])
+    }
+    entries = {
+        Column(f"L = {dim}, nats²", None): select(totals, L=int(dim))
+        for dim in sorted(totals.L.unique())
+    }
+    entries[Column("exponent")] = {key: slope_cell(slope) for key, slope in exponents.items()}
+    caption = "Total variance of one example's gradient at S = 2 by number of latents L."
+    takeaway = _takeaway(totals, exponents, printed)
+    notes = prose(__file__, reference=title(REFERENCE))
+    return [
+        Section(
+            "Gradient noise and latent dimension",
+            takeaway,
+            tables=[table("gradient_scaling", caption, printed, [*printed], entries)],
+            figures=[_figure(totals, printed, takeaway)],
+            notes=paragraphs(notes, estimators.absences(totals, "estimator")),
+        )
+    ]
+
+
+def _takeaway(totals: pd.DataFrame, exponents: Mapping[tuple, Estimate], printed: Printed) -> str:
+    """Exponents of the flattest and steepest growth, and the gap at either end."""
+    parts = []
+    for stage, label in printed["stage"].items():
+        fine = {name: e for (where, name), e in exponents.items() if where == stage and e}
+        if fine:
+            order = sorted(fine, key=lambda name: fine[name].mean)
+            low, high = (
+                f"{spoken(fine[name])} (`{printed['estimator'][name]}`"
+                f"{', two points and no interval' if math.isnan(fine[name].half_width) else ''})"
+                for name in (order[0], order[-1])
+            )
+            parts.append(
+                f"{label}, total variance at S = 2 grows as L to the power {low} to {high}"
+            )
+    if not parts:
+        return "No variance is finite at two numbers of latents."
+    return sentence_case("; ".join([*parts, *_gap(totals)]))
+
+
+def _gap(totals: pd.DataFrame) -> list[str]:
+    """How many times noisier the raw score function is than pathwise, at the ends, trained."""
+    trained = select(totals, stage="trained", estimator=["score_function", "pathwise"])
+    wide = trained.pivot_table(index="L", columns="estimator", values="value").dropna()
+    if len(wide) < 2 or len(wide.columns) < 2:
+        return []
+    ratio = wide.score_function / wide.pathwise
+    (first, low), *_, (last, high) = ratio.map(number).items()
+    return [
+        f"after it the raw score function is {low} times noisier than pathwise at L = {first} "
+        f"and {high} times at L = {last}"
+    ]
+
+
+def _figure(totals: pd.DataFrame, printed: Printed, takeaway: str) -> Figure | None:
+    frame = for_chart(totals, printed, "L")
+    if frame.empty:
+        return None
+    across, up = estimators.amount_axis("L", "latent dimension L", frame.L), "total variance, nats²"
+    return Figure(
+        "gradient_scaling",
+        "Noise of the gradient by number of latents",
+        "Every estimator with two samples (S = 2). A straight line is a power of L.",
+        f"A line an estimator, a panel a stage. {takeaway}",
+        estimators.panels_by_estimator(frame, across, up, printed, "stage"),
+        filters=("estimator", "stage"),
+    )

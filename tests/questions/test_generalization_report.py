@@ -1,0 +1,126 @@
+"""The report of generalization: paired differences against arithmetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.questions.generalization import report
+from bench.report import rows as tidy
+from bench.report.results import Results
+
+
+def made_up(folder: Path, seeds: int = 2) -> Results:
+    """Gaps of 30 and 20 nats, test cross-entropies of 100 and 104, by seeds 0.1 apart."""
+    lines, pictures = [], {}
+    gaps, tests = {"autoencoder": 30, "input_dependent": 20}, (100, 104)
+    for seed in range(seeds):
+        for (variant, size_of_gap), test in zip(gaps.items(), tests):
+
+            def add(metric: str, value: float, variant=variant, seed=seed, **where) -> None:
+                identity = {"dataset": "small", "device": "cpu", "question": "generalization"}
+                identity |= {"variant": variant, "seed": seed, "metric": metric}
+                lines.append(identity | {"value": value + 0.1 * seed, "n": 10} | where)
+
+            for images in (250, 1000):
+                for stage, early in {"end": 0, "best": 2}.items():
+                    where = {"images": images, "steps": 50, "stage": stage}
+                    add("test_cross_entropy", test - early, **where)
+                    add("train_cross_entropy", test - size_of_gap, **where)
+                    add("cross_entropy_gap", size_of_gap - early, **where)
+                    if variant != "autoencoder":
+                        add("elbo_gap", 25, **where)
+                key = f"generalization/{variant}/{seed}/curves_{images}"
+                pictures[key] = np.linspace([200, 200, 200], [70, 99, 100], 5)
+            for unit in ("absolute", "relative"):
+                for s in (0, 0.5, 1):
+                    steep = 10 if variant == "autoencoder" else 4
+                    where = {"noise_scale": s, "noise_unit": unit}
+                    add("perturbed_cross_entropy", test + steep * s, **where)
+            add("code_std", 3)
+    pictures["generalization/autoencoder/0/noised_codes"] = np.zeros((4, 2, 3, 3), np.uint8)
+    return Results(folder, tidy.frame(lines), pictures=pictures)
+
+
+def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path):
+    overfitting, perturbation = report.sections(made_up(tmp_path))
+    assert "With 250 training images" in overfitting.takeaway
+    # the seeds' common shift cancels in a paired difference, but not in a mean
+    assert "ends 30.1 ± 0.6 nats above" in overfitting.takeaway
+    assert overfitting.answer == "yes: its gap with 250 training images is 30.1 ± 0.6 nats"
+    assert "the gap is smaller for `input-dependent` (−10.0 ± 0.0)" in overfitting.takeaway
+    assert "itself is higher for `input-dependent` (+4.0 ± 0.0)" in overfitting.takeaway
+    assert "early stopping would have saved 2.0 ± 0.0" in overfitting.takeaway
+    assert "of `autoencoder` 5.0 ± 0.0 nats" in perturbation.takeaway
+    assert "the rise is smaller for `input-dependent` (−3.0 ± 0.0)" in perturbation.takeaway
+    for section in (overfitting, perturbation):
+        for figure in section.figures:
+            assert figure.png("small").startswith(b"\x89PNG")
+    names = [figure.name for section in (overfitting, perturbation) for figure in section.figures]
+    assert names == ["generalization", "generalization_curves", "perturbed_codes", "noised_codes"]
+
+
+def test_tables_have_the_means_and_the_best_of_each_list_bold(tmp_path: Path):
+    overfitting, perturbation = report.sections(made_up(tmp_path))
+    gaps = overfitting.tables[0].frame().set_index(["variant", "images"])
+    assert gaps.loc[("input-dependent", 250), "gap, end"] == pytest.approx(20.05)
+    assert np.isnan(gaps.loc[("autoencoder", 250), "ELBO gap, end"])
+    bold = overfitting.tables[0].markdown().splitlines()[2:]
+    assert [line.count("**") // 2 for line in bold] == [2, 2, 2, 2]
+    codes = perturbation.tables[0].frame().set_index("variant")
+    assert codes.loc["autoencoder", "s = 0.5 std"] == pytest.approx(105.05)
+    assert codes.loc["autoencoder", "std of codes"] == pytest.approx(3.05)
+
+
+def test_verdicts_of_gap_and_test_cross_entropy_hold_together():
+    """p = 0.04 is decided alone, but not in a family of four (Holm)."""
+    shifts = {
+        "autoencoder": [0.0] * 6,
+        "full_covariance": [1, -1, 2, -2, 3, -3],
+        "flow": [1.0, 2.0, 0.2, 1.5, -0.3, 1.2],
+    }
+    lines = [(v, seed, value) for v, some in shifts.items() for seed, value in enumerate(some)]
+    noisy = pd.DataFrame(lines, columns=["variant", "seed", "value"])
+    alone = report.against("autoencoder", {"gap": noisy[noisy.variant != "full_covariance"]})
+    together = report.against("autoencoder", {"gap": noisy, "test": noisy})
+    assert [claim.verdict for claim in alone["gap"]] == ["trails"]
+    assert {claim.verdict for claim in together["gap"]} == {"undecided"}
+    assert [claim.subject for claim in together["test"]] == ["full-covariance", "flow"]
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ([2.0, 2.1, 1.9], "would have saved 2.0 ± 0.2 of them"),
+        ([0.0, 0.0, 0.0], "the best epoch is the last"),
+        ([-0.2, 0.2, 0.1], "undecided"),
+        ([-2.0, -2.1, -1.9], "would have saved nothing"),
+    ],
+)
+def test_what_early_stopping_would_have_saved(saved, said):
+    stages = [("best", 100.0)] * 3 + [("end", 100.0 + s) for s in saved]
+    fewest = pd.DataFrame(
+        [
+            ("test_cross_entropy", "autoencoder", place % 3, stage, value)
+            for place, (stage, value) in enumerate(stages)
+        ],
+        columns=["metric", "variant", "seed", "stage", "value"],
+    )
+    assert said in report.early_stopping(report.overtraining(fewest, "autoencoder"))
+
+
+@pytest.mark.parametrize("variants", [["autoencoder"], ["input_dependent"]])
+def test_one_seed_of_one_variant(tmp_path: Path, variants):
+    results = made_up(tmp_path, seeds=1)
+    results.rows = tidy.select(results.rows, variant=variants)
+    overfitting, perturbation = report.sections(results)
+    assert ("undecided" in overfitting.answer) == (variants == ["autoencoder"])
+    assert "with 250 training images" in overfitting.takeaway.lower()
+    assert perturbation.takeaway.endswith("nats.")
+
+
+def test_no_rows_no_section(tmp_path: Path):
+    assert report.sections(Results(tmp_path, tidy.frame([]))) == []

@@ -1,0 +1,154 @@
+"""The headline's table, claims and figures against made-up rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bench.questions.headline.report import elbo_claims, sections
+from bench.report import rows
+from bench.report.results import Results, read
+
+SEEDS = 5
+NOISE = (-0.1, -0.05, 0.0, 0.05, 0.1)
+ELBOS = {"fixed_variance": -90.0, "input_dependent": -86.0, "flow": -85.0}
+
+
+def line(variant, seed, metric, value, question="headline", **more):
+    return {
+        "dataset": "small",
+        "device": "cpu",
+        "variant": variant,
+        "seed": seed,
+        "question": question,
+        "metric": metric,
+        "value": value,
+        **more,
+    }
+
+
+def made_up(elbos=ELBOS, seeds=SEEDS, noise=NOISE, more=()):
+    """Rows of some variants whose ELBOs differ from the reference by the same in each seed and
+    some noise, of an autoencoder, and any more."""
+    lines = [line("autoencoder", seed, "distortion", 60.0) for seed in range(seeds)]
+    for variant, elbo in elbos.items():
+        for seed in range(seeds):
+            lines += [
+                line(variant, seed, "elbo", elbo + noise[seed], standard_error=0.01, n=100),
+                line(variant, seed, "rate", 20.0 + noise[seed]),
+                line(variant, seed, "distortion", -elbo - 20.0),
+                line(variant, seed, "iw_bound", elbo + 1, K=10),
+                line(variant, seed, "iw_bound", elbo + 4, K=1000),
+                line(variant, seed, "effective_sample_size", 9.0, K=1000),
+            ]
+            if variant != "input_dependent":
+                difference = elbo - elbos.get("input_dependent", 0) + noise[seed]
+                pair = {"reference": "input_dependent", "standard_error": 0.5, "n": 400}
+                lines.append(line(variant, seed, "elbo_difference", difference, **pair))
+    history = [
+        {"variant": variant, "seed": seed, "epoch": epoch, "valid_elbo": elbo - 10 / epoch}
+        for variant, elbo in elbos.items()
+        for seed in range(seeds)
+        for epoch in range(1, 6)
+    ]
+    frame = rows.frame([*lines, *more])
+    return Results(Path("results/small/cpu"), frame, pd.DataFrame(history))
+
+
+def test_the_table_has_means_and_intervals_over_seeds():
+    (section,) = sections(made_up())
+    frame = section.tables[0].frame().set_index("variant")
+    low, high = stats.ttest_1samp(NOISE, 0).confidence_interval()
+    assert list(frame.index) == ["autoencoder", "fixed-variance", "input-dependent", "flow"]
+    assert frame.ELBO["flow"] == pytest.approx(-85.0)
+    assert frame["ELBO half-width"]["flow"] == pytest.approx((high - low) / 2)
+    assert frame["difference to input-dependent"]["fixed-variance"] == pytest.approx(-4.0)
+    assert frame["image pairs ±"]["flow"] == pytest.approx(0.5 * stats.t.ppf(0.975, 399))
+    assert frame["L_1000"]["flow"] == pytest.approx(-81.0)
+    assert frame.loc["autoencoder", ["ELBO", "L_1000", "ESS", "rate"]].isna().all()
+    assert frame.distortion["autoencoder"] == 60
+    assert (frame.seeds == SEEDS).all()
+
+
+def test_the_sentence_and_the_answer_say_who_beats_whom():
+    (section,) = sections(made_up())
+    assert section.takeaway == (
+        "`input-dependent` reaches a test ELBO of −86.00 ± 0.10 nats, beaten by `flow` "
+        "(1.00 ± 0.10); above `fixed-variance` (4.00 ± 0.10)."
+    )
+    assert section.answer == (
+        "input-dependent beats fixed-variance by 4.00 ± 0.10 nats; "
+        "flow beats input-dependent by 1.00 ± 0.10"
+    )
+
+
+def test_verdicts_hold_together():
+    """p = 0.03 alone excludes zero, one of two such does not."""
+    noise = [value * 10 for value in NOISE]
+    shift = stats.t.isf(0.015, SEEDS - 1) * stats.sem(noise)
+    alone = {"input_dependent": -86.0, "flow": -86.0 + shift}
+    assert [c.verdict for c in elbo_claims(made_up(alone, noise=noise))] == ["beats"]
+    two = {"fixed_variance": -86.0 + shift, **alone}
+    assert [c.verdict for c in elbo_claims(made_up(two, noise=noise))] == ["undecided"] * 2
+    assert "not told from" in sections(made_up(two, noise=noise))[0].answer
+
+
+def test_chosen_hyperparameters_stand_beside_the_name():
+    more = [
+        line("fixed_variance", 0, "valid_elbo", -90.0, "tuning", hyperparameter_scale=s, chosen=c)
+        for s, c in ((0.2, False), (0.3, True))
+    ]
+    assert "| fixed-variance (scale 0.3) |" in sections(made_up(more=more))[0].tables[0].markdown()
+
+
+def test_failures_are_shown_when_nothing_else_was_measured():
+    reason = "small/flow/seed 0: training: ValueError: <b>*loud*</b>"
+    failed = line("flow", 0, "training", float("nan"), "failure", reason=reason)
+    only = Results(Path("results/small/cpu"), rows.frame([failed]))
+    (section,) = sections(only)
+    assert not section.tables
+    assert not section.figures
+    assert r"ValueError: \<b\>\*loud\*\</b\>" in section.notes
+    (beside,) = sections(made_up(more=[failed]))
+    assert r"\*loud\*" in beside.notes
+    assert beside.tables
+
+
+@pytest.mark.parametrize(
+    ("elbos", "seeds"),
+    [(ELBOS, 1), ({}, 2), ({"flow": -85.0}, 2), (dict.fromkeys(ELBOS, float("nan")), 2)],
+)
+def test_little_data_is_no_error(elbos, seeds):
+    """One seed; an autoencoder alone; no reference; no number at all."""
+    (section,) = sections(made_up(elbos, seeds))
+    assert section.takeaway.endswith(".")
+    assert len(section.tables[0].lines) == 1 + len(elbos)
+    for figure in section.figures:
+        assert figure.png("small")
+
+
+def test_one_seed_decides_nothing():
+    (section,) = sections(made_up(seeds=1))
+    assert "not told from (one seed)" in section.takeaway
+
+
+def test_every_figure_is_drawn_and_diagonals_join_equal_elbo():
+    (section,) = sections(made_up())
+    assert [f.name for f in section.figures] == ["elbo", "rate_distortion", "learning_curves"]
+    for figure in section.figures:
+        assert figure.png("small")
+        assert figure.how
+        assert figure.alt
+    data = json.dumps(section.figures[1].specification("small")["datasets"])
+    ends = [end for some in json.loads(data).values() for end in some if "total" in end]
+    sums = [end["rate"] + end["distortion"] for end in ends]
+    assert sums == pytest.approx([end["total"] for end in ends])
+    assert len({end["total"] for end in ends}) > 1
+
+
+def test_no_rows_no_section(tmp_path):
+    assert sections(read(tmp_path)) == []

@@ -1,0 +1,390 @@
+"""What is timed is what it claims to be; how long it takes is never asserted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench.config import Run
+from bench.data.binarization import as_float
+from bench.data.dataset import load
+from bench.errors import BenchError
+from bench.inference.gradient_variance import PosteriorGradient, total_variance
+from bench.questions.throughput import measure, report
+from bench.questions.throughput.actions import (
+    brute_force_variance,
+    evaluation,
+    fewest_samples,
+    filled,
+    importance_bound,
+    matrix_product,
+    memory_copy,
+    ordinary_step,
+    peak_memory,
+    products_of,
+    training_step,
+)
+from bench.questions.throughput.files import FILE, stored, without_rounds
+from bench.questions.throughput.timings import read, rounded
+from bench.randomness import generator
+from bench.report import rows as tidy
+from bench.report.results import Results
+from bench.report.section import Section
+from bench.training.loop import build, train
+from vaes import VAE, discover
+
+VARIANTS = discover().variants
+D, H, L, B = 16, 8, 3, 20
+
+
+@pytest.fixture
+def data(tiny):
+    return load(str(tiny))
+
+
+def run_of(variant: str, **changes) -> Run:
+    run = Run(variant, "tiny", 0, epochs=2, latent_dim=L, hidden_dim=H, batch_size=B)
+    return run.with_(**changes)
+
+
+def model_of(variant: str):
+    return build(run_of(variant), VARIANTS[variant], torch.full((D,), 0.5))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_timed_step_is_the_step_of_training(data, variant):
+    run = run_of(variant, steps=12)
+    step = training_step(run, VARIANTS[variant], data)
+    losses = torch.stack([step() for _ in range(12)]).double()
+    history = train(run, VARIANTS[variant], data).history
+    assert [entry["objective"] for entry in history] == [c.mean().item() for c in losses.split(6)]
+
+
+@pytest.mark.parametrize("variant", [n for n, kind in VARIANTS.items() if n != "flow"])
+def test_the_ordinary_loop_follows_the_same_loss(data, variant):
+    """On binary images a loss differs by order and noise alone: the first of both are near."""
+    binary = replace(data, train=(data.train > 127).to(torch.uint8) * 255, binarization="binary")
+    run = run_of(variant, batch_size=len(data.train))
+    ours = training_step(run, VARIANTS[variant], binary)()
+    theirs = ordinary_step(run, VARIANTS[variant], binary)()
+    assert theirs == pytest.approx(ours.item(), rel=0.1)
+
+
+def test_the_ordinary_loop_needs_a_reparameterized_sample(data):
+    class Sampled(VARIANTS["input_dependent"]):
+        def posterior(self, x):
+            q = super().posterior(x)
+            q.base_dist.has_rsample = False
+            return q
+
+    with pytest.raises(NotImplementedError):
+        ordinary_step(run_of("input_dependent"), Sampled, data)
+
+
+@pytest.mark.parametrize(("variant", "heads"), [("autoencoder", 1), ("input_dependent", 2)])
+def test_every_matrix_product_of_a_step_is_counted(data, variant, heads):
+    """Each weight is used forward, for its own gradient and, but for the first, for its input's."""
+    weights = D * H + H * H + heads * H * L + L * H + H * H + H * D
+    products = products_of(training_step(run_of(variant), VARIANTS[variant], data))
+    assert products.flop == 2 * B * (3 * weights - D * H)
+
+
+def test_products_of_samples_are_counted(data):
+    decoder = L * H + H * H + H * D
+    few, many = (
+        products_of(
+            training_step(run_of("input_dependent", samples=s), VARIANTS["input_dependent"], data)
+        ).flop
+        for s in (1, 5)
+    )
+    assert many - few == 2 * B * 4 * 3 * decoder
+
+
+def test_the_bound_multiplies_the_operands_the_action_had():
+    layer, x = nn.Linear(3, 2), torch.ones(4, 3)
+    products = products_of(lambda: layer(x))
+    ((a, b),) = products.operands
+    assert torch.equal(a, x)
+    assert b.data_ptr() == layer.weight.data_ptr()
+    products.action()()
+    assert products.flop == 2 * 4 * 3 * 2
+
+
+def test_an_action_without_products_has_no_bound():
+    with pytest.raises(BenchError, match="no matrix product"):
+        products_of(lambda: torch.ones(2) + 1)
+
+
+def test_an_evaluation_and_a_bound_run_the_decoder(data):
+    model, x = model_of("input_dependent"), as_float(data.test)
+    encoder, decoder = D * H + H * H + 2 * H * L, L * H + H * H + H * D
+    evaluated = products_of(evaluation(model, x, generator("cpu", "a")))
+    assert evaluated.flop == 2 * len(x) * (encoder + decoder)
+    bound = importance_bound(model, x, generator("cpu", "a"), 50)
+    assert products_of(bound).flop == 2 * len(x) * (encoder + 50 * decoder)
+    assert bound().shape == (len(x),)
+
+
+@pytest.mark.parametrize(("batch", "images"), [(7, 119), (50, 100), (1000, 1000)])
+def test_data_are_filled_to_whole_batches(data, batch, images):
+    train = filled(data, batch).train
+    assert len(train) == images
+    assert torch.equal(train[: min(images, 120)], data.train[:images])
+
+
+def test_an_estimator_gets_the_fewest_samples_it_admits():
+    model, x = model_of("input_dependent"), torch.ones(1, D)
+    assert fewest_samples("pathwise", model, x) == 1
+    assert fewest_samples("rloo", model, x) == 2
+    with pytest.raises(BenchError, match="measure_valued"):
+        fewest_samples("measure_valued", model_of("full_covariance"), x)
+    with pytest.raises(BenchError, match="has none"):
+        fewest_samples("pathwise", model_of("autoencoder"), x)
+
+
+def test_the_machine_is_measured_by_what_it_claims():
+    multiply, flop = matrix_product("cpu")
+    assert multiply().sum().item() * 2 == flop  # ones: every element is the side
+    copy, moved = memory_copy("cpu")
+    assert 2 * copy().numel() == moved
+
+
+def test_peak_memory_never_falls():
+    before = peak_memory("cpu")
+    torch.ones(2**22)
+    assert 10**7 < before <= peak_memory("cpu")
+
+
+def test_brute_force_and_the_trick_give_the_same_variance():
+    """400 brute-force gradients, fixed seeds: within 20 %."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = VARIANTS["input_dependent"](784, 20, 200)
+    noise = torch.Generator().manual_seed(0)
+    x = torch.bernoulli(torch.full((4, 784), 0.13), generator=noise)
+    expected = brute_force_variance(model, x, 100, noise.manual_seed(0))
+    gradient = PosteriorGradient.from_model(model, x)
+    found = total_variance(gradient, "pathwise", 1, noise, 0.0, 65_536)
+    assert found.value[0].item() == pytest.approx(expected, rel=0.2)
+
+
+# --- cases, files and report ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def timings(tmp_path_factory):
+    """A folder with the real JSON of two variants on tiny images, by the real command."""
+    folder = tmp_path_factory.mktemp("tiny") / "cpu"
+    folder.mkdir()
+    path = folder.parent / "tiny.npz"
+    images = np.random.default_rng(0).random((40, 4, 4)).astype(np.float32)
+    np.savez(path, train=np.tile(images, (3, 1, 1)), valid=images, test=images)
+    wanted = (
+        "test_training and 100 and not 1000",
+        "evaluation",
+        "importance",
+        "copy",
+        "matrix",
+        "first_step and input_dependent",
+        "latent_dim-2",
+        "latent_dim-10",
+    )
+    only = " or ".join(f"({case})" for case in wanted)
+    variants = ("autoencoder", "input_dependent")
+    measure.run_cases(folder, str(path), "cpu", variants, None, False, 0.01, only)
+    return folder
+
+
+def results_in(folder: Path, rows=()) -> Results:
+    return Results(folder, tidy.frame(rows))
+
+
+def with_cases(timings: Path, folder: Path, *cases: dict) -> Results:
+    """The timings with further cases, stored in another folder."""
+    found = stored(timings / FILE)
+    found["benchmarks"] += [{"extra_info": case} for case in cases]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(json.dumps(found), encoding="utf-8")
+    return results_in(folder)
+
+
+def tables_of(section: Section) -> dict:
+    return {table.name: table for table in section.tables}
+
+
+def test_the_cases_store_times_bounds_and_labels(timings):
+    found = stored(timings / FILE)
+    assert found["machine_info"].keys().isdisjoint({"node", "user"})
+    cases = [b["extra_info"] for b in found["benchmarks"]]
+    kinds = {c["kind"] for c in cases}
+    assert kinds >= {"training", "estimator", "evaluation", "importance", "fresh", "growth"}
+    for case in cases:
+        assert case["seconds"] > 0
+        if case["kind"] in ("training", "evaluation", "importance"):
+            assert case["bound_seconds"] > 0
+    for name in ("name", "fullname"):
+        assert len({b[name] for b in found["benchmarks"]}) == len(cases), "commits match by name"
+
+
+def test_statistics_are_kept_and_rounds_are_not(timings):
+    """Nothing that comes with each round, so that a file of all cases stays small."""
+    benchmarks = stored(timings / FILE)["benchmarks"]
+    assert all(not {"data", "total"} & b["stats"].keys() and "options" not in b for b in benchmarks)
+    assert all(b["stats"]["min"] <= b["stats"]["median"] <= b["stats"]["max"] for b in benchmarks)
+    assert (timings / FILE).stat().st_size < 1100 * len(benchmarks)
+    assert [path.name for path in timings.iterdir()] == [FILE]
+    case = {"name": "a", "extra_info": {"seconds": 1 / 3}, "options": {}}
+    statistics = dict.fromkeys(("min", "max", "mean", "stddev", "median", "iqr", "ops"), 1 / 3)
+    statistics |= {"outliers": "1;0", "rounds": 3, "iterations": 1, "data": [1 / 3] * 3}
+    (kept,) = without_rounds({"benchmarks": [case | {"stats": statistics}]})["benchmarks"]
+    assert kept["extra_info"] == case["extra_info"]
+    assert (kept["stats"]["median"], kept["stats"]["rounds"]) == (0.333333, 3)
+
+
+def test_the_committed_timings_are_without_rounds():
+    files = list((measure.ROOT / "results").glob(f"*/*/{FILE}"))
+    assert files
+    for path in files:
+        found = stored(path)
+        assert found == without_rounds(found)
+        assert not any("data" in b["stats"] for b in found["benchmarks"])
+
+
+def test_the_report_shows_every_variant_and_estimator(timings):
+    speed, growth = report.sections(results_in(timings))
+    tables = tables_of(speed)
+    assert set(tables["training_speed"].frame().variant) == {"autoencoder", "input-dependent"}
+    assert "leave-one-out" in set(tables["estimator_speed"].frame().estimator)
+    assert "GFLOP/s" in speed.notes
+    assert "at batch 100" in speed.takeaway
+    assert speed.answer.startswith("input-dependent trains on")
+    assert "latent dimensions" in growth.tables[0].markdown()
+    assert "100,000" in tables_of(growth)["importance_memory"].markdown()
+    for figure in (*speed.figures, *growth.figures):
+        assert figure.png("tiny").startswith(b"\x89PNG")
+
+
+def test_a_training_step_is_as_fast_as_its_case_says(timings, tmp_path):
+    """500 images in 0.02 s; a stack of five seeds against one seed's steps."""
+    labels = {"kind": "stacked", "variant": "input_dependent", "items": 500, "seconds": 0.02}
+    ratios = {"lean_ratio": 0.5, "ordinary_ratio": 0.6}
+    speed, *_ = report.sections(with_cases(timings, tmp_path, labels | ratios))
+    frame = tables_of(speed)["training_speed"].frame().set_index("step")
+    stacked = frame.loc["five seeds stacked"]
+    assert (stacked["images/s"], stacked["× eager step"]) == (25_000, 2.5)
+    assert stacked["× ordinary loop"] == 3
+
+
+def test_a_grids_speed_up_stands_beside_that_of_its_trainings_alone(timings, tmp_path):
+    rounds = [
+        {"1": {"seconds": 4.0, "bound_seconds": 3.8}, "2": {"seconds": 2.5, "bound_seconds": 1.9}},
+        {"1": {"seconds": 4.0, "bound_seconds": 3.8}, "2": {"seconds": 2.0, "bound_seconds": 2.0}},
+    ]
+    case = {"kind": "grid", "rounds_by_tasks": {"4": rounds}}
+    _, section = report.sections(with_cases(timings, tmp_path, case))
+    assert "4 trainings takes 1.80 times" in section.takeaway
+    assert "without the grid 1.95 times" in section.takeaway
+    line = "| 4 | 4.00 | 2.25 | 1.80 (1.60 – 2.00) | 1.95 (1.90 – 2.00) |"
+    assert line in tables_of(section)["grid_speed"].markdown()
+
+
+def test_an_estimators_memory_and_start_stand_beside_its_speed(timings, tmp_path):
+    fresh = {
+        "kind": "fresh_estimator",
+        "variant": "input_dependent",
+        "estimator": "pathwise",
+        "batch": 100,
+        "seconds": 2.5,
+        "peak_bytes": 333 * 2**20,
+    }
+    section, _ = report.sections(with_cases(timings, tmp_path, fresh))
+    lines = tables_of(section)["estimator_speed"].markdown().splitlines()
+    pathwise, other = (
+        next(line for line in lines if f"| input-dependent | {name} |" in line)
+        for name in ("pathwise", "score function")
+    )
+    assert pathwise.endswith("| 333 | 2.50 |")
+    assert other.endswith("| – | – |")
+
+
+def test_without_timings_there_is_no_section(tmp_path):
+    assert report.sections(results_in(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[1, 2]",
+        '{"benchmarks": [{"name": "a"}], "machine_info": {}}',
+        '{"benchmarks": [], "machine_info": 3}',
+        '{"benchmarks": [{"extra_info": {"kind": "growth", "seconds": "x"}}], "machine_info": {}}',
+    ],
+)
+def test_damaged_timings_are_told_of_in_one_line(tmp_path, content):
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(BenchError, match="make it again with 'make throughput'") as problem:
+        report.sections(results_in(tmp_path))
+    assert str(tmp_path / FILE) in str(problem.value)
+    assert "\n" not in str(problem.value)
+
+
+def test_bf16_is_shown_beside_float32(timings, tmp_path):
+    identity = {"device": "cpu", "variant": "input_dependent", "question": "headline"}
+    folders = tmp_path / "tiny" / "cpu", tmp_path / "tiny-bf16" / "cpu"
+    for folder, shift in zip(folders, (0.0, -0.5)):
+        folder.mkdir(parents=True)
+        values = [-90.0 + s + shift + 0.01 * shift * s for s in range(4)]
+        rows = tidy.frame(
+            identity | {"dataset": "tiny", "seed": s, "metric": "elbo", "value": value}
+            for s, value in enumerate(values)
+        )
+        tidy.write(folder, rows)
+    with_cases(timings, folders[0])
+    section, _ = report.sections(results_in(folders[0], tidy.read(folders[0]).to_dict("records")))
+    assert "bf16's test ELBO against float32's, nats over 4 paired seeds" in section.notes
+    assert "lower for `input-dependent` (−0.51 ± 0.01)" in section.notes
+
+
+def test_two_commits_are_compared(timings, tmp_path, capfd, monkeypatch):
+    """Also where the other file is as pytest-benchmark wrote it, and its cases lay elsewhere."""
+    found = stored(timings / FILE)
+    for case in found["benchmarks"]:
+        case["fullname"] = case["fullname"].replace("bench/questions/throughput/cases", "old")
+        case["stats"]["data"] = [case["stats"]["median"]]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(found))
+    monkeypatch.chdir(tmp_path)
+    measure.compare(timings / FILE, Path("other.json"))
+    shown = capfd.readouterr().out
+    assert shown.count("test_training[autoencoder-100]") >= 2
+    with pytest.raises(BenchError, match="make throughput"):
+        measure.compare(tmp_path / "none.json", other)
+    other.write_text("{")
+    with pytest.raises(BenchError, match=r"other\.json cannot be read"):
+        measure.compare(timings / FILE, other)
+
+
+def test_other_cases_are_other_timings():
+    assert {path.parent.name for path in measure.CODE} == {"throughput", "cases"}
+    assert {"actions.py", "conftest.py", "test_speed.py"} <= {path.name for path in measure.CODE}
+    assert len(measure.fingerprint()) == 64
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(16_643.2, "16,600"), (0.04567, "0.0457"), (1.0, "1.00"), (float("nan"), "–")],
+)
+def test_digits(value, text):
+    assert rounded(value) == text
+
+
+def test_only_vaes_have_importance_bounds(timings):
+    cases = read(timings / FILE).of("importance")
+    assert set(cases.variant) == {n for n in ("input_dependent",) if issubclass(VARIANTS[n], VAE)}

@@ -1,0 +1,72 @@
+"""How hyperparameters were chosen: the sentence and the table against made-up rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.questions.tuning.report import sections
+from bench.report import rows
+from bench.report.results import Results
+
+
+def made_up(elbos, chosen, variant="fixed_variance"):
+    """Two seeds a candidate; `elbos`: hyperparameters as sorted pairs → mean validation ELBO."""
+    lines = [
+        {
+            "dataset": "small",
+            "device": "cpu",
+            "variant": variant,
+            "seed": seed,
+            "question": "tuning",
+            "metric": "valid_elbo",
+            "chosen": candidate == chosen,
+            "value": elbo + (-0.1, 0.1)[seed],
+            **{f"hyperparameter_{name}": value for name, value in candidate},
+        }
+        for candidate, elbo in elbos.items()
+        for seed in (0, 1)
+    ]
+    return Results(Path("results/small/cpu"), rows.frame(lines))
+
+
+SCALES = {(("scale", 0.1),): -95.0, (("scale", 0.3),): -90.0, (("scale", 1.0),): -110.0}
+
+
+def test_the_chosen_candidate_is_compared_with_the_worst():
+    (section,) = sections(made_up(SCALES, (("scale", 0.3),)))
+    assert section.title == "How fixed-variance's scale was chosen"
+    assert section.takeaway == (
+        "`fixed-variance`: scale 0.3 has the highest validation ELBO (−90.00 nats); "
+        "scale 1 would cost 20.0 nats."
+    )
+    frame = section.tables[0].frame()
+    assert frame["loss against the chosen"].tolist() == pytest.approx([5.0, 0.0, 20.0])
+    assert frame["lowest seed"].tolist() == pytest.approx([-95.1, -90.1, -110.1])
+    assert (frame.seeds == 2).all()
+    assert "| 0.3 | **−90.00** |" in section.tables[0].markdown()
+    assert section.figures[0].png("small")
+
+
+def test_a_choice_at_the_edge_is_told():
+    (section,) = sections(made_up({c: -c[0][1] for c in SCALES}, (("scale", 0.1),)))
+    assert section.takeaway.endswith("; the best lies at the edge of the grid.")
+
+
+def test_two_hyperparameters_have_a_table_and_no_curve():
+    grid = {(("K", d), ("width", w)): -d * w for d in (1, 2) for w in (3, 4, 5)}
+    (section,) = sections(made_up(grid, (("K", 1), ("width", 3))))
+    assert section.title == "How fixed-variance's K and width was chosen"
+    assert len(section.tables[0].lines) == len(grid)
+    assert not section.figures
+
+
+def test_each_variant_has_its_section_and_none_without_candidates():
+    one, other = made_up(SCALES, (("scale", 0.3),)), made_up(SCALES, None, "flow")
+    both = Results(one.folder, rows.joined(one.rows, other.rows))
+    assert [section.tables[0].name for section in sections(both)] == [
+        "fixed_variance_tuning",
+        "flow_tuning",
+    ]
+    assert sections(Results(one.folder, rows.frame([]))) == []
