@@ -82,6 +82,8 @@ def throughput(config: Config, full: bool, seconds: float | None, console: Conso
     for device in _devices(config.device):
         folder = config.results / _folder(config, data, {}) / device
         results.prepare(folder)
+        again = command(config, device, "throughput")
+        run = {"command": again, "variants": list(variants), "questions": ["throughput"]}
         try:
             timing.run_cases(
                 folder,
@@ -92,6 +94,8 @@ def throughput(config: Config, full: bool, seconds: float | None, console: Conso
                 full,
                 seconds or timing.SECONDS,
             )
+            Store(_cache(config)).save(_timing_key(device, data, variants), {})
+            results.record(folder, run)
         except BenchError as error:
             console.print(f"failed: {error}", style="red", markup=False)
             code = 1
@@ -171,34 +175,27 @@ def _described(grid: Grid, data: Dataset, config: Config, workers: int) -> dict[
     return {"config": asked, "runs": [run]}
 
 
-def command(config: Config, device: str) -> str:
-    """The command that makes the same page again, as one types it into a shell."""
+def command(config: Config, device: str, name: str = "run") -> str:
+    """The command that does the same again, as one types it into a shell."""
     changed = {
         field.name: str(getattr(config, field.name))
         for field in fields(Config)
         if field.name not in NOT_OF_A_PAGE and getattr(config, field.name) != field.default
     }
-    if changed.pop("device", "cpu") != "cpu" and device != "cpu":
+    if "device" in changed:
         changed["device"] = device
     if set(changed) <= set(MADE_BY_MAKE):
-        words = ["make", "bench", *(f"{name.upper()}={value}" for name, value in changed.items())]
+        target = "bench" if name == "run" else name
+        words = ["make", target, *(f"{name.upper()}={value}" for name, value in changed.items())]
     else:
         options = ((f"--{name.replace('_', '-')}", value) for name, value in changed.items())
-        words = [".venv/bin/python", "-m", "bench", "run", *(w for pair in options for w in pair)]
+        words = [".venv/bin/python", "-m", "bench", name, *(w for pair in options for w in pair)]
     return shlex.join(words)
 
 
 def _time_once(grid: Grid, folder: Path, data: Dataset) -> None:
     """Time the throughput of this machine, unless that was done with the same code and data."""
-    found = discover().variants
-    identity = {
-        "throughput": data.fingerprint,
-        "cases": timing.fingerprint(),
-        "device": grid.device,
-        "machine": machine(),
-    }
-    code = (timing.run_cases, train, *(found[v] for v in grid.variants))
-    key, store = fingerprint.key(identity, *code), Store(grid.cache)
+    key, store = _timing_key(grid.device, data, grid.variants), Store(grid.cache)
     if store.load(key) is None or not (folder / timing.FILE).exists():
         timing.run_cases(
             folder,
@@ -209,6 +206,18 @@ def _time_once(grid: Grid, folder: Path, data: Dataset) -> None:
             seconds=timing.BRIEF_SECONDS,
         )
         store.save(key, {})
+
+
+def _timing_key(device: str, data: Dataset, variants: tuple[str, ...]) -> str:
+    """Of the throughput of this machine, with this code and data."""
+    found = discover().variants
+    identity = {
+        "throughput": data.fingerprint,
+        "cases": timing.fingerprint(),
+        "device": device,
+        "machine": machine(),
+    }
+    return fingerprint.key(identity, timing.run_cases, train, *(found[v] for v in variants))
 
 
 # --- what was asked for ----------------------------------------------------------------------

@@ -138,28 +138,33 @@ def test_after_a_run_of_failures_a_later_one_works(bench, folder, monkeypatch):
     assert not stored.of("headline").empty
 
 
-@pytest.mark.parametrize("name", ["history.csv", "environment.json", "pictures.npz"])
-@pytest.mark.parametrize("content", [b"", b"\n", b"another program's", None])
-def test_a_damaged_file_is_told_in_one_line_and_the_rest_is_made(
-    bench, folder, name, content, capsys
-):
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "one byte": lambda path: path.write_bytes(b"\n"),
+    "foreign": lambda path: path.write_bytes(b"another program's"),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "missing": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "history.csv", "environment.json", "pictures.npz"])
+def test_a_damaged_file_is_told_in_one_line_and_the_rest_is_made(bench, folder, name):
     bench(questions="headline")
-    path = folder() / name
-    if content is None:
-        path.unlink()
-    else:
-        path.write_bytes(content)
-    text = io.StringIO()
-    root = folder().parents[1]
-    assert commands.report(root, None, Console(file=text, width=300)) == 1
-    errors = [line for line in text.getvalue().splitlines() if line.startswith("error:")]
-    assert len(errors) == 1, text.getvalue()
-    assert name in errors[0]
-    assert "make bench" in errors[0]
-    assert "nats" in (root / "index.html").read_text(encoding="utf-8")
-    code, _ = bench(questions="headline")
-    assert code == 0
-    assert not results.read(folder()).problems
+    path, root = folder() / name, folder().parents[1]
+    whole = path.read_bytes()
+    for damage in DAMAGES.values():
+        path.write_bytes(whole)
+        damage(path)
+        text = io.StringIO()
+        assert commands.report(root, None, Console(file=text, width=300)) == 1
+        errors = [line for line in text.getvalue().splitlines() if line.startswith("error:")]
+        assert len(errors) == 1, text.getvalue()
+        assert name in errors[0]
+        assert "make bench" in errors[0]
+        assert "What does the posterior" in (root / "index.html").read_text(encoding="utf-8")
+    code, text = bench(questions="headline")
+    assert code == 0, text
+    assert not results.read(path.parent).problems
 
 
 def test_again_is_the_command_that_makes_the_page(bench, folder, monkeypatch, tmp_path):
@@ -187,6 +192,7 @@ def test_again_is_the_command_that_makes_the_page(bench, folder, monkeypatch, tm
         {"dataset": 'a$b`c"d;e&f(g)#h.npz'},
         {"dataset": "mnist", "variants": "flow,autoencoder", "seeds": 3},
         {"device": "cuda"},
+        {"device": "cpu"},
         {"questions": "headline,loss_noise", "preset": "full", "precision": "bf16"},
     ],
 )
@@ -218,16 +224,12 @@ def test_a_device_that_is_not_there(bench, monkeypatch):
         bench(device="cuda")
 
 
-def test_rows_of_another_version_are_refused_with_the_remedy(bench, folder):
+def test_rows_of_another_version_are_refused_and_kept_aside(bench, folder):
     bench(questions="headline")
     path = folder() / "rows.csv"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("question,", "measurement,", 1), encoding="utf-8")
-    out = io.StringIO()
-    root = folder().parents[1]
-    assert commands.report(root, None, Console(file=out, width=300)) == 1
-    (line,) = [x for x in out.getvalue().splitlines() if x.startswith("error:")]
-    assert "measurement" in line
-    assert "make bench" in line
+    (problem,) = results.read(folder()).problems
+    assert "measurement" in problem
     assert bench(questions="headline")[0] == 0
     assert (folder() / "rows.csv.unreadable").exists()

@@ -168,4 +168,3 @@ SOURCES: dict[str, Source] = {
         ),
     )
 }
-

@@ -266,7 +266,7 @@ def decoder_variance(
     squares = torch.zeros(samples, dtype=torch.float64, device=x.device)
     for image in range(len(x)):
         for g in of_draws(fixed, x[image : image + 1], z[:, image : image + 1]):
-            squares += (g - g.mean(0)).square().flatten(1).sum(1).double() / len(x)
+            squares += (g - g.mean(0)).square().reshape(len(g), -1).sum(1).double() / len(x)
     value = squares.sum() / (samples - 1)
     error = squares.std() * math.sqrt(samples) / (samples - 1)
     return value.item(), error.item()

@@ -111,7 +111,7 @@ def registered(
 
 @registered(
     label="pathwise",
-    colour="#0072B2",
+    colour="#332288",
     line="solid",
     citation="Kingma & Welling 2014, eq. 7; Rezende et al. 2014",
 )
@@ -139,7 +139,7 @@ def pathwise(
 
 @registered(
     label="pathwise, sampled KL",
-    colour="#56B4E9",
+    colour="#6699CC",
     line="solid",
     citation="Kingma & Welling 2014, eq. 6",
 )
@@ -153,7 +153,7 @@ def pathwise_sampled_kl(
 
 @registered(
     label="pathwise, antithetic",
-    colour="#009E73",
+    colour="#44AA99",
     line="solid",
     citation="Hammersley & Morton 1956",
 )
@@ -172,7 +172,7 @@ def pathwise_antithetic(
 
 @registered(
     label="sticking the landing",
-    colour="#CC79A7",
+    colour="#117733",
     line="solid",
     citation="Roeder et al. 2017",
 )
@@ -186,7 +186,7 @@ def sticking_the_landing(
 
 @registered(
     label="score function",
-    colour="#D55E00",
+    colour="#CC6677",
     line="dashed",
     citation="Williams 1992; Ranganath et al. 2014",
 )
@@ -203,7 +203,7 @@ def score_function(
 
 @registered(
     label="score function, analytic KL",
-    colour="#E69F00",
+    colour="#999933",
     line="dashed",
     citation="Paisley et al. 2012",
 )
@@ -223,7 +223,7 @@ _BASELINE_SAMPLES = 16
 
 @registered(
     label="score function, baseline",
-    colour="#999933",
+    colour="#AA4499",
     line="dashed",
     citation="after Mnih & Gregor 2014",
 )
@@ -244,7 +244,7 @@ def score_function_baseline(
 
 @registered(
     label="leave-one-out",
-    colour="#B5446E",
+    colour="#882255",
     line="dashed",
     citation="Kool et al. 2019",
 )

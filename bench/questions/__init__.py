@@ -30,11 +30,13 @@ class Question:
             on the page without a line there.
         measured: whether the grid measures it (the throughput is timed apart, the tuning's rows
             come from the grid's own choices).
+        compared: whether its measure module has a `compare`.
     """
 
     name: str
     asked: str = ""
     measured: bool = True
+    compared: bool = False
 
     def _module(self, name: str) -> ModuleType:
         return importlib.import_module(f"{__name__}.{self.name}.{name}")
@@ -52,7 +54,7 @@ class Question:
     @property
     def compare(self) -> Callable | None:
         """`compare(results, reference)` of its measure module, where it has one."""
-        return getattr(self._module("measure"), "compare", None)
+        return self._module("measure").compare if self.compared else None
 
     def sections(self, results: Results) -> list[Section]:
         """Its part of a page; [] where it was not measured."""
@@ -60,7 +62,7 @@ class Question:
 
 
 QUESTIONS = (
-    Question("headline", "What does the posterior's variance buy?"),
+    Question("headline", "What does the posterior's variance buy?", compared=True),
     Question("tuning", measured=False),
     Question("pictures"),
     Question("loss_noise", "How noisy is the loss?"),
@@ -70,7 +72,7 @@ QUESTIONS = (
     Question("uncertainty", "Does noise raise the encoder's uncertainty?"),
     Question("generalization", "Does the autoencoder overfit?"),
     Question("flexibility", "What does flexibility cost, and what does it buy?"),
-    Question("exact_likelihood", "Does theory hold where log p(x) is known?"),
+    Question("exact_likelihood", "Does theory hold where log p(x) is known?", compared=True),
     Question("throughput", "How fast is it?", measured=False),
 )
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError, one_line
+from bench.grid import FAILURE
 from bench.report import rows as tidy
 from bench.report.style import ordered
 from bench.storage import write_atomically
@@ -20,8 +21,6 @@ HISTORY, PICTURES, ENVIRONMENT = "history.csv", "pictures.npz", "environment.jso
 HISTORY_COLUMNS = ("variant", "seed", "epoch")
 FREE = ("variants", "questions", "seeds", "jobs")
 """What may differ between runs whose numbers stand in one table."""
-FAILURE = "failure"
-"""The question under which a failed task's reason is kept."""
 
 
 @dataclass
@@ -110,12 +109,13 @@ def store(
         return [*lost, f"{folder} keeps its results of another configuration: every task failed"]
     if same:
         made = set(zip(rows.variant, rows.question, strict=True))
-        asked = set(environment["config"]["variants"])
         kept = [
-            (v, q) not in made and not (q == FAILURE and v in asked)
-            for v, q in zip(old.rows.variant, old.rows.question, strict=True)
+            (v, q) not in made and not (q == FAILURE and _tried_again(v, what, environment))
+            for v, q, what in zip(old.rows.variant, old.rows.question, old.rows.metric, strict=True)
         ]
         rows = tidy.joined(old.rows[kept], rows)
+        config = environment["config"] | {"seeds": int(rows.seed.max()) + 1}
+        environment = environment | {"config": config}
         if len(old.history):
             others = old.history[~old.history.variant.isin(set(history.get("variant", [])))]
             history = pd.concat([others, history], ignore_index=True)
@@ -213,6 +213,21 @@ def _same_configuration(old: Mapping, new: Mapping) -> bool:
         return {name: value for name, value in config.items() if name not in FREE}
 
     return of_numbers(old) == of_numbers(new)
+
+
+def _tried_again(variant: str, what: str, environment: Mapping) -> bool:
+    """Whether a run did what failed before: a question of a variant, or its training."""
+    config = environment["config"]
+    return variant in config["variants"] and what in ("training", *config["questions"])
+
+
+def record(folder: Path, run: dict) -> None:
+    """Note a command among those that make a folder again, where it has results."""
+    stored = read(folder).environment
+    if stored:
+        runs = _runs(stored, {"runs": [run]})
+        text = json.dumps({**stored, "runs": runs}, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(folder / ENVIRONMENT, text.encode())
 
 
 def _runs(old: Mapping, new: Mapping) -> list[dict]:

@@ -99,6 +99,7 @@ def whole(path: Path) -> io.BytesIO:
 
 def write(folder: Path, rows: pd.DataFrame) -> None:
     """Store rows in a folder, atomically; settings that none of them has are left out."""
+    rows = _checked(rows, "these rows")
     used = [c for c in rows if c not in SETTINGS or rows[c].notna().any()]
     write_atomically(folder / FILE, csv(rows[used]))
 

@@ -22,10 +22,10 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from bench.inference.elbo import elbo_estimate, elbo_terms, integrands
+from bench.inference.elbo import elbo_estimate, elbo_terms, integrands, mean_elbo
 from bench.inference.importance import log_weights
 from bench.inference.reparameterize import standard_normal
-from bench.questions.headline.measure import _iw_bounds, mean_elbo
+from bench.questions.headline.measure import _iw_bounds
 from bench.questions.loss_noise.measure import jackknife, variance_over_noise
 from bench.randomness import generator
 from vaes import VAE, discover

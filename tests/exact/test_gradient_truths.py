@@ -17,7 +17,7 @@ from bench.inference.gradient_variance import PosteriorGradient, decoder_varianc
 from bench.inference.gradients import ESTIMATORS, Target
 from bench.inference.tensors import tensors
 from bench.training.step import objective
-from vaes import VAE, discover
+from vaes import VAE, discover, with_options
 from vaes.base import diagonal_gaussian
 
 ERRORS = 4
@@ -179,11 +179,11 @@ def test_pathwise_variance_at_the_exact_posterior():
     assert abs(squares.mean() - exact) < ERRORS * squares.std() / math.sqrt(draws)
 
 
-def small_model(name, seed=0):
+def small_model(name, likelihood="bernoulli", seed=0):
     """A variant with D = 12, H = 6, L = 3 and no parameter left at a special value."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = discover().variants[name](12, 3, 6).double()
+        model = with_options(discover().variants[name], likelihood)(12, 3, 6).double()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += 0.15 * torch.randn_like(parameter)
@@ -327,9 +327,12 @@ def test_the_signal_is_the_squared_norm_of_the_mean_gradient():
     assert error < signal
 
 
-def test_decoder_variance_is_that_of_brute_force_backpropagation():
-    model, x = small_model("learned_diagonal"), small_images(1)
-    parameters = list(model.decoder.parameters())
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_decoder_variance_is_that_of_brute_force_backpropagation(likelihood):
+    """Of every parameter behind log p(x|z): a Gaussian likelihood has a scalar one besides."""
+    model, x = small_model("learned_diagonal", likelihood), small_images(1)
+    parameters = [*model.decoder.parameters()]
+    parameters += [model.log_noise] if likelihood == "gaussian" else []
     expected, error = spread(brute_force(model, x, "pathwise", 1, 400, parameters))
     value, own = decoder_variance(model, x, 1500, seeded())
     assert abs(value - expected) < ERRORS * math.hypot(error, own)

@@ -16,9 +16,9 @@ from bench.config import REFERENCE, Preset, Run, of_dataset
 from bench.data.binarization import as_float
 from bench.errors import BenchError
 from bench.grid.contract import Request, Result, Row, Subject
+from bench.inference.elbo import mean_elbo
 from bench.inference.gradients import ESTIMATORS, Passes, admit
-from bench.questions._rows import NATS, monte_carlo_mean
-from bench.questions.headline.measure import mean_elbo
+from bench.questions.averages import NATS, monte_carlo_mean
 from vaes.base import diagonal_gaussian
 
 SAMPLES = (1, 2, 4)

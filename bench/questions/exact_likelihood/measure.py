@@ -20,7 +20,7 @@ from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.importance import log_weights
 from bench.inference.probabilistic_pca import is_probabilistic_pca, marginal
 from bench.inference.reparameterize import standard_normal
-from bench.questions._rows import NATS, monte_carlo_mean, paired_differences
+from bench.questions.averages import NATS, monte_carlo_mean, paired_differences
 from vaes import VAE
 
 SAMPLES = 200

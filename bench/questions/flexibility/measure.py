@@ -26,7 +26,7 @@ from bench.inference.gradients import estimator_for
 from bench.inference.importance import effective_sample_size, iw_bound
 from bench.inference.refit import fit_posterior
 from bench.inference.reparameterize import draw, standard_normal
-from bench.questions._rows import NATS, image_mean
+from bench.questions.averages import NATS, image_mean
 from bench.training.step import EagerStep
 from vaes import VAE, Autoencoder, discover, with_options
 

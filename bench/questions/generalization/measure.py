@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from bench.config import Preset, Run, of_dataset
 from bench.data.binarization import as_float
@@ -19,10 +18,10 @@ from bench.data.training_set import SEEN, fixed_draw
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.codes import codes
 from bench.inference.elbo import chunks
-from bench.questions._rows import NATS, image_mean
+from bench.questions.averages import NATS, image_mean
 from bench.questions.generalization import DRAWN_SCALES
+from bench.questions.images import images_of
 from bench.training.loop import validate
-from vaes import Autoencoder
 
 SIZES = {"mnist": (250, 1000, 10_000), "fashion_mnist": (250, 1000, 10_000), "": (250, 1000)}
 """Data set → numbers of training images besides all of them (`""` for any other)."""
@@ -139,13 +138,3 @@ def perturbed_codes(subject: Subject) -> Result:
                 pictures.append(images_of(model, z[:DRAWN], subject.data.image_shape))
     drawn = {"noised_codes": torch.stack(pictures)} if subject.run.seed == 0 else {}
     return Result(rows, pictures=drawn)
-
-
-def images_of(model: Autoencoder, z: Tensor, image_shape: tuple[int, int]) -> Tensor:
-    """Pixel means decoded from z `(..., L)`, `(..., H, W)`, as bytes."""
-    return as_bytes(torch.sigmoid(model.decode(z)).unflatten(-1, image_shape))
-
-
-def as_bytes(intensities: Tensor) -> Tensor:
-    """Intensities in [0, 1] as uint8 on the CPU, in 32 shades, which compress well."""
-    return ((intensities * 31).round() * (255 / 31)).round().to(torch.uint8).cpu()

@@ -15,7 +15,7 @@ from bench.config import Preset, Run
 from bench.data.binarization import as_float, binarize
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.codes import unit_variances
-from bench.inference.elbo import chunks, elbo_terms
+from bench.inference.elbo import mean_elbo
 from bench.inference.importance import (
     effective_sample_size,
     iw_bound,
@@ -25,9 +25,9 @@ from bench.inference.importance import (
     samples_at_once,
 )
 from bench.inference.reparameterize import standard_normal
-from bench.questions._rows import NATS, monte_carlo_mean, paired_differences
+from bench.questions.averages import NATS, monte_carlo_mean, paired_differences
 from bench.questions.headline import ACTIVE_VARIANCE
-from vaes import VAE, Autoencoder
+from vaes import VAE
 
 WEIGHTS_AT_ONCE = 100_000
 """Importance weights held at once: bounds memory whatever K is."""
@@ -85,26 +85,6 @@ def measure(subject: Subject, samples: int, importance_samples: tuple[int, ...])
 def compare(results: Mapping[tuple[str, int], Result], reference: str) -> Iterator[tuple]:
     """Paired differences to the reference variant of every per-image value."""
     return paired_differences(results, reference)
-
-
-def mean_elbo(
-    model: Autoencoder, images: Tensor, generator: torch.Generator, samples: int, at_once: int
-) -> dict[str, Tensor]:
-    """Of `elbo`, `distortion` and `rate` the mean over noise and its standard error, `(2, N)`.
-
-    In float64 on the CPU, nats; a plain autoencoder's distortion has no error. Noise is drawn for
-    `at_once` images at a time.
-    """
-    parts: dict[str, list[Tensor]] = {"elbo": [], "distortion": [], "rate": []}
-    for x in chunks(images, at_once):
-        noise = standard_normal(len(x), model.latent_dim, generator)
-        distortion, rate = elbo_terms(model, x, noise, samples)
-        for name, sampled in zip(parts, (-(distortion + rate), distortion, rate), strict=True):
-            sampled = sampled.double()
-            deviation = sampled.std(0) if len(sampled) > 1 else torch.zeros_like(sampled[0])
-            error = deviation / math.sqrt(len(sampled))
-            parts[name].append(torch.stack([sampled.mean(0), error]).cpu())
-    return {name: torch.cat(part, 1) for name, part in parts.items()}
 
 
 def _iw_bounds(

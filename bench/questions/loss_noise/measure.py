@@ -21,7 +21,7 @@ from bench.errors import BenchError
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.elbo import KLS, SAMPLINGS, elbo_estimate, integrands
 from bench.inference.importance import effective_sample_size, iw_bound
-from bench.questions._rows import NATS
+from bench.questions.averages import NATS
 from bench.questions.loss_noise import STAGES
 from vaes import VAE
 

@@ -14,8 +14,8 @@ from bench.config import Preset, Run
 from bench.data.binarization import as_float
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.codes import codes, covariances, unit_variances
-from bench.questions._rows import NATS
-from bench.questions.generalization.measure import as_bytes, images_of
+from bench.questions.averages import NATS
+from bench.questions.images import as_bytes, images_of
 from vaes import VAE
 
 ORIGINALS = 16

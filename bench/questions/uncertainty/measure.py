@@ -26,7 +26,7 @@ from bench.inference.codes import unit_variances
 from bench.inference.importance import iw_bound, log_weights, samples_at_once
 from bench.inference.refit import fit_posterior
 from bench.inference.reparameterize import draw, standard_normal
-from bench.questions._rows import NATS, image_mean
+from bench.questions.averages import NATS, image_mean
 from bench.questions.headline import ACTIVE_VARIANCE
 from vaes import VAE
 
