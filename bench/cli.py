@@ -103,7 +103,7 @@ def throughput_compare(
     new
         The one to compare with it.
     """
-    from bench.questions.throughput.measure import compare
+    from bench.questions.throughput.run_cases import compare
 
     compare(base, new)
     return 0

@@ -27,7 +27,7 @@ from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
 from bench.inference.gradients import ESTIMATORS
 from bench.questions import QUESTIONS, Question, measured, named
-from bench.questions.throughput import measure as timing
+from bench.questions.throughput import run_cases as timing
 from bench.report import page, results
 from bench.report import rows as tidy
 from bench.report.section import Section

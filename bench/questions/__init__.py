@@ -2,7 +2,8 @@
 
 A folder holds `measure.py` (a trained model → rows; see `bench.grid.contract`) and `report.py`
 (`sections(results)`: rows → tables, claims and figures). A new question is a folder and a line in
-`QUESTIONS`.
+`QUESTIONS`. The throughput alone is no measurement of a trained model: its folder says how it is
+timed.
 """
 
 from __future__ import annotations

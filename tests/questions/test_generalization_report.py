@@ -53,8 +53,8 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     assert overfitting.answer == "yes: its gap with 250 training images is 30.1 ± 0.6 nats"
     assert "the gap is smaller for `input-dependent` (−10.0 ± 0.0)" in overfitting.takeaway
     assert "itself is higher for `input-dependent` (+4.0 ± 0.0)" in overfitting.takeaway
-    assert "early stopping would have saved 2.0 ± 0.0" in overfitting.takeaway
-    assert "of `autoencoder` 5.0 ± 0.0 nats" in perturbation.takeaway
+    assert "stopping at the best epoch would have lowered it by 2.0 ± 0.0" in overfitting.takeaway
+    assert "rises: `autoencoder` 5.0 ± 0.0 nats" in perturbation.takeaway
     assert "the rise is smaller for `input-dependent` (−3.0 ± 0.0)" in perturbation.takeaway
     for section in (overfitting, perturbation):
         for figure in section.figures:
@@ -94,13 +94,13 @@ def test_verdicts_of_gap_and_test_cross_entropy_hold_together():
 @pytest.mark.parametrize(
     ("saved", "said"),
     [
-        ([2.0, 2.1, 1.9], "would have saved 2.0 ± 0.2 of them"),
-        ([0.0, 0.0, 0.0], "the best epoch is the last"),
+        ([2.0, 2.1, 1.9], "would have lowered it by 2.0 ± 0.2"),
+        ([0.0, 0.0, 0.0], "no turn within 1,500 steps"),
         ([-0.2, 0.2, 0.1], "undecided"),
-        ([-2.0, -2.1, -1.9], "would have saved nothing"),
+        ([-2.0, -2.1, -1.9], "no turn within 1,500 steps"),
     ],
 )
-def test_what_early_stopping_would_have_saved(saved, said):
+def test_what_early_stopping_would_have_lowered(saved, said):
     stages = [("best", 100.0)] * 3 + [("end", 100.0 + s) for s in saved]
     fewest = pd.DataFrame(
         [
@@ -109,7 +109,16 @@ def test_what_early_stopping_would_have_saved(saved, said):
         ],
         columns=["metric", "variant", "seed", "stage", "value"],
     )
-    assert said in report.early_stopping(report.overtraining(fewest, "autoencoder"))
+    assert said in report.early_stopping(report.overtraining(fewest, "autoencoder"), 1500)
+
+
+def test_a_gap_without_a_turn_is_no_yes(tmp_path: Path):
+    results = made_up(tmp_path)
+    test = results.rows.metric == "test_cross_entropy"
+    results.rows.loc[test & (results.rows.stage == "best"), "value"] += 2  # as at the end
+    overfitting, _ = report.sections(results)
+    said = "gap of 30.1 ± 0.6 nats with 250 training images, but no turn within 50 steps"
+    assert overfitting.answer == said
 
 
 @pytest.mark.parametrize("variants", [["autoencoder"], ["input_dependent"]])

@@ -16,7 +16,7 @@ from bench.data.binarization import as_float
 from bench.data.dataset import load
 from bench.errors import BenchError
 from bench.inference.gradient_variance import PosteriorGradient, total_variance
-from bench.questions.throughput import measure, report
+from bench.questions.throughput import report, run_cases
 from bench.questions.throughput.actions import (
     brute_force_variance,
     evaluation,
@@ -197,7 +197,7 @@ def timings(tmp_path_factory):
     )
     only = " or ".join(f"({case})" for case in wanted)
     variants = ("autoencoder", "input_dependent")
-    measure.run_cases(folder, str(path), "cpu", variants, None, False, 0.01, only)
+    run_cases.run_cases(folder, str(path), "cpu", variants, None, False, 0.01, only)
     return folder
 
 
@@ -248,7 +248,7 @@ def test_statistics_are_kept_and_rounds_are_not(timings):
 
 
 def test_the_committed_timings_are_without_rounds():
-    files = list((measure.ROOT / "results").glob(f"*/*/{FILE}"))
+    files = list((run_cases.ROOT / "results").glob(f"*/*/{FILE}"))
     assert files
     for path in files:
         found = stored(path)
@@ -262,7 +262,7 @@ def test_the_report_shows_every_variant_and_estimator(timings):
     assert set(tables["training_speed"].frame().variant) == {"autoencoder", "input-dependent"}
     assert "leave-one-out" in set(tables["estimator_speed"].frame().estimator)
     assert "GFLOP/s" in speed.notes
-    assert "at batch 100" in speed.takeaway
+    assert "(batch 100)" in speed.takeaway
     assert speed.answer.startswith("input-dependent trains on")
     assert "latent dimensions" in growth.tables[0].markdown()
     assert "100,000" in tables_of(growth)["importance_memory"].markdown()
@@ -288,8 +288,8 @@ def test_a_grids_speed_up_stands_beside_that_of_its_trainings_alone(timings, tmp
     ]
     case = {"kind": "grid", "rounds_by_tasks": {"4": rounds}}
     _, section = report.sections(with_cases(timings, tmp_path, case))
-    assert "4 trainings takes 1.80 times" in section.takeaway
-    assert "without the grid 1.95 times" in section.takeaway
+    assert "2 workers finish a grid of 4 trainings 1.80 times as fast as one" in section.takeaway
+    assert "the same trainings directly, 1.95 times" in section.takeaway
     line = "| 4 | 4.00 | 2.25 | 1.80 (1.60 – 2.00) | 1.95 (1.90 – 2.00) |"
     assert line in tables_of(section)["grid_speed"].markdown()
 
@@ -361,20 +361,20 @@ def test_two_commits_are_compared(timings, tmp_path, capfd, monkeypatch):
     other = tmp_path / "other.json"
     other.write_text(json.dumps(found))
     monkeypatch.chdir(tmp_path)
-    measure.compare(timings / FILE, Path("other.json"))
+    run_cases.compare(timings / FILE, Path("other.json"))
     shown = capfd.readouterr().out
     assert shown.count("test_training[autoencoder-100]") >= 2
     with pytest.raises(BenchError, match="make throughput"):
-        measure.compare(tmp_path / "none.json", other)
+        run_cases.compare(tmp_path / "none.json", other)
     other.write_text("{")
     with pytest.raises(BenchError, match=r"other\.json cannot be read"):
-        measure.compare(timings / FILE, other)
+        run_cases.compare(timings / FILE, other)
 
 
 def test_other_cases_are_other_timings():
-    assert {path.parent.name for path in measure.CODE} == {"throughput", "cases"}
-    assert {"actions.py", "conftest.py", "test_speed.py"} <= {path.name for path in measure.CODE}
-    assert len(measure.fingerprint()) == 64
+    assert {path.parent.name for path in run_cases.CODE} == {"throughput", "cases"}
+    assert {"actions.py", "conftest.py", "test_speed.py"} <= {path.name for path in run_cases.CODE}
+    assert len(run_cases.fingerprint()) == 64
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,8 @@ def test_one_seed_one_variant_and_no_refitting(tmp_path: Path):
     (section,) = report.sections(results)
     assert section.answer == "no, flat by construction"
     assert "encoder's?" not in section.notes
-    assert len(section.tables) == len(section.figures) == 2
+    assert len(section.tables) == 2
+    assert section.figures == []  # where nothing moves there is nothing to draw
 
 
 def test_no_rows_no_section(tmp_path: Path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import altair as alt
@@ -37,7 +37,12 @@ UNITS = {"absolute": "s in latent units", "relative": "s in standard deviations 
 def sections(results: Results) -> list[Section]:
     """Two sections, of overfitting and of perturbed codes; [] where nothing was measured."""
     rows = results.of(QUESTION)
-    staged, perturbed = rows[rows.stage.notna()], select(rows, metric="perturbed_cross_entropy")
+    perturbed = select(rows, metric="perturbed_cross_entropy")
+    staged = in_order(rows[rows.stage.notna()], "images", "steps", "variant")
+    amounts = zip(staged.images, staged.steps)
+    staged["training"] = [
+        f"{images:,} training images, {steps:,} steps" for images, steps in amounts
+    ]
     bounded = set(select(rows, metric="elbo_gap").variant)
     plain, found = [v for v in results.variants(rows) if v not in bounded], []
     if len(staged):
@@ -98,10 +103,11 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
     gaps = summary(gap, "variant")
     sentences, answer = [], ""
     for plain in [v for v in plain_ones if gaps.get(v)]:
-        own = spoken(gaps[plain], 1)
+        own, regret = spoken(gaps[plain], 1), overtraining(fewest, plain)
+        turn = early_stopping(regret, fewest.steps.max())
         sentences.append(
-            f"With {images} and no early stopping the `{title(plain)}`'s test cross-entropy ends "
-            f"{own} nats above its training one ({early_stopping(overtraining(fewest, plain))})."
+            f"With {images} the `{title(plain)}`'s test cross-entropy ends {own} nats above its "
+            f"training one ({turn})."
         )
         found = against(plain, {"gap": gap, "test": test})
         if found["gap"]:
@@ -112,6 +118,8 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
         (claim,) = claims({plain: gaps[plain]})
         verdict = "yes" if claim.verdict == BEATS else "no" if claim.decided else "undecided"
         answer = f"{verdict}: its gap with {images} is {own} nats"
+        if verdict == "yes" and not regret.low > 0:
+            answer = f"gap of {own} nats with {images}, but {turn}"
     if not sentences:
         sentences = [f"Test − train cross-entropy with {images}: {_spoken(gaps)} nats."]
     return " ".join(sentences), answer
@@ -127,21 +135,18 @@ def overtraining(fewest: pd.DataFrame, variant: str) -> Estimate:
     return paired_difference(mine, "end", "best", by="stage")
 
 
-def early_stopping(regret: Estimate) -> str:
-    """What the regret says of early stopping, in words."""
-    if regret.low == regret.high == 0:
-        return "the best epoch is the last: a training too short to gain from early stopping"
+def early_stopping(regret: Estimate, steps: int) -> str:
+    """Whether the test cross-entropy turned up within the steps, in words."""
     if regret.low > 0:
-        return f"early stopping would have saved {spoken(regret, 1)} of them"
-    verdict = "what early stopping would have saved is undecided"
+        return f"stopping at the best epoch would have lowered it by {spoken(regret, 1)}"
     if regret.high <= 0.05:
-        verdict = "early stopping would have saved nothing"
-    return f"{verdict}: {spoken(regret, 1, sign=True)} nats from best epoch to end"
+        return f"no turn within {steps:,} steps"
+    return f"a turn within {steps:,} steps is undecided: {spoken(regret, 1, sign=True)} nats"
 
 
 def _gaps_table(staged: pd.DataFrame) -> Table:
     keys = ["images", "steps", "variant"]
-    found = summary(in_order(staged, *keys), [*keys, "metric", "stage"])
+    found = summary(staged, [*keys, "metric", "stage"])
     keys = list(dict.fromkeys(key[:3] for key in found))
     lines = [
         [title(key[2]), *key[:2], *(found.get((*key, *column)) for column in COLUMNS)]
@@ -153,59 +158,54 @@ def _gaps_table(staged: pd.DataFrame) -> Table:
     return Table("generalization", columns, lines, caption, sizes, variants)
 
 
-def _sizes(images: Iterable[int]) -> dict[int, str]:
-    return {size: f"{size:,} training images" for size in sorted(set(images))}
-
-
 def _gap_figure(staged: pd.DataFrame) -> Figure:
-    sizes = _sizes(staged.images)
-    found = summary(select(staged, stage="end"), ["variant", "images", "metric"])
-    gaps = {key[:2]: e for key, e in found.items() if key[2] == "cross_entropy_gap"}
-    lines = [
-        (
-            variant,
-            sizes[size],
-            SPLITS[metric],
-            e.mean,
-            spoken(gaps.get((variant, size), Estimate()), 1),
-        )
-        for (variant, size, metric), e in found.items()
-        if metric in SPLITS
-    ]
-    frame = pd.DataFrame(lines, columns=["variant", "images", "split", "cross-entropy", "gap"])
-    largest = max(gaps.values(), key=lambda gap: gap.mean, default=Estimate())
-    chart = draw.joined(
+    """The gap at the end, a panel each number of images."""
+    ends = select(staged, metric="cross_entropy_gap", stage="end")
+    frame = draw.named(draw.as_frame(summary(ends, ["variant", "training"]), "variant", "training"))
+    variants = ends.variant.unique()
+    chart = draw.intervals(
         frame,
-        ("cross-entropy", CROSS_ENTROPY),
-        ("split", {"train": "diamond", "test": "circle"}),
+        ("value", "test − train cross-entropy (nats per image)"),
+        draw.variant_axis(variants),
+        draw.by_variant(variants).legend(None),
         width=330,
+        step=26,
     )
+    order = ends.training.unique()
     return Figure(
         "generalization",
-        "Training and test cross-entropy",
-        "The distance between a variant's two points is its gap at the end, a mean over seeds.",
-        f"Panels: {listing(sizes.values())}. The largest gap is {spoken(largest, 1)} nats.",
-        draw.panels(chart, "images", [*sizes.values()], columns=2),
-        filters=("images",),
+        "Gap between test and training cross-entropy",
+        "At the end of training, with 95 % t-intervals over seeds; each panel has its own scale.",
+        f"Gaps of the variants: {_ranges(frame, 'value')}.",
+        draw.panels(chart, "training", order, columns=2).resolve_scale(x="independent"),
+        filters=("training",),
+    )
+
+
+def _ranges(frame: pd.DataFrame, column: str) -> str:
+    """`1.2 to 3.4 nats with 250 training images, 1,500 steps; …`."""
+    found = frame.groupby("training", sort=False)[column].agg(["min", "max"]).itertuples()
+    return "; ".join(
+        f"{low:.1f} to {high:.1f} nats with {training}" for training, low, high in found
     )
 
 
 def _curves_figure(results: Results, staged: pd.DataFrame) -> Figure | None:
     """Cross-entropy against training steps, a panel each number of images."""
-    lines, sizes = [], _sizes(staged.images)
-    for (size, variant), mine in staged.groupby(["images", "variant"]):
-        keys = [f"{QUESTION}/{variant}/{seed}/curves_{size}" for seed in mine.seed.unique()]
-        each = [results.pictures[key] for key in keys if key in results.pictures]
+    lines, keys = [], ["training", "images", "variant"]
+    for (training, size, variant), mine in staged.groupby(keys, sort=False):
+        names = [f"{QUESTION}/{variant}/{seed}/curves_{size}" for seed in mine.seed.unique()]
+        each = [results.pictures[name] for name in names if name in results.pictures]
         train, _, test = np.mean(each, axis=0).T if each else [[]] * 3
         steps = np.arange(1, len(test) + 1) * mine.steps.max() / max(len(test), 1)
         lines += [
-            (variant, sizes[size], split, step, round(value, 1))
+            (variant, training, split, step, round(value, 1))
             for split, values in {"test": test, "train": train}.items()
             for step, value in zip(steps, values)
         ]
     if not lines:
         return None
-    frame = pd.DataFrame(lines, columns=["variant", "images", "split", "step", "cross-entropy"])
+    frame = pd.DataFrame(lines, columns=["variant", "training", "split", "step", "cross-entropy"])
     chart = draw.curves(
         frame,
         ("step", "training steps"),
@@ -213,13 +213,14 @@ def _curves_figure(results: Results, staged: pd.DataFrame) -> Figure | None:
         dash=alt.StrokeDash("split:N", scale=alt.Scale(domain=["test", "train"]), title=None),
         width=300,
     )
+    ends = frame[(frame.step == frame.step.max()) & (frame.split == "test")]
     return Figure(
         "generalization_curves",
         "Cross-entropy while training",
         "A test line that turns up while its training line goes on falling is overfitting.",
-        f"Test and training cross-entropy by steps: {listing(frame.images.unique())}.",
-        draw.panels(chart, "images", [*sizes.values()]),
-        filters=("images", "split"),
+        f"The test lines end at {_ranges(ends, 'cross-entropy')}.",
+        draw.panels(chart, "training", frame.training.unique()),
+        filters=("training", "split"),
     )
 
 
@@ -238,7 +239,7 @@ def perturbed_takeaway(perturbed: pd.DataFrame, plain_ones: list[str]) -> str:
     risen = rise(perturbed)
     costs = summary(risen, "variant")
     text = (
-        f"Noise of {RELATIVE:g} standard deviations of the codes raises the test cross-entropy of "
+        f"With noise of {RELATIVE:g} standard deviations of the codes test cross-entropy rises: "
         f"{_spoken({v: costs[v] for v in plain_ones if v in costs} or costs)} nats"
     )
     found = [claim for plain in plain_ones for claim in against(plain, {"rise": risen})["rise"]]
@@ -258,22 +259,26 @@ def _perturbed_table(rows: pd.DataFrame, perturbed: pd.DataFrame) -> Table:
 
 
 def _perturbed_figure(perturbed: pd.DataFrame) -> Figure:
-    frame = perturbed.assign(unit=perturbed.noise_unit.map(UNITS))
-    means = frame.groupby(["variant", "unit", "noise_scale"], sort=False).value.mean()
-    least, most = means.min(), means.max()
+    keys = ["variant", "unit", "s"]
+    rows = perturbed.assign(unit=perturbed.noise_unit.map(UNITS), s=perturbed.noise_scale)
+    frame = draw.as_frame(summary(rows, keys), *keys)
+    spread, scales = {"nice": False, "padding": 10}, sorted(frame.s.unique())
+    across = alt.Axis(values=scales, format="~g", tickCount=len(scales))
+    up = alt.Axis(values=[step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7)])
     lines = draw.curves(
-        means.reset_index(name="cross-entropy"),
-        ("noise_scale", "scale s of the noise"),
-        ("cross-entropy", CROSS_ENTROPY),
-        ticks=[0, 0.5, 1, 1.5, 2],
+        frame,
+        # the small scales, which a linear axis would crush
+        alt.X("s:Q", title="scale s", scale=alt.Scale(type="sqrt", **spread), axis=across),
+        alt.Y("value:Q", title=CROSS_ENTROPY, scale=draw.scale_of(log=True, **spread), axis=up),
         width=330,
     )
     return Figure(
         "perturbed_codes",
         "Reconstruction from perturbed codes",
-        "Codes of test images moved by N(0, s² I). The scale of an autoencoder's codes is "
-        "arbitrary, so the right half is the fair one.",
-        f"With the noise the cross-entropy grows from {least:.0f} to at most {most:.0f} nats.",
+        "Codes of test images moved by N(0, s² I), with 95 % t-intervals over seeds. The scale of "
+        "an autoencoder's codes is arbitrary: compare in standard deviations of the codes.",
+        f"Lines that rise with s, from {frame.value.min():.0f} to at most "
+        f"{frame.value.max():.0f} nats.",
         draw.panels(lines, "unit", [*UNITS.values()]),
     )
 

@@ -1,1 +1,6 @@
-"""How fast is it?"""
+"""How fast is it? Timed apart from the grid, by pytest-benchmark, beside the machine's own limit.
+
+- `actions`: what is timed, and the bounds beside it;
+- `cases/`: the pytest-benchmark cases; `run_cases`: runs them into `throughput.json`;
+- `files`, `timings`: that file, and its cases as a table; `report`, `growth`: their sections.
+"""

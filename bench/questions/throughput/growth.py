@@ -7,7 +7,8 @@ import pandas as pd
 
 from bench.questions.throughput.timings import Timings
 from bench.report.claims import listing
-from bench.report.figure import Figure, curves, panels
+from bench.report.estimators import amount_axis
+from bench.report.figure import Figure, curves
 from bench.report.section import Section, prose
 from bench.report.style import PALETTE
 from bench.report.table import Cell, Column, Table
@@ -94,40 +95,43 @@ def _takeaway(steps: pd.DataFrame, memory: list, grid: pd.DataFrame) -> str:
     text = f"At its largest sizes a step's time grows with {listing(powers)}."
     if len(memory) > 1:
         (k0, least), (k1, most) = memory[0], memory[-1]
-        text += f" Memory grows {most / least:.2f}-fold while K grows {k1 / k0:,.0f}-fold."
+        peaks = " to ".join(dict.fromkeys(f"{peak:,.0f}" for peak in (least, most)))
+        text += f" The IW bound's peak memory is {peaks} MiB from K = {k0:,} to {k1:,}."
     if len(set(grid.jobs)) > 1:
         tasks, jobs = grid.tasks.max(), grid.jobs.max()
         last = grid[(grid.tasks == tasks) & (grid.jobs == jobs)].median()
         text += (
-            f" A grid of {tasks} trainings takes {last.speed_up:.2f} times as long with one worker "
-            f"as with {jobs}, the same trainings without the grid {last.alone:.2f} times."
+            f" {jobs} workers finish a grid of {tasks} trainings {last.speed_up:.2f} times as fast "
+            f"as one; handed the same trainings directly, {last.alone:.2f} times."
         )
     return text
 
 
 def _steps_figure(steps: pd.DataFrame) -> Figure:
-    own, bound = "training step", "its matrix products"
-    against, milliseconds = steps.axis.map(lambda axis: AXES[axis][0]), 1e3 * steps.seconds
-    times = {own: milliseconds, bound: milliseconds * steps.bound_ratio}
-    frame = pd.DataFrame({"against": against, "size": steps.value, **times})
-    frame = frame.melt(["against", "size"], [*times], "what", "time")
-    colours = alt.Scale(domain=[own, bound], range=[PALETTE[6], PALETTE[4]])
-    chart = curves(
-        frame,
-        ("size", "size"),
-        ("time", "time (ms)"),
-        alt.Color("what:N", scale=colours, legend=alt.Legend(title=None)),
-        log="xy",
-        ticks=[1, 3, 10, 30, 100, 300, 1000, 3000, 10_000],
-        width=330,
-        height=220,
-    )
-    order = against.unique()
+    """A panel each size that grows, with its own axis."""
+    times = {"training step": 1, "its matrix products": steps.bound_ratio}
+    cases = [steps.assign(what=what, time=1e3 * steps.seconds * t) for what, t in times.items()]
+    frame = pd.concat(cases)[["axis", "value", "what", "time"]]
+    scale = alt.Scale(domain=[*times], range=[PALETTE[6], PALETTE[4]])
+    colours = alt.Color("what:N", scale=scale, legend=alt.Legend(title=None))
+    charts = [
+        curves(
+            group,
+            amount_axis("value", AXES[axis][0], group.value),
+            ("time", "time (ms)"),
+            colours,
+            log="y",
+            width=330,
+            height=220,
+        )
+        for axis, group in frame.groupby("axis", sort=False)
+    ]
     return Figure(
         "throughput_growth",
         "How a step's time grows",
-        "Where the line of a training step is flat, overhead costs more than arithmetic.",
-        f"A training step takes from {milliseconds.min():.1f} to {milliseconds.max():.0f} ms "
-        f"against {listing(order)}.",
-        panels(chart, "against", order, columns=2).resolve_scale(x="independent"),
+        "A step that costs the same with a larger batch or H spends its time on overhead, not on "
+        "arithmetic.",
+        f"A training step takes from {1e3 * steps.seconds.min():.1f} to "
+        f"{1e3 * steps.seconds.max():.0f} ms, in a panel for each size that grows.",
+        alt.concat(*charts, columns=2).resolve_scale(y="shared"),
     )

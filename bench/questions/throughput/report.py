@@ -64,31 +64,28 @@ def _speed(results: Results, timings: Timings) -> list[Section]:
 def _takeaway(timings: Timings) -> str:
     training, compiled = timings.of("training"), timings.of("compiled")
     text = (
-        "If a step were its matrix products alone it would run at its bound; the variants reach "
-        f"{_shares(training)}. The same training written as an ordinary PyTorch loop takes "
-        f"{span(training.ordinary_ratio)} times as long."
+        f"A training step reaches {_shares(training)} of the speed of its matrix products; an "
+        f"ordinary PyTorch loop takes {span(training.ordinary_ratio)} times as long."
     )
     if len(compiled):
         text += (
-            f" Compiled, as in long trainings, a step reaches {_shares(compiled)}, and is up to "
+            f" Compiled, as in long trainings, it reaches {_shares(compiled)}, and is up to "
             f"{compiled.ordinary_ratio.max():.2f} times as fast as the ordinary loop."
         )
     importance, faster = timings.of("importance"), timings.of("compiled_importance")
     if len(importance):
         text += (
-            f" The importance-weighted bound runs at {span(importance.bound_ratio)} of the speed "
-            "of its matrix products"
+            f" The importance-weighted bound runs at {span(importance.bound_ratio)} of its "
+            "products' speed"
         )
         text += f", compiled at {span(faster.bound_ratio)}." if len(faster) else "."
     return text
 
 
 def _shares(cases: pd.DataFrame) -> str:
-    """`0.36–0.54 of it at batch 100, 0.65–0.72 of it at batch 1,000`: of the bound."""
-    return ", ".join(
-        f"{span(group.bound_ratio)} of it at batch {batch:,.0f}"
-        for batch, group in cases.groupby("batch")
-    )
+    """`0.36–0.54 (batch 100), 0.65–0.72 (batch 1,000)`: of the bound."""
+    groups = cases.groupby("batch").bound_ratio
+    return ", ".join(f"{span(ratios)} (batch {batch:,.0f})" for batch, ratios in groups)
 
 
 # --- tables ----------------------------------------------------------------------------------

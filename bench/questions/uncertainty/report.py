@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.data.corruptions import LABELS
+from bench.data.corruptions import CORRUPTIONS, LABELS
 from bench.report.claims import listing
-from bench.report.figure import Figure, by_variant, curves, named, panels, tooltips
+from bench.report.figure import Figure, as_frame, by_variant, curves, named, panels, tooltips
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, paragraphs, prose
@@ -38,7 +39,7 @@ REFITTED = {
 }
 DRAWN = {
     "entropy": ("uncertainty", "posterior entropy", "entropy (nats)"),
-    "log_scale": ("sigma_by_level", "mean log σ over the active units", "mean log σ"),
+    "log_scale": ("sigma_by_level", "log σ, mean over the active units,", "log σ"),
 }
 
 
@@ -49,15 +50,16 @@ def sections(results: Results) -> list[Section]:
         return []
     rows = printed(rows)
     table, refitted = verdicts(rows), origins(rows)
-    sources = listing([words(source) for source in rows.source.dropna().unique()])
-    sources = f"Other images: {sources}." if sources else ""
+    levels = [f"- *{c.label}*: {c.corrupt.__doc__}" for c in CORRUPTIONS.values()]
+    others = "- *other images*: Each pixel is taken from {} with probability `level`."
+    levels += [others.format(words(source)) for source in rows.source.dropna().unique()]
     return [
         Section(
             "Does noise raise the encoder's uncertainty?",
             *takeaway_of(table),
             [_table(table), _refitted_table(refitted), _levels_table(rows)],
             [*(_levels_figure(rows, metric) for metric in DRAWN), _refitted_figure(refitted)],
-            paragraphs(prose(__file__, turn=TURN), sources, _refitted_text(refitted)),
+            paragraphs(prose(__file__, turn=TURN), "\n".join(levels), _refitted_text(refitted)),
         )
     ]
 
@@ -118,34 +120,34 @@ def verdict(
 
 
 def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
-    """Yes, no or sometimes, for every posterior, with the reference's intervals.
-
-    Also the answer in a few words: the reference's, or else the first posterior's that moves.
+    """What the reference's entropy does (or the first posterior's that moves), and of the others
+    with how many corruptions it rises. Also the answer in a few words.
     """
-    moving = table.groupby("posterior").verdict.transform(lambda v: (v != "flat").any())
     rho = table[["spearman", "spearman_low", "spearman_high"]].map(decimal).to_numpy()
     intervals = [f" (ρ {mean} [{low}, {high}])" for mean, low, high in rho]
-    table, sentences, answers = table.assign(detailed=table.corruption + intervals), [], {}
-    for name, mine in table[moving].groupby("posterior", sort=False):
-        by_kind = {kind: mine[mine.verdict == kind] for kind in KINDS}
-        count = len(by_kind["rises"])
-        answer = {0: "no", len(mine): "yes"}.get(count, "sometimes")
-        told = "detailed" if mine.variant.iloc[0] == REFERENCE else "corruption"
-        parts = [
-            f"{KINDS[kind]} {', '.join(some[told])}" for kind, some in by_kind.items() if len(some)
-        ]
-        sentences.append(f"`{name}`: **{answer}**; {'; '.join(parts)}.")
-        rising = f": {', '.join(by_kind['rises'].detailed)}" if count else ""
-        answers[name] = f"{answer}, {name}'s rises with {count} of {len(mine)} corruptions{rising}"
-    flat = table[~moving]
-    if len(flat):
-        names = listing([f"`{name}`" for name in flat.posterior.unique()])
-        sentences.append(
-            f"{names}: **flat** by construction, no image's entropy moves by more than "
-            f"{flat.largest_change.max():.1g} nats."
-        )
-    first = next(iter(answers.values()), "no, flat by construction")
-    return " ".join(sentences), answers.get(title(REFERENCE), first)
+    detailed = (table.corruption + intervals).where(table.verdict == "rises", table.corruption)
+    still = table.groupby("posterior").verdict.transform(lambda v: (v == "flat").all())
+    moving = dict([*table.assign(detailed=detailed)[~still].groupby("posterior", sort=False)])
+    sentences, answer = [], "no, flat by construction"
+    counts = {n: f"{(m.verdict == 'rises').sum()} of {len(m)}" for n, m in moving.items()}
+    if moving:
+        name = title(REFERENCE) if title(REFERENCE) in moving else next(iter(moving))
+        by_kind = dict([*moving[name].groupby("verdict").detailed])
+        rising, count = by_kind.get("rises", ()), counts.pop(name)
+        verdict = {0: "no", len(moving[name]): "yes"}.get(len(rising), "sometimes")
+        parts = [f"{KINDS[k]} {listing(by_kind[k])}" for k in KINDS if k in by_kind]
+        sentences.append(f"`{name}`: **{verdict}**; {'; '.join(parts)}.")
+        answer = f"{verdict}, {name}'s rises with {count} corruptions"
+        answer += f": {listing(rising)}" if len(rising) else ""
+    others = [f"{count} for `{name}`" for name, count in counts.items()]
+    if others:
+        sentences.append(f"It rises with {listing(others)}.")
+    if still.any():
+        names = listing([f"`{name}`" for name in table[still].posterior.unique()])
+        most = table[still].largest_change.max()
+        moves = f"moves by more than {most:.1g} nats" if most else "moves"
+        sentences.append(f"{names}: **flat** by construction, no image's entropy {moves}.")
+    return " ".join(sentences), answer
 
 
 def _table(table: pd.DataFrame) -> Table:
@@ -219,28 +221,34 @@ def _refitted_figure(table: pd.DataFrame) -> Figure | None:
         for name in ("encoder", "refitted")
         for end in ("mean", "low", "high")
     }
-    columns = ["variant", "trained_on", "corruption", "level", "origin", *ends]
-    frame = named(table.assign(**ends)[columns])
-    across = alt.X("encoder mean:Q", title="encoder's change of entropy (nats)")
-    up = alt.Y("refitted mean:Q", title="the best posterior's (nats)")
-    low, high = (alt.datum(float(v)) for v in (min(ends["encoder low"]), max(ends["encoder high"])))
+    last = table.level == table.groupby("corruption")["level"].transform("max")
+    columns = table[["variant", "trained_on", "corruption", "level", "origin"]]
+    frame = named(columns.assign(strength=np.where(last, "strongest", "middle"), **ends))
+    grid = alt.Axis(grid=True, tickCount=6)
+    across = alt.X("encoder mean:Q", title="encoder's change of entropy (nats)", axis=grid)
+    up = alt.Y("refitted mean:Q", title="the best posterior's (nats)", axis=grid)
+    low, high = alt.datum(min(ends["encoder low"])), alt.datum(max(ends["encoder high"]))
+    sizes = alt.Scale(domain=["middle", "strongest"], range=[30, 140])
     whole = alt.Chart(frame)
-    base, points = whole.encode(color=by_variant(table.variant.unique())), {"x": across, "y": up}
-    shape = alt.Shape("trained_on:N", title="trained on")
+    base = whole.encode(color=by_variant(table.variant.unique()))
     chart = alt.layer(
         whole.mark_rule(color="#bbb").encode(x=low, y=low, x2=high, y2=high),
         base.mark_rule().encode(x=alt.X("encoder low:Q"), x2=alt.X2("encoder high"), y=up),
         base.mark_rule().encode(x=across, y=alt.Y("refitted low:Q"), y2=alt.Y2("refitted high")),
-        base.mark_point(filled=True, size=60, opacity=1).encode(
-            **points, shape=shape, tooltip=tooltips(frame)
+        base.mark_point(filled=True, opacity=1).encode(
+            x=across,
+            y=up,
+            shape=alt.Shape("trained_on:N", title="trained on", sort=["clean"]),
+            size=alt.Size("strength:N", title="level", scale=sizes),
+            tooltip=tooltips(frame),
         ),
     )
     counts = table.origin.value_counts()
     return Figure(
         "uncertainty_refitted",
         "The encoder's change of entropy beside the best posterior's",
-        "A point each level, with 95 % intervals over images. On the grey line the change is the "
-        "model's, away from it the encoder's.",
+        "A point each level, with 95 % intervals over images. A change of the same sign is the "
+        "model's; the distance from the grey line, where both are equal, is the encoder's error.",
         f"Of {len(table)} changes of entropy, {counts.get('model', 0)} are the model's and "
         f"{counts.get('encoder', 0)} the encoder's alone.",
         panels(chart.properties(width=240, height=240), "corruption", table.corruption.unique()),
@@ -262,29 +270,36 @@ def _levels_table(rows: pd.DataFrame) -> Table:
     return Table("uncertainty_levels", columns, lines, caption, variants=[key[0] for key in keys])
 
 
-def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure:
+def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure | None:
     """A panel a corruption: a metric's change from clean images against the level."""
     name, what, axis = DRAWN[metric]
-    columns = ["variant", "trained_on", "corruption", "level"]
     moved = select(rows[rows.corruption != "none"], metric=metric)
-    moved = moved.groupby(columns, sort=False).change.mean().round(3).reset_index()
-    start = moved[columns[:-1]].drop_duplicates().assign(level=0.0, change=0.0)
-    frame = pd.concat([start, moved])
+    still = moved.groupby("variant").change.transform(lambda change: change.abs().max() == 0)
+    if still.all():
+        return None
+    left_out = listing(title(variant) for variant in moved[still].variant.unique())
+    keys = ["variant", "trained_on", "corruption", "level"]
+    moved = moved[~still].assign(value=moved.change)
+    found = as_frame(summary(moved, keys), *keys).round(3)
+    start = found[keys[:-1]].drop_duplicates().assign(level=0.0, value=0.0)
+    frame = pd.concat([start, found])
     chart = curves(
         frame,
         ("level", "level"),
-        ("change", f"change of {axis}"),
+        ("value", f"change of {axis}"),
         dash=alt.StrokeDash("trained_on:N", title="trained on", sort=["clean"]),
         width=250,
         height=190,
     )
-    order = frame.corruption.unique()
+    ends = found.groupby("corruption", sort=False).value.agg(["min", "max"]).itertuples()
+    ranges = [f"{decimal(low, 1)} to {decimal(high, 1)} with {c}" for c, low, high in ends]
+    stay = f", where {left_out} stay and are not drawn" if left_out else ""
     return Figure(
         name,
         f"Change of {what} with corruption",
-        "Corrupted minus clean test images: above 0 the encoder is less sure, flat posteriors lie "
-        "on one another at 0.",
-        f"From {frame.change.min():.1f} to {frame.change.max():.1f}; panels: {listing(order)}.",
-        panels(chart, "corruption", order).resolve_scale(x="independent"),
+        "Corrupted minus clean test images, with 95 % t-intervals over seeds. Above 0 the encoder "
+        f"is less sure than at 0{stay}.",
+        f"Change of {axis}: {listing(ranges)}.",
+        panels(chart, "corruption", frame.corruption.unique()).resolve_scale(x="independent"),
         filters=("corruption", "trained_on"),
     )

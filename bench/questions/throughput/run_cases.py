@@ -16,7 +16,7 @@ from bench.storage import write_atomically
 
 FOLDER = Path(__file__).parent
 CASES = FOLDER / "cases"
-CODE = (FOLDER / "measure.py", FOLDER / "actions.py", *sorted(CASES.glob("*.py")))
+CODE = (FOLDER / "run_cases.py", FOLDER / "actions.py", *sorted(CASES.glob("*.py")))
 """The cases and what they time; pytest finds them, so that no function here names them."""
 ROOT = FOLDER.parents[2]
 SECONDS = 0.8
