@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,13 +14,18 @@ import pandas as pd
 
 from bench.inference.gradients import ESTIMATORS
 from bench.report.claims import claims
-from bench.report.figure import curves, panels
+from bench.report.figure import curves
 from bench.report.style import title, words
 from bench.report.table import Cell, Column, Table, escaped
 from bench.statistics import Estimate, from_error
 
 HEADINGS = {"stage": "weights", "kl": "KL", "sampling": "samples", "K": Column("K", 0)}
 DASHES = {"solid": [1, 0], "dashed": [6, 3], "dotted": [2, 2]}
+BAR = "M-.35,-1H.35V1H-.35Z"
+MARKS = "circle square diamond triangle-up cross triangle-down triangle-left triangle-right"
+SHAPES = dict(zip(ESTIMATORS, [*MARKS.split(), BAR]))
+DETAILS = r", (not|unknown for) \w+|(?<=is implemented) for p type .*| with S = \d+(?=:)"
+"""What a reason says of one S or class in passing."""
 
 Printed = Mapping[str, Mapping[object, object]]
 """Column of rows → its values in their order, each as it is printed."""
@@ -38,33 +44,55 @@ def citations(names: Iterable[str]) -> str:
     return "\n".join(["Estimators:", "", *(f"- *{e.label}*: {escaped(e.citation)}" for e in known)])
 
 
-def looks(printed: Mapping[str, str]) -> tuple[alt.Color, alt.StrokeDash]:
-    """Colour and line of estimators by what a chart's column `estimator` says, in one legend."""
+def lines(
+    frame: pd.DataFrame, x: tuple | alt.X, y: alt.Y, printed: Mapping[str, str], **options
+) -> alt.LayerChart:
+    """A line an estimator, with its colour, dashes and mark, by the column `estimator`."""
     known, domain = [ESTIMATORS.get(name) for name in printed], list(printed.values())
-    legend = alt.Legend(title=None, symbolType="stroke", symbolSize=300)
-    colours = [e.colour if e else "#000000" for e in known]
-    dashes = [DASHES[e.line if e else "solid"] for e in known]
-    options = {"sort": domain, "legend": legend}
-    return (
-        alt.Color("estimator:N", scale=alt.Scale(domain=domain, range=colours), **options),
-        alt.StrokeDash("estimator:N", scale=alt.Scale(domain=domain, range=dashes), **options),
+    # the mark's outline would be dashed
+    legend = alt.Legend(title=None, symbolSize=120, symbolStrokeWidth=0)
+    colour, dash, shape = (
+        kind("estimator:N", scale=alt.Scale(domain=domain, range=r), sort=domain, legend=legend)
+        for kind, r in (
+            (alt.Color, [e.colour if e else "#000000" for e in known]),
+            (alt.StrokeDash, [DASHES[e.line if e else "solid"] for e in known]),
+            (alt.Shape, [SHAPES.get(name, "circle") for name in printed]),
+        )
     )
-
-
-def panels_by_estimator(
-    frame: pd.DataFrame, x: alt.X, y: str, printed: Printed, by: str
-) -> alt.FacetChart:
-    """A line an estimator on logarithmic axes, a panel each value of `by`; `y` is the title."""
-    colours, dash = looks(printed["estimator"])
-    chart = curves(frame, x, ("value", y), colours, log="y", dash=dash, width=270, height=250)
-    return panels(chart, by, [*printed[by].values()])
+    chart = curves(frame, x, y, colour, dash=dash, **options)
+    # of the layers only the points have one
+    chart.layer[1] = chart.layer[1].encode(shape=shape)
+    return chart
 
 
 def amount_axis(column: str, name: str, amounts: Iterable[float]) -> alt.X:
     """A logarithmic axis whose ticks are the amounts (S, K, L) that were measured."""
-    ticks = sorted(int(amount) for amount in set(amounts))
     scale = alt.Scale(type="log", nice=False, padding=14)
-    return alt.X(f"{column}:Q", title=name, scale=scale, axis=alt.Axis(values=ticks, format="d"))
+    return alt.X(f"{column}:Q", title=name, scale=scale, axis=axis_at(sorted(set(amounts))))
+
+
+def tens(step: int = 1) -> alt.Axis:
+    """An axis with a tick at every power of ten, or every `step`-th, 1 among them."""
+    far = "datum.value < 1e-4 || datum.value > 1e4"
+    text = f"{far} ? '10^' + round(log(datum.value) / LN10) : format(datum.value, ',~r')"
+    return axis_at([10.0**power for power in range(-12, 13, step)], labelExpr=text)
+
+
+def axis_at(values: Iterable[float], **options) -> alt.Axis:
+    """An axis with a labelled tick at each of the values."""
+    values = [float(value) for value in values]
+    return alt.Axis(values=values, format=",~r", labelOverlap=False, tickCount=99, **options)
+
+
+def ranking(frame: pd.DataFrame, column: str = "value") -> str:
+    """Estimators from the lowest median of a column to the highest, in a sentence."""
+    medians = frame.groupby("estimator")[column].median().sort_values()
+    return "; ".join(f"{name} {short(median)}" for name, median in medians.items())
+
+
+def short(value: float) -> str:
+    """Two digits: `0.15`, `8,900`."""
+    return f"{float(f'{value:.2g}'):,.15g}"
 
 
 # --- numbers with a standard error -------------------------------------------------------------
@@ -152,12 +180,23 @@ def slope_cell(slope: Estimate) -> Cell:
     return Cell(slope.mean, slope.half_width, text="‡" if lacks else "")
 
 
-def absences(rows: pd.DataFrame, by: str = "variant") -> str:
-    """Why numbers are missing or not finite, each reason once, with whom it concerns."""
-    given = rows[rows.reason.notna()]
-    spell = title if by == "variant" else lambda name: labels([name])[name]
-    lines = [
-        f"- {escaped(reason)} ({', '.join(map(spell, sorted(group[by].unique())))})"
-        for reason, group in given.groupby("reason")
-    ]
-    return "\n".join(["Numbers that are n/a or not finite:", "", *lines]) if lines else ""
+def absences(rows: pd.DataFrame, *by: str) -> str:
+    """Why numbers are missing or not finite, each reason once, with whom it concerns.
+
+    `by` are columns of estimators and variants, the latter where none is named.
+    """
+    rows = rows[rows.reason.notna()]
+    # an estimator's own name stands beside the reason
+    rows = rows.assign(
+        reason=[
+            re.sub(DETAILS, "", reason).removeprefix(str(name)).lstrip(": ")
+            for reason, name in zip(rows.reason, rows.estimator)
+        ],
+        estimator=rows.estimator.map(labels(rows.estimator.dropna())),
+        variant=rows.variant.map(title),
+    )
+    text = ""
+    for reason, group in rows.groupby("reason"):
+        whom = (" · ".join(sorted(group[column].unique())) for column in by or ["variant"])
+        text += f"\n- {escaped(reason)} ({'; '.join(whom)})"
+    return f"Numbers that are n/a or not finite:\n{text}" if text else ""

@@ -56,12 +56,12 @@ def test_differences_are_paired_by_seed():
     where = {"budget": "equal_steps", "estimator": "measure_valued"}
     left_out = [Row("elbo", math.nan, NATS, where, reason="too dear")]
     section, table = made_up({"sticking_the_landing": lambda seed: 2}, more=left_out)
-    assert "above pathwise: `sticking the landing` (2.00 ± 0.00)" in section.takeaway
+    assert "above pathwise, in nats: `sticking the landing` (2.00 ± 0.00)" in section.takeaway
     assert "(9 steps of pathwise, 3 seeds)" in section.takeaway
     assert section.answer.startswith("yes; at equal steps above pathwise, in nats: ")
     (line,) = lines_of(table, "equal steps", "measure-valued")
     assert line[4] == "n/a"
-    assert not lines_of(table, "equal wall time", "measure-valued")
+    assert not lines_of(table, "equal predicted time", "measure-valued")
     (line,) = lines_of(table, "equal steps", "sticking the landing")
     assert line[5:7] == ["+2.00 ± 0.00", "beats"]
     assert "too dear (measure-valued)" in section.notes
@@ -69,15 +69,40 @@ def test_differences_are_paired_by_seed():
 
 def test_an_undecided_difference_is_said_to_be_so():
     section, table = made_up({"rloo": lambda seed: (-3, 1, 5)[seed]})
-    assert "not told from it: `leave-one-out` (+1.00 ± 9.94)" in section.takeaway
-    assert section.answer.startswith("undecided at equal steps: none of 1 is told from pathwise")
-    assert lines_of(table, "equal steps", "leave-one-out")[0][6] == "undecided"
+    assert "undecided against pathwise: `leave-one-out`" in section.takeaway
+    assert section.answer.startswith("undecided at equal steps for all 1; the highest is `leave-")
+    assert section.answer.endswith("by +1.00 ± 9.94 nats")
+    line = lines_of(table, "equal steps", "leave-one-out")[0]
+    assert line[5:7] == ["+1.00 ± 9.94", "undecided"]
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_an_undecided_estimator_whose_every_seed_is_apart_is_said_to_be_so(sign):
+    side = "below" if sign < 0 else "above"
+    spread = {"rloo": lambda seed: sign * (50, 500, 3000)[seed]}
+    section, table = made_up(spread)
+    assert f"undecided, with every seed {side} pathwise's: `leave-one-out`" in section.takeaway
+    assert "1 of them with every seed on one side of pathwise's" in section.answer
+    verdict = lines_of(table, "equal steps", "leave-one-out")[0][6]
+    assert verdict.startswith(f"undecided; every seed {side} pathwise's (")
+    low, high = sorted(10 * seed - 100 + spread["rloo"](seed) for seed in (0, 2))
+    assert verdict.endswith(
+        f"({low:,.{2 * (low > -1000)}f} to {high:,.{2 * (low > -1000)}f})".replace("-", "−")
+    )
+
+
+def test_seeds_that_broke_or_overlap_are_not_apart():
+    broken, _ = made_up({"rloo": lambda seed: math.nan if seed == 2 else 500})
+    overlapping, _ = made_up({"rloo": lambda seed: (3, -30, -500)[seed]})
+    single, _ = made_up({"rloo": lambda seed: -500}, seeds=1)
+    for section in (broken, overlapping, single):
+        assert "every seed" not in section.takeaway + section.answer
 
 
 def test_an_estimator_left_out_of_any_budget_stands_in_both():
     where = {"budget": "any", "estimator": "rloo"}
     _, table = made_up({}, more=[Row("elbo", math.nan, NATS, where, reason="needs S of 8")])
-    for budget in ("equal steps", "equal wall time"):
+    for budget in ("equal steps", "equal predicted time"):
         assert lines_of(table, budget, "leave-one-out")[0][4] == "n/a"
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.grid.contract import Result
-from bench.questions._rows import image_mean, paired_differences
+from bench.questions.averages import image_mean, paired_differences
 from bench.questions.headline.measure import compare, measure
 from tests.subjects import find, subject
 from vaes import discover

@@ -67,7 +67,7 @@ def test_the_table_has_means_and_intervals_over_seeds():
     assert frame.ELBO["flow"] == pytest.approx(-85.0)
     assert frame["ELBO half-width"]["flow"] == pytest.approx((high - low) / 2)
     assert frame["difference to input-dependent"]["fixed-variance"] == pytest.approx(-4.0)
-    assert frame["image pairs ±"]["flow"] == pytest.approx(0.5 * stats.t.ppf(0.975, 399))
+    assert frame["± of image pairs"]["flow"] == pytest.approx(0.5 * stats.t.ppf(0.975, 399))
     assert frame["L_1000"]["flow"] == pytest.approx(-81.0)
     assert frame.loc["autoencoder", ["ELBO", "L_1000", "ESS", "rate"]].isna().all()
     assert frame.distortion["autoencoder"] == 60
@@ -82,8 +82,29 @@ def test_the_sentence_and_the_answer_say_who_beats_whom():
     )
     assert section.answer == (
         "input-dependent beats fixed-variance by 4.00 ± 0.10 nats; "
-        "flow beats input-dependent by 1.00 ± 0.10"
+        "flow (1.00 ± 0.10) beats input-dependent"
     )
+    (section,) = sections(made_up(ELBOS | {"full_covariance": -85.5}))
+    assert section.answer.endswith(
+        "; full-covariance (0.50 ± 0.10) and flow (1.00 ± 0.10) beat input-dependent"
+    )
+
+
+def test_runs_that_were_best_in_their_last_epoch_are_counted():
+    more = [line("flow", seed, "best_epoch", epoch) for seed, epoch in enumerate((4, 5, 5))]
+    (section,) = sections(made_up(more=more))
+    assert section.takeaway.endswith(" After 5 epochs, 2 of 3 runs were still improving.")
+    (section,) = sections(made_up(more=more[:1]))
+    assert "improving" not in section.takeaway
+
+
+def test_real_valued_points_are_no_images():
+    found = made_up(more=[line("flow", 0, "bits_per_dim", 0.1)])
+    found.environment = {"config": {"binarization": "real"}}
+    (section,) = sections(found)
+    said = [section.takeaway, section.answer, section.notes, section.tables[0].markdown()]
+    charts = [json.dumps(figure.specification("small")) for figure in section.figures]
+    assert not [text for text in (*said, *charts) if "image" in text or "pixel" in text]
 
 
 def test_verdicts_hold_together():
@@ -94,7 +115,7 @@ def test_verdicts_hold_together():
     assert [c.verdict for c in elbo_claims(made_up(alone, noise=noise))] == ["beats"]
     two = {"fixed_variance": -86.0 + shift, **alone}
     assert [c.verdict for c in elbo_claims(made_up(two, noise=noise))] == ["undecided"] * 2
-    assert "not told from" in sections(made_up(two, noise=noise))[0].answer
+    assert "undecided against" in sections(made_up(two, noise=noise))[0].answer
 
 
 def test_chosen_hyperparameters_stand_beside_the_name():
@@ -112,10 +133,11 @@ def test_failures_are_shown_when_nothing_else_was_measured():
     (section,) = sections(only)
     assert not section.tables
     assert not section.figures
-    assert r"ValueError: \<b\>\*loud\*\</b\>" in section.notes
-    (beside,) = sections(made_up(more=[failed]))
-    assert r"\*loud\*" in beside.notes
-    assert beside.tables
+    assert section.title == "What failed"
+    assert r"ValueError: \<b\>\*loud\*\</b\>" in section.takeaway
+    headline, beside = sections(made_up(more=[failed]))
+    assert r"\*loud\*" in beside.takeaway
+    assert headline.tables
 
 
 @pytest.mark.parametrize(
@@ -133,7 +155,7 @@ def test_little_data_is_no_error(elbos, seeds):
 
 def test_one_seed_decides_nothing():
     (section,) = sections(made_up(seeds=1))
-    assert "not told from (one seed)" in section.takeaway
+    assert "undecided against (one seed)" in section.takeaway
 
 
 def test_every_figure_is_drawn_and_diagonals_join_equal_elbo():

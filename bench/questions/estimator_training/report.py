@@ -12,21 +12,24 @@ import pandas as pd
 
 from bench.config import REFERENCE as VARIANT
 from bench.report import estimators
-from bench.report.claims import Claim, claims, sentence
+from bench.report.claims import Claim, claims, listing, sentence
 from bench.report.estimators import table
-from bench.report.figure import Figure, curves
+from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, paragraphs, prose
 from bench.report.style import title
-from bench.report.table import Cell, Column, spoken
+from bench.report.table import Cell, Column, decimal, spoken
 from bench.statistics import Estimate, paired_difference, summary
 
-BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal wall time"}
+BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal predicted time"}
 KEYS = ["budget", "estimator"]
 REFERENCE = "pathwise"
+SIDES = ("above pathwise, in nats:", "below pathwise, in nats:")
 Found = Mapping[str, list[Claim]]
 """Budget → how each estimator compares with pathwise."""
+Apart = Mapping[tuple[str, str], tuple[str, str]]
+"""(budget, estimator) → the side of all of pathwise's seeds on which all of its lie, and these."""
 
 
 def sections(results: Results) -> list[Section]:
@@ -48,14 +51,19 @@ def sections(results: Results) -> list[Section]:
         budget: [replace(c, subject=labels[c.subject[1]]) for c in compared if budget in c.subject]
         for budget in BUDGETS
     }
-    takeaway = _takeaway(finite, elbo, found, labels)
+    apart = _apart(final, labels)
     entries = {
         Column("S", 0): _means(final, "S"),
         Column("steps", 0): _means(final, "steps"),
         Column("test ELBO, nats", best="max"): elbo | _lacking(final, elbo),
         Column("difference to pathwise, nats", sign=True): differences,
-        Column("verdict"): {claim.subject: claim.verdict for claim in compared},
-        Column("seconds", 1): _means(select(rows, metric="training_seconds"), "value"),
+        Column("verdict (Holm)"): {
+            key: c.verdict + f"; every seed {side} pathwise's ({span})" * bool(side)
+            for c in compared
+            for key in [c.subject]
+            for side, span in [apart.get((key[0], labels[key[1]]), ("", ""))]
+        },
+        Column("seconds taken", 1): _means(select(rows, metric="training_seconds"), "value"),
     }
     printed = {"budget": BUDGETS, "estimator": labels}
     caption = f"Trainings of {title(VARIANT)} with each estimator."
@@ -63,10 +71,10 @@ def sections(results: Results) -> list[Section]:
     return [
         Section(
             "Does the gradient's noise matter?",
-            takeaway,
-            _answer(found),
+            _takeaway(finite, found, apart),
+            _answer(found, apart),
             [table("estimator_training", caption, printed, KEYS, entries, 1)],
-            [_curves(rows, labels, takeaway)],
+            [_curves(rows, labels)],
             paragraphs(notes, estimators.absences(rows, "estimator")),
         )
     ]
@@ -89,48 +97,64 @@ def _lacking(final: pd.DataFrame, elbo: Mapping[tuple, Estimate]) -> dict[tuple,
     return found
 
 
-def _takeaway(rows: pd.DataFrame, elbo: Mapping, found: Found, labels: Mapping[str, str]) -> str:
-    """Each budget's best and worst estimator, and how all compare with pathwise."""
+def _apart(final: pd.DataFrame, labels: Mapping[str, str]) -> Apart:
+    """Who has all seeds on one side of all of pathwise's; of two seeds or more, all finite."""
+    groups = final.groupby(KEYS).value
+    ends = groups.agg(["min", "max"])[(groups.count() == groups.size()) & (groups.size() > 1)]
+    found = {}
+    for (budget, name), (low, high) in ends.iterrows():
+        if (budget, REFERENCE) in ends.index:
+            least, most = ends.loc[(budget, REFERENCE)]
+            side = "below" if high < least else "above" if low > most else ""
+            span = " to ".join(decimal(end, 2 if low > -1000 else 0) for end in (low, high))
+            found |= {(budget, labels[name]): (side, span)} if side else {}
+    return found
+
+
+def _takeaway(rows: pd.DataFrame, found: Found, apart: Apart) -> str:
+    """How each budget's estimators compare with pathwise."""
     parts = []
     for budget, name in BUDGETS.items():
-        mine = sorted((e.mean, n) for (its, n), e in elbo.items() if its == budget)
-        if len(mine) < 2:
+        if not found[budget]:
             continue
-        low, high = (
-            f"`{labels[n]}`, {spoken(elbo[budget, n])} nats" for _, n in (mine[0], mine[-1])
-        )
         here = select(rows, budget=budget)
         steps = select(here, estimator=REFERENCE).steps.max()
         steps = "" if pd.isna(steps) else f"{steps} steps of pathwise, "
         seeds = here.seed.nunique()
-        against = sentence(found[budget], "above pathwise:", "below pathwise:", "not told from it:")
+        pieces = [sentence([c for c in found[budget] if c.decided], *SIDES, "")]
+        for side in ("", "below", "above"):
+            undecided = [c.subject for c in found[budget] if not c.decided]
+            those = [f"`{n}`" for n in undecided if apart.get((budget, n), [""])[0] == side]
+            though = f", with every seed {side} pathwise's" if side else " against pathwise"
+            pieces += [f"undecided{though}: {listing(those)}"] if those else []
         parts.append(
-            f"At {name} ({steps}{seeds} seed{'s' * (seeds > 1)}) the mean test ELBO of "
-            f"`{title(VARIANT)}` is highest with {high}, and lowest with {low}"
-            f"{'; ' if against else ''}{against}."
+            f"At {name} ({steps}{seeds} seed{'s' * (seeds > 1)}) the test ELBO is "
+            f"{'; '.join(filter(None, pieces))}."
         )
     return " ".join(parts) or "Too few estimators were trained to compare."
 
 
-def _answer(found: Found) -> str:
-    """The verdicts at equal steps, or else at equal wall time."""
+def _answer(found: Found, apart: Apart) -> str:
+    """The verdicts at equal steps, or else at equal predicted time."""
     for budget, mine in found.items():
         decided = [claim for claim in mine if claim.decided]
-        rest = len(mine) - len(decided)
+        open_ = [claim for claim in mine if not claim.decided]
+        clear = sum((budget, claim.subject) in apart for claim in open_)
+        more = f", {clear} of them with every seed on one side of pathwise's" if clear else ""
         if decided:
-            verdict = sentence(decided, "above pathwise, in nats:", "below pathwise, in nats:", "")
-            more = f"; undecided: {rest} more" if rest else ""
-            return f"yes; at {BUDGETS[budget]} {verdict}{more}"
+            verdict = sentence(decided, *SIDES, "")
+            rest = f"; undecided: {len(open_)} more{more}" if open_ else ""
+            return f"yes; at {BUDGETS[budget]} {verdict}{rest}"
         if mine:
             most = max(mine, key=lambda claim: claim.difference.mean)
             return (
-                f"undecided at {BUDGETS[budget]}: none of {rest} is told from pathwise; the "
-                f"highest is `{most.subject}`, by {spoken(most.difference, sign=True)} nats"
+                f"undecided at {BUDGETS[budget]} for all {len(mine)}{more}; the highest is "
+                f"`{most.subject}`, by {spoken(most.difference, sign=True)} nats"
             )
     return ""
 
 
-def _curves(rows: pd.DataFrame, labels: Mapping[str, str], takeaway: str) -> Figure | None:
+def _curves(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
     """Validation ELBO against steps and against seconds, mean over seeds."""
     along = select(rows, metric=["valid_elbo", "elapsed"])
     wide = along.pivot_table(index=[*KEYS, "step", "seed"], columns="metric", values="value")
@@ -144,25 +168,27 @@ def _curves(rows: pd.DataFrame, labels: Mapping[str, str], takeaway: str) -> Fig
     frame = frame.assign(estimator=frame.estimator.map(labels), budget=frame.budget.map(BUDGETS))
     # linear near the best and logarithmic far from it
     scale = alt.Scale(type="symlog", constant=1, reverse=True, nice=False, padding=8)
-    ticks = alt.Axis(values=[0, *(m * 10**k for k in range(7) for m in (1, 3))], format="d")
-    up = alt.Y("below:Q", title="nats below the best", scale=scale, axis=ticks)
-    colours, dash = estimators.looks(labels)
-    charts = [
-        curves(
-            select(frame, budget=name), x, up, colours, dash=dash, width=400, height=380
-        ).properties(title=name)
-        for name, x in (
-            (BUDGETS["equal_steps"], ("step", "steps")),
-            (BUDGETS["equal_time"], ("seconds", "seconds of training")),
-        )
-    ]
+    fine = (0.2, 0.5, 2, 5) if frame.low.max() < 30 else ()
+    ticks = [0, *fine, *(m * 10**k for k in range(7) for m in (1, 3))]
+    up = alt.Y("below:Q", title="validation ELBO, nats below the best", scale=scale)
+    up = up.axis(estimators.axis_at(sorted(ticks)))
+    charts, seen = [], []
+    for name, x in zip(BUDGETS.values(), (("step", "steps"), ("seconds", "seconds taken"))):
+        here = select(frame, budget=name)
+        size = {"ticks": here.step.unique() if x[0] == "step" else (), "width": 400, "height": 380}
+        lacking = " · ".join(label for label in labels.values() if label not in {*here.estimator})
+        head = name + f" (without {lacking})" * bool(lacking)
+        charts.append(estimators.lines(here, x, up, labels, **size).properties(title=head))
+        last = here[here.step == here.groupby("estimator").step.transform("max")]
+        seen.append(f"{name}: {estimators.ranking(last, 'below')}")
     return Figure(
         "learning_curves_by_estimator",
         "Validation ELBO while training with each estimator",
-        "Mean over seeds in nats below the best of all seeds, bars from the lowest to the highest "
-        "seed; higher is better. The axis is linear down to 1 nat and logarithmic below, so that "
-        "trainings that diverge stay in sight.",
-        f"A line an estimator, against steps and against seconds. {takeaway}",
+        "Mean over seeds in nats below the best validation ELBO of any seed, bars from the lowest "
+        "to the highest seed; higher is better. The axis is linear down to 1 nat and logarithmic "
+        "below, so that trainings that diverge stay in sight.",
+        "A line an estimator, against steps and against seconds. Nats below the best at the end, "
+        f"at {'. At '.join(seen)}.",
         alt.hconcat(*charts).resolve_scale(y="shared"),
         filters=("estimator",),
     )

@@ -9,7 +9,7 @@ from bench.config import REFERENCE
 from bench.report import estimators
 from bench.report.claims import BEATS, TRAILS, UNDECIDED, listing
 from bench.report.estimators import Printed, estimates, for_chart, slope_cell, table, verdicts
-from bench.report.figure import Figure, by_variant, intervals, line_at
+from bench.report.figure import Figure, by_variant, panels, tooltips
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, paragraphs, prose
@@ -17,9 +17,7 @@ from bench.report.style import STAGES, title
 from bench.report.table import Column, Table, spoken
 from bench.statistics import log_log_slope
 
-COMPARED_AT = 4
-"""S at which every estimator is admitted, for the figure that compares their costs."""
-WORDS = {BEATS: "quieter than", TRAILS: "noisier than", UNDECIDED: "not told from"}
+WORDS = {BEATS: "quieter than", TRAILS: "noisier than", UNDECIDED: "undecided against"}
 COLUMNS = {
     "variance_ratio": Column("ratio", None, "min"),
     "total_variance": Column("total variance, nats²", None, "min"),
@@ -47,11 +45,9 @@ def sections(results: Results) -> list[Section]:
     }
     at_least = rows[rows.estimator.map(least) == rows.S]
     takeaway, answer = _sentences(at_least, printed)
-    figures = [
-        _stages_figure(at_least, printed, takeaway),
-        _efficiency_figure(rows, printed | {"estimator": labels}, takeaway),
-    ]
-    notes = [prose(__file__), estimators.citations(labels), estimators.absences(rows)]
+    figures = [_stages_figure(at_least, printed), _efficiency_figure(at_least, printed)]
+    absences = estimators.absences(rows, "estimator", "variant")
+    notes = [prose(__file__), estimators.citations(labels), absences]
     tables = _tables(rows, at_least, printed)
     return [
         Section("How noisy the gradient is", takeaway, answer, tables, figures, paragraphs(*notes))
@@ -83,8 +79,8 @@ def _sentences(rows: pd.DataFrame, printed: Printed) -> tuple[str, str]:
             most = here[0 if verdict == BEATS else -1]
             short.append(f"`{names[most[0]]}` {spoken(ratios[most], None)} ×")
     takeaway = (
-        f"At the best weights of `{title(variant)}`, the variance of one example's gradient as a "
-        f"multiple of that of {reference} at equal S (1, or the least admitted): "
+        f"At the best weights of `{title(variant)}`, the gradient's variance as a multiple of that "
+        f"of {reference} at equal S (1, or the least admitted): "
         f"{'; '.join(parts) or 'no other estimator is admitted'}."
     )
     gains = estimates(select(rows[~own], metric="efficiency"), "estimator")
@@ -99,22 +95,22 @@ def _sentences(rows: pd.DataFrame, printed: Printed) -> tuple[str, str]:
 
 
 def _tables(rows: pd.DataFrame, at_least: pd.DataFrame, printed: Printed) -> list[Table]:
-    ratios, totals = (
-        select(at_least, metric="variance_ratio"),
-        select(rows, metric="total_variance"),
-    )
-    side_by_side = {
-        Column(name, None, "min"): select(ratios, variant=variant)
-        for variant, name in printed["variant"].items()
-    }
+    totals, ratios = select(rows, metric="total_variance"), _ratios(at_least)
+    side_by_side = {}
+    for variant, name in printed["variant"].items():
+        own = select(ratios, variant=variant)
+        other = estimators.labels({*own.reference.dropna()} - {"pathwise"})
+        heading = " ".join([name, *(f"(÷ {label})" for label in other.values())])
+        side_by_side[Column(heading, None, "min")] = own
     every = {column: select(at_least, metric=metric) for metric, column in COLUMNS.items()}
+    every[COLUMNS["variance_ratio"]] = ratios
     every[Column("slope in S")] = {
         key: slope_cell(log_log_slope(group.S.astype(float), group.value))
         for key, group in totals.groupby([*printed])
     }
     decoder = {Column("variance, nats²", None): select(rows, metric="decoder_variance")}
     captions = (
-        "Variance relative to the first estimator admitted, at equal S.",
+        "Variance relative to pathwise (÷ another where that is not admitted), at equal S.",
         "Every estimator of the gradient, with the least S it admits.",
         "Total variance of the decoder's gradient from one sample (S = 1).",
     )
@@ -125,40 +121,66 @@ def _tables(rows: pd.DataFrame, at_least: pd.DataFrame, printed: Printed) -> lis
     ]
 
 
-def _stages_figure(rows: pd.DataFrame, printed: Printed, takeaway: str) -> Figure | None:
-    """S × variance by stage, a panel a variant."""
-    frame = for_chart(select(rows, metric="total_variance"), printed, "S", times="S")
+def _ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    """Variance ratios, marked where sampling was capped, with the reasons where there is none."""
+    key = ["variant", "stage", "estimator"]
+    totals, ratios = (select(rows, metric=m) for m in ("total_variance", "variance_ratio"))
+    ratios = ratios.drop(columns="capped").merge(totals[[*key, "capped"]], on=key)
+    return pd.concat([ratios, totals[totals.reason.notna()]])
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def _stages_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
+    """Variance relative to the reference's, a panel a stage."""
+    frame = for_chart(select(rows, metric="variance_ratio"), printed)
     if frame.empty:
         return None
-    stages = alt.X("stage:O", title="weights", sort=[*STAGES.values()]).axis(labelAngle=0)
-    up = "S × total variance, nats²"
+    points = _points(frame, "variance ÷ pathwise's", printed, 300)
+    stages = [stage for stage in STAGES.values() if stage in set(frame.stage)]
+    seen = [f"{stage}, {estimators.ranking(select(frame, stage=stage))}" for stage in stages]
     return Figure(
         "gradient_variance_by_stage",
         "Noise of the gradient through training",
-        "Total variance of one example's gradient times its number of samples: equal decoder "
-        "passes. Dashed lines are score-function estimators.",
-        f"A panel a variant, a line an estimator, by stage of training. {takeaway}",
-        estimators.panels_by_estimator(frame, stages, up, printed, "variant"),
+        "Left of the line an estimator is quieter than pathwise at equal S (or, where that is not "
+        "admitted, than the first that is). Bars are 95 % intervals, mostly narrower than a point.",
+        f"A panel a stage, a row an estimator. Medians over variants: {'. '.join(seen)}.",
+        panels(points, "stage", stages).resolve_scale(x="independent"),
         filters=("estimator", "stage"),
     )
 
 
-def _efficiency_figure(rows: pd.DataFrame, printed: Printed, takeaway: str) -> Figure | None:
+def _efficiency_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
     """Work-normalised efficiency by estimator, a point a variant."""
-    rows = select(rows, metric="efficiency", stage="best", S=COMPARED_AT)
-    frame = for_chart(rows, {column: printed[column] for column in ("variant", "estimator")})
+    frame = for_chart(select(rows, metric="efficiency", stage="best"), printed)
     if frame.empty:
         return None
-    up = alt.Y("estimator:N", sort=[*printed["estimator"].values()], title=None)
-    across = ("value", "1 / (variance × time), relative to pathwise")
-    chart = intervals(frame, across, up, by_variant(printed["variant"]), log=True, step=9)
-    offset = alt.YOffset("variant:N", sort=[*printed["variant"].values()])
     return Figure(
         "gradient_efficiency",
-        f"Precision of the gradient a second, S = {COMPARED_AT}, best weights",
+        "Precision of the gradient a second at the best weights",
         "Right of the line an estimator gives more precision a second of training steps than "
-        "pathwise (or, where that is not admitted, than the first that is).",
-        f"A line an estimator, a point a variant. {takeaway}",
-        chart.encode(yOffset=offset) + line_at(1, "x"),
+        "pathwise at equal S (or the first admitted). Bars are 95 % intervals.",
+        f"A row an estimator. Medians over variants: {estimators.ranking(frame)}.",
+        _points(frame, "1 / (variance × time), relative to pathwise", printed, 560),
         filters=("estimator",),
     )
+
+
+def _points(frame: pd.DataFrame, x: str, printed: Printed, width: int) -> alt.LayerChart:
+    """A row an estimator on a logarithmic axis, in it a point a variant, and a line at 1."""
+    scale = alt.Scale(type="log", nice=False, padding=10)
+    bounds = alt.Axis(grid=True, tickBand="extent")
+    base = alt.Chart(frame).encode(
+        y=alt.Y("estimator:N", sort=[*printed["estimator"].values()], title=None, axis=bounds),
+        yOffset=alt.YOffset("variant:N", sort=[*printed["variant"].values()]),
+        color=by_variant(printed["variant"]),
+    )
+    low, point = (
+        alt.X(c, title=x, scale=scale, axis=estimators.tens(2)) for c in ("low:Q", "value:Q")
+    )
+    return alt.layer(
+        alt.Chart(frame).mark_rule(color="#888", strokeDash=[4, 3]).encode(x=alt.datum(1)),
+        base.mark_rule(strokeWidth=2).encode(x=low, x2="high"),
+        base.mark_point(filled=True, size=40, opacity=1).encode(x=point, tooltip=tooltips(frame)),
+    ).properties(width=width, height=alt.Step(9))

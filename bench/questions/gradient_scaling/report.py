@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import altair as alt
 import pandas as pd
 
 from bench.config import REFERENCE
 from bench.report import estimators
 from bench.report.claims import sentence_case
-from bench.report.estimators import Printed, for_chart, slope_cell, table
-from bench.report.figure import Figure
+from bench.report.estimators import Printed, for_chart, slope_cell, table, tens
+from bench.report.figure import Figure, panels
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, paragraphs, prose
@@ -46,7 +47,7 @@ def sections(results: Results) -> list[Section]:
             "Gradient noise and latent dimension",
             takeaway,
             tables=[table("gradient_scaling", caption, printed, [*printed], entries)],
-            figures=[_figure(totals, printed, takeaway)],
+            figures=[_figure(totals, printed)],
             notes=paragraphs(notes, estimators.absences(totals, "estimator")),
         )
     ]
@@ -64,9 +65,8 @@ def _takeaway(totals: pd.DataFrame, exponents: Mapping[tuple, Estimate], printed
                 f"{', two points and no interval' if math.isnan(fine[name].half_width) else ''})"
                 for name in (order[0], order[-1])
             )
-            parts.append(
-                f"{label}, total variance at S = 2 grows as L to the power {low} to {high}"
-            )
+            when = label if label.startswith("after") else f"at {label}"
+            parts.append(f"{when}, total variance at S = 2 grows as L to the power {low} to {high}")
     if not parts:
         return "No variance is finite at two numbers of latents."
     return sentence_case("; ".join([*parts, *_gap(totals)]))
@@ -86,16 +86,23 @@ def _gap(totals: pd.DataFrame) -> list[str]:
     ]
 
 
-def _figure(totals: pd.DataFrame, printed: Printed, takeaway: str) -> Figure | None:
+def _figure(totals: pd.DataFrame, printed: Printed) -> Figure | None:
     frame = for_chart(totals, printed, "L")
     if frame.empty:
         return None
     across, up = estimators.amount_axis("L", "latent dimension L", frame.L), "total variance, nats²"
+    up = alt.Y("value:Q", title=up, scale=alt.Scale(type="log"), axis=tens())
+    chart = estimators.lines(frame, across, up, printed["estimator"], width=330, height=300)
+    last = select(frame, L=frame.L.max())
+    seen = [
+        f"{stage}, {estimators.ranking(rows)}" for stage, rows in last.groupby("stage", sort=False)
+    ]
     return Figure(
         "gradient_scaling",
         "Noise of the gradient by number of latents",
         "Every estimator with two samples (S = 2). A straight line is a power of L.",
-        f"A line an estimator, a panel a stage. {takeaway}",
-        estimators.panels_by_estimator(frame, across, up, printed, "stage"),
+        "A line an estimator against the number of latents, a panel a stage. Total variance in "
+        f"nats² at L = {frame.L.max()}: {'. '.join(seen)}.",
+        panels(chart, "stage", [*printed["stage"].values()]),
         filters=("estimator", "stage"),
     )

@@ -13,7 +13,7 @@ from bench.config import REFERENCE
 from bench.inference.elbo import KLS, SAMPLINGS
 from bench.report import estimators
 from bench.report.claims import BEATS, TRAILS, UNDECIDED, listing, sentence_case
-from bench.report.estimators import Printed, estimates, for_chart, table, verdicts
+from bench.report.estimators import Printed, estimates, for_chart, short, table, tens, verdicts
 from bench.report.figure import Figure, by_variant, curves
 from bench.report.results import Results
 from bench.report.rows import select
@@ -27,7 +27,7 @@ QUIETER = {TRAILS: "analytic KL", BEATS: "sampled KL", UNDECIDED: UNDECIDED}
 """Verdict on the ratio of the sampled to the analytic KL's variance → the quieter one."""
 ONE = {"sampling": "independent", "S": 1}
 IW = {
-    "iw_bias": "bias, nats",
+    "iw_bias": "L_{} − L_K, nats",
     "iw_variance": "variance, nats²",
     "iw_effective_sample_size": "effective sample size",
 }
@@ -52,19 +52,25 @@ def sections(results: Results) -> list[Section]:
     quieter = verdicts(ratios)
     takeaway = f"{_order_sentence(quieter, ratios)} {_gain_sentence(rows)}".strip()
     takeaway = takeaway or "No two ELBO estimates can be compared."
+    iw = pd.concat([select(rows, metric=metric, stage="best") for metric in IW])
+    iw = iw.dropna(subset=["K", "value"])
+    # the bias is negative, and has no logarithm
+    iw = iw.assign(value=iw.value.where(iw.metric != "iw_bias", -iw.value))
+    names = {key: name.format(iw.reference_K.max()) for key, name in IW.items()}
+    iw["metric"] = iw.metric.map(names)
     return [
         Section(
             "How noisy the loss is",
             takeaway,
-            _answer(one, printed["variant"], ratios, quieter),
-            _tables(rows, printed, quieter),
-            [_samples_figure(rows, printed, takeaway), _iw_figure(rows, printed["variant"])],
+            _answer(one, printed["variant"], quieter),
+            _tables(rows, iw, printed, quieter),
+            [_samples_figure(rows, printed), _iw_figure(iw, printed["variant"])],
             paragraphs(prose(__file__), estimators.absences(rows)),
         )
     ]
 
 
-def _tables(rows: pd.DataFrame, printed: Printed, quieter: Mapping[tuple, str]) -> list[Table]:
+def _tables(rows: pd.DataFrame, iw: pd.DataFrame, printed: Printed, quieter: dict) -> list[Table]:
     of, samples = functools.partial(select, rows), sorted(rows.S.dropna().unique())
     order = {
         **{Column(f"{kl} KL, nats²", None): of(metric="elbo_variance", kl=kl, **ONE) for kl in KLS},
@@ -81,7 +87,7 @@ def _tables(rows: pd.DataFrame, printed: Printed, quieter: Mapping[tuple, str]) 
     time = {
         Column(f"S = {s}, µs/image", None): of(metric="elbo_estimate_time", S=s) for s in samples
     }
-    iw = {Column(name, None): of(metric=metric, stage="best") for metric, name in IW.items()}
+    bound = {Column(name, None): select(iw, metric=name) for name in iw.metric.unique()}
     captions = (
         "Variance of the ELBO estimate from one sample.",
         "Variance of every ELBO estimate by S.",
@@ -92,7 +98,7 @@ def _tables(rows: pd.DataFrame, printed: Printed, quieter: Mapping[tuple, str]) 
         table("loss_order", captions[0], printed, ("variant", "stage"), order),
         table("loss_variance", captions[1], printed, EVERY, variance, 2),
         table("loss_time", captions[2], printed, ("variant", "kl", "sampling"), time),
-        table("iw_bound", captions[3], printed, ("variant", "K"), iw),
+        table("iw_bound", captions[3], printed, ("variant", "K"), bound),
     ]
 
 
@@ -111,15 +117,14 @@ def _order(quieter: Mapping[tuple, str]) -> dict[tuple, str]:
 # --- sentences ---------------------------------------------------------------------------------
 
 
-def _answer(one: pd.DataFrame, variants: Iterable[str], ratios: dict, quieter: dict) -> str:
+def _answer(one: pd.DataFrame, variants: Iterable[str], quieter: dict) -> str:
     """Both KLs' variance of one variant, and the verdict on them."""
     variant = REFERENCE if REFERENCE in variants else next(iter(variants))
     found = estimates(select(one, metric="elbo_variance", variant=variant, stage="best"), "kl")
     parts = [f"{spoken(found[kl,], None)} nats² with {kl} KL" for kl in KLS if (kl,) in found]
     text = f"variance of one sample: {listing(parts)}" if parts else ""
-    if text and (verdict := quieter.get((variant, "best"))) == UNDECIDED:
-        text += f" ({QUIETER[verdict]})"
-    return text
+    undecided = text and quieter.get((variant, "best")) == UNDECIDED
+    return text + f" ({UNDECIDED})" * bool(undecided)
 
 
 def _order_sentence(quieter: Mapping, ratios: Mapping) -> str:
@@ -143,8 +148,7 @@ def _order_sentence(quieter: Mapping, ratios: Mapping) -> str:
 
 
 def _range(values: Iterable[float]) -> str:
-    values = sorted(values)
-    low, high = (f"{float(f'{v:.2g}'):,g}" for v in (values[0], values[-1]))
+    low, high = map(short, (min(values := [*values]), max(values)))
     return low if low == high else f"{low} to {high}"
 
 
@@ -158,8 +162,8 @@ def _gain_sentence(rows: pd.DataFrame) -> str:
     if not parts:
         return ""
     text = (
-        f"At equal decoder passes (S = {rows.S.max()}, best weights) the variance is that of "
-        f"independent samples divided by: {'; '.join(parts)}, over variants and both KLs."
+        f"At equal decoder passes (S = {rows.S.max()}, best weights) the variance of independent "
+        f"samples is divided by: {'; '.join(parts)}."
     )
     gains = estimates(rows, "stage", "sampling", "S", "variant", "kl")
     losses = [key for key, verdict in verdicts(gains, below=False).items() if verdict == TRAILS]
@@ -176,50 +180,68 @@ def _gain_sentence(rows: pd.DataFrame) -> str:
 # --- figures -----------------------------------------------------------------------------------
 
 
-def _samples_figure(rows: pd.DataFrame, printed: Printed, takeaway: str) -> Figure | None:
-    """Variance against S at equal decoder passes, a panel a stage and scheme."""
+def _samples_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
+    """Variance against S at equal decoder passes, a panel a stage and variant."""
     settings = {column: printed[column] for column in EVERY}
     frame = for_chart(select(rows, metric="elbo_variance"), settings, "S", times="S")
     if frame.empty:
         return None
-    dash = alt.StrokeDash("kl:N", sort=[*printed["kl"].values()], legend=alt.Legend(title=None))
-    options = {"log": "y", "dash": dash, "width": 270, "height": 200}
+    # Tol's high-contrast palette, none of the variants' colours
+    scale = alt.Scale(domain=[*SCHEMES.values()], range=["#004488", "#BB5566", "#DDAA33"])
+    legend = alt.Legend(title=None)
+    colours = alt.Color("sampling:N", scale=scale, legend=legend)
+    dash = alt.StrokeDash("kl:N", sort=[*printed["kl"].values()], legend=legend)
+    options = {"log": "y", "dash": dash, "width": 165, "height": 200}
     across, up = estimators.amount_axis("S", "samples S", frame.S), ("value", "S × variance, nats²")
-    chart = curves(frame, across, up, by_variant(printed["variant"]), **options).facet(
-        row=alt.Row("stage:N", title=None, sort=[*printed["stage"].values()]),
-        column=alt.Column("sampling:N", title=None, sort=[*printed["sampling"].values()]),
-    )
+    column = alt.Column("variant:N", title=None, sort=[*printed["variant"].values()])
+    charts = [
+        curves(select(frame, stage=stage), across, up, colours, **options)
+        .facet(column=column)
+        .properties(title=stage)
+        for stage in printed["stage"].values()
+        if stage in set(frame.stage)
+    ]
+    ends = frame.sort_values("S").groupby([*EVERY]).value.agg(["first", "last"])
+    change = (ends["last"] / ends["first"]).groupby("sampling").median().map(short)
+    changes = listing(f"{factor} ({scheme})" for scheme, factor in change.items())
     return Figure(
         "loss_variance_by_samples",
         "S × variance of the ELBO estimate",
         "Lower is quieter at equal decoder passes: independent samples and antithetic pairs stay "
         "level, Sobol points fall where the integrand is smooth. Where solid and dashed lines of a "
-        "colour swap places from panel to panel, the order of the KLs flips.",
-        f"A panel a stage and scheme, a colour a variant, dashed with sampled KL. {takeaway}",
-        chart,
-        filters=("stage", "sampling", "kl"),
+        "colour swap places from stage to stage, the order of the KLs flips.",
+        "Lines against S, a panel a variant in a row a stage. From the least to the largest S they "
+        f"change by a factor of {changes} in the median.",
+        alt.vconcat(*charts),
+        filters=("sampling", "kl"),
     )
 
 
-def _iw_figure(rows: pd.DataFrame, variants: Mapping[str, str]) -> Figure | None:
-    """Bias, variance and effective sample size of the IW bound against K."""
-    rows = select(rows, metric=[*IW], stage="best").dropna(subset=["K", "value"])
-    if rows.empty:
+def _iw_figure(iw: pd.DataFrame, variants: Mapping[str, str]) -> Figure | None:
+    """Distance to the limit, variance and effective sample size of the IW bound against K."""
+    if iw.empty:
         return None
-    titles = IW | {"iw_bias": f"L_{rows.reference_K.max()} − L_K, nats"}
-    across = estimators.amount_axis("K", "samples K", rows.K)
-    charts = []
-    for metric, name in titles.items():
-        here = select(rows.assign(value=rows.value.abs()), metric=metric)
-        frame, up = for_chart(here, {"variant": variants}, "K"), ("value", name)
-        charts.append(curves(frame, across, up, by_variant(variants), log="y", width=270))
-    limit = alt.Chart(rows[["K"]].drop_duplicates().astype(float))
+    names, span = [*variants.values()], sorted({int(iw.K.min()), int(iw.K.max())})
+    # one beside the other, so that bars do not cover each other
+    beside = f"datum.K * pow(1.08, indexof({names}, datum.variant) - {(len(names) - 1) / 2})"
+    across = estimators.amount_axis("K", "samples K", iw.K)
+    across.shorthand = "beside:Q"
+    charts, seen = [], []
+    for name in iw.metric.unique():
+        frame = for_chart(select(iw, metric=name), {"variant": variants}, "K")
+        up = alt.Y("value:Q", title=name, scale=alt.Scale(type="log"), axis=tens())
+        chart = curves(frame, across, up, by_variant(variants), width=330)
+        charts.append(chart.transform_calculate(beside=beside))
+        ends = {k: select(frame, K=k).value for k in span}
+        ranges = [f"{_range(values)} (K = {k})" for k, values in ends.items() if len(values)]
+        seen.append(f"{name}: {', '.join(ranges)}")
+    limit = alt.Chart(iw[["K"]].drop_duplicates().astype(float))
     charts[-1] += limit.mark_line(color="#888", strokeDash=[4, 3]).encode(x="K:Q", y="K:Q")
     return Figure(
         "iw_bound_by_samples",
         "The IW bound at the best weights",
         "Distance to the estimate with the largest K, variance over noise, effective sample size. "
         "A size far below the grey line, K, says that few samples carry all the weight.",
-        "Three panels on logarithmic axes, a colour a variant; the values are in the table.",
+        f"Three panels against K on logarithmic axes, the ranges over variants: {'; '.join(seen)}.",
         alt.hconcat(*charts),
     )
