@@ -100,6 +100,17 @@ def log_log_slope(x: Sequence[float], y: Sequence[float]) -> Estimate:
     return Estimate(float(fit.slope), half, free + 2)
 
 
+def p_value(difference: Estimate) -> float:
+    """Of the two-sided t-test that the difference is zero."""
+    if math.isnan(difference.half_width) or difference.n < 2:
+        return math.nan
+    if difference.half_width == 0:
+        return float(difference.mean == 0)
+    free = difference.n - 1
+    error = difference.half_width / _quantile(free)
+    return float(2 * stats.t.sf(abs(difference.mean) / error, free))
+
+
 def holm(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]:
     """Which hypotheses are rejected together at the family-wise level (Holm 1979); NaN: none."""
     order = sorted(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scipy import stats
-
 from bench.report.table import spoken
-from bench.statistics import Estimate, holm, interval
+from bench.statistics import Estimate, holm, interval, p_value
 
 BEATS, TRAILS, UNDECIDED = "beats", "trails", "undecided"
 
@@ -49,22 +46,11 @@ def claims(
     """
     found = {s: d if isinstance(d, Estimate) else interval(d) for s, d in differences.items()}
     found = {subject: difference for subject, difference in found.items() if difference}
-    decided = holm([_p_value(difference) for difference in found.values()])
+    decided = holm([p_value(difference) for difference in found.values()])
     return [
         Claim(subject, difference, _verdict(difference, sure, higher_is_better))
         for (subject, difference), sure in zip(found.items(), decided, strict=True)
     ]
-
-
-def _p_value(difference: Estimate) -> float:
-    """Of the two-sided t-test that the difference is zero."""
-    if math.isnan(difference.half_width) or difference.n < 2:
-        return math.nan
-    if difference.half_width == 0:
-        return float(difference.mean == 0)
-    free = difference.n - 1
-    error = difference.half_width / stats.t.ppf(0.975, free)
-    return float(2 * stats.t.sf(abs(difference.mean) / error, free))
 
 
 def _verdict(difference: Estimate, sure: bool, higher_is_better: bool) -> str:
@@ -83,8 +69,8 @@ def sentence(
 ) -> str:
     """Claims grouped by verdict, from three phrases that end where the subjects are listed.
 
-    `sentence(found, "beaten by", "above", "not told from")` gives
-    `beaten by \\`flow\\` (0.86 ± 0.25); not told from \\`full-covariance\\` (−0.01 ± 0.20)`.
+    `sentence(found, "beaten by", "above", "undecided against")` gives
+    `beaten by \\`flow\\` (0.86 ± 0.25); undecided against \\`full-covariance\\` (−0.01 ± 0.20)`.
     """
     parts = []
     for verdict, phrase in ((BEATS, beats), (TRAILS, trails), (UNDECIDED, undecided)):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 alt.data_transformers.disable_max_rows()
 
+NUMBERS = ",.6~g"
+"""How an axis prints numbers where Vega would leave some out or mix 1000 and 1e+4."""
 FONT = "DejaVu Sans, Helvetica, Arial, sans-serif"
 CONFIG = {
     "font": FONT,
@@ -35,8 +37,10 @@ CONFIG = {
         "titleFontWeight": "normal",
         "gridOpacity": 0.5,
         "labelOverlap": "parity",
-        "labelSeparation": 8,
+        "labelSeparation": 4,
+        "labelFlush": False,
     },
+    "axisX": {"tickCount": 4},
     "header": {"labelFontSize": 14, "titleFontSize": 14, "labelFontWeight": "bold"},
     "legend": {"labelFontSize": 13, "titleFontSize": 13, "symbolStrokeWidth": 3, "labelLimit": 260},
     "title": {"fontSize": 15, "anchor": "start", "offset": 12},
@@ -81,9 +85,9 @@ class Figure:
     def picture(self, dataset: str) -> bytes:
         """What matplotlib draws as PNG, titled with the data set's name."""
         canvas = self.draw()
-        canvas.suptitle(f"{self.title}: {dataset}", fontsize=12, x=0.01, ha="left")
+        canvas.suptitle(f"{self.title}: {dataset}", fontsize=14, weight="bold", x=0.01, ha="left")
         buffer = io.BytesIO()
-        canvas.savefig(buffer, format="png", dpi=95, metadata={"Software": None})
+        canvas.savefig(buffer, format="png", dpi=85, metadata={"Software": None})
         return buffer.getvalue()
 
     def png(self, dataset: str) -> bytes:
@@ -154,13 +158,15 @@ def curves(
     """
     if colours is None:
         frame, colours = named(frame), by_variant(frame.variant.unique())
-    axis = alt.Axis(values=list(ticks)) if ticks else alt.Axis()
+    axis = (
+        alt.Axis(values=list(ticks), tickCount=len(ticks), format=NUMBERS) if ticks else alt.Axis()
+    )
     if not isinstance(x, alt.X):
         # room for the marks at both ends
         scale = scale_of("x" in log, nice=False, padding=10)
         x = alt.X(f"{x[0]}:Q", title=x[1], scale=scale, axis=axis)
     if not isinstance(y, alt.Y):
-        fewer = alt.Axis(tickCount=height // 50, format=".4~g") if "y" in log else alt.Axis()
+        fewer = alt.Axis(tickCount=height // 50, format=NUMBERS) if "y" in log else alt.Axis()
         y = alt.Y(f"{y[0]}:Q", title=y[1], scale=scale_of("y" in log), axis=fewer)
     detail = {"strokeDash": dash} if dash is not None else {}
     base = alt.Chart(frame).encode(x=x, color=colours)
@@ -269,7 +275,8 @@ def show(axes: Axes, image: np.ndarray, **options) -> None:
 
 
 def name_row(axes: Axes, variant: str) -> None:
-    """The variant's name, in its colour, to the left of the axes."""
-    axes.set_ylabel(
-        title(variant), rotation=0, ha="right", va="center", fontsize=12, color=colour(variant)
-    )
+    """The variant's name to the left of the axes, a dot of its colour beside it."""
+    axes.set_ylabel(title(variant), rotation=0, ha="right", va="center", fontsize=12, labelpad=26)
+    dot = {"color": colour(variant), "fontsize": 16, "ha": "center", "va": "center"}
+    place = {"xy": (0, 0.5), "xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate("●", xytext=(-13, 0), annotation_clip=False, **dot, **place)

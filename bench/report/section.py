@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.report.figure import Figure
+from bench.report.results import Results
 from bench.report.table import Table
 
 
@@ -42,6 +43,12 @@ def prose(beside: str, name: str = "notes", **values: object) -> str:
     """The Markdown file `<name>.md` beside a report (its `__file__`), `{…}` filled in."""
     text = Path(beside).with_name(f"{name}.md").read_text(encoding="utf-8").strip()
     return text.format(**values) if values else text
+
+
+def item(results: Results) -> str:
+    """What one line of the data is called."""
+    binarization = results.environment.get("config", {}).get("binarization")
+    return "point" if binarization == "real" else "image"
 
 
 def paragraphs(*texts: str) -> str:

@@ -21,7 +21,8 @@ class Column:
 
     Attributes:
         name: heading.
-        digits: decimals; None for significant digits by `number`, with its power of ten.
+        digits: decimals, more where a half-width would vanish and none where it is above 100; None
+            for significant digits by `number`, with its power of ten.
         best: `max` or `min` prints the best number of the column (or group of lines) bold.
         interval: whether half-widths are printed.
         sign: whether a positive number has a plus sign.
@@ -131,6 +132,9 @@ class Table:
         has_none = all(math.isnan(c.value) and not c.reason for c in cells)
         return has_none and any(c.text for c in cells)
 
+    def _is_left(self, place: int) -> bool:
+        return place == 0 or self._is_text(place)
+
     def frame(self) -> pd.DataFrame:
         """Every digit: a column of values, one of half-widths where there are any, of reasons."""
         found: dict[str, list] = {}
@@ -150,7 +154,7 @@ class Table:
     def markdown(self) -> str:
         """For `README.md`: text to the left, numbers to the right, the best bold."""
         head = [escaped(c.name) for c in self.columns]
-        rule = [":--", *["--:"] * (len(head) - 1)]
+        rule = [":--" if self._is_left(place) else "--:" for place in range(len(head))]
         body = [
             [
                 f"**{escaped(t)}**" if self._is_bold(i, p) else escaped(t)
@@ -204,7 +208,8 @@ class Table:
         texts.columns = bold.columns = range(len(self.columns))
         styler = texts.style.format(_latex).apply(lambda _: bold, axis=None).hide(axis="index")
         styler = styler.format_index(lambda place: _latex(self.columns[place].name), axis="columns")
-        return styler.to_latex(hrules=True, column_format="l" + "r" * (len(self.columns) - 1))
+        sides = "".join("l" if self._is_left(place) else "r" for place in range(len(self.columns)))
+        return styler.to_latex(hrules=True, column_format=sides)
 
 
 def formatted(cell: Cell, column: Column) -> str:
@@ -216,8 +221,17 @@ def formatted(cell: Cell, column: Column) -> str:
     half = cell.half_width if column.interval else math.nan
     if column.digits is None:
         return number(cell.value, half) + cell.text
-    text = decimal(cell.value, column.digits, "+" if column.sign else "")
-    return text + (f" ± {half:,.{column.digits}f}" if math.isfinite(half) else "") + cell.text
+    digits = _digits(column.digits, half)
+    text = decimal(cell.value, digits, "+" if column.sign else "")
+    return text + (f" ± {half:,.{digits}f}" if math.isfinite(half) else "") + cell.text
+
+
+def _digits(digits: int, half_width: float) -> int:
+    """None for a half-width above 100; two digits of one that would vanish, if it is no zero."""
+    if half_width > 100:
+        return 0
+    vanishes = 10.0 ** -(digits + 2) < half_width < 0.5 * 10.0**-digits
+    return 1 - math.floor(math.log10(half_width)) if vanishes else digits
 
 
 def decimal(value: float, digits: int = 2, sign: str = "") -> str:

@@ -68,14 +68,15 @@ def test_a_sentence_groups_claims_by_verdict():
             "other": [2.0, 2.1, 2.05],
         }
     )
-    assert sentence(found, "beaten by", "above", "not told from") == (
+    assert sentence(found, "beaten by", "above", "undecided against") == (
         "beaten by `flow` (0.86 ± 0.13) and `other` (2.05 ± 0.12); above `fixed` (3.75 ± 0.12); "
-        "not told from `full` (+0.07 ± 0.38)"
+        "undecided against `full` (+0.07 ± 0.38)"
     )
 
 
 def test_a_sentence_of_one_seed_says_so():
-    assert "(one seed)" in sentence(claims({"flow": [1.0]}), "beaten by", "above", "not told from")
+    found = claims({"flow": [1.0]})
+    assert "(one seed)" in sentence(found, "beaten by", "above", "undecided against")
 
 
 def test_words():

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from bench.report.page import MARKDOWN
-from bench.report.table import Cell, Column, Table, escaped, number
+from bench.report.table import Cell, Column, Table, escaped, formatted, number
 from bench.statistics import Estimate
 
 
@@ -30,7 +30,7 @@ def table() -> Table:
 def test_markdown(table):
     assert table.markdown().splitlines() == [
         "| variant | ELBO | time \\[µs\\] | kind |",
-        "| :-- | --: | --: | --: |",
+        "| :-- | --: | --: | :-- |",
         "| fixed\\_variance | −99.22 ± 0.11 | 1.23e4 | a |",
         "| \\<flow\\> | **−94.60 ± 0.25** | n/a | b\\|c |",
         "| autoencoder | – | 1.20e−4 | – |",
@@ -40,7 +40,7 @@ def test_markdown(table):
 def test_markdown_reads_as_the_same_cells(table):
     rendered = MARKDOWN.render(table.markdown())
     assert '<td style="text-align:left">&lt;flow&gt;</td>' in rendered
-    assert '<td style="text-align:right">b|c</td>' in rendered
+    assert '<td style="text-align:left">b|c</td>' in rendered
     assert "<strong>−94.60 ± 0.25</strong>" in rendered
 
 
@@ -79,7 +79,7 @@ def test_html_sorts_by_exact_values_and_filters_by_variant(table):
 def test_latex_is_a_booktabs_tabular(table):
     latex = table.latex()
     for part in (
-        r"\begin{tabular}{lrrr}",
+        r"\begin{tabular}{lrrl}",
         r"\toprule",
         r"\midrule",
         r"\bottomrule",
@@ -126,6 +126,21 @@ def test_a_table_without_lines_can_be_printed():
 )
 def test_numbers_show_as_many_digits_as_their_interval_bears(value, half_width, text):
     assert number(value, half_width) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "half_width", "text"),
+    [
+        (0.3293, 0.0042, "0.3293 ± 0.0042"),
+        (0.3, 0.0051, "0.30 ± 0.01"),
+        (0.3, 0.0, "0.30 ± 0.00"),
+        (0.3, 1e-12, "0.30 ± 0.00"),
+        (-1222.57, 2393.5, "−1,223 ± 2,394"),
+        (5.0, 99.99, "5.00 ± 99.99"),
+    ],
+)
+def test_decimals_show_a_small_half_width_and_not_those_of_a_large_one(value, half_width, text):
+    assert formatted(Cell(value, half_width), Column("difference")) == text
 
 
 @pytest.mark.parametrize("text", ["<b>a</b>", "a|b", "*a* _b_ `c` ~~d~~", "![x](y)", "&lt;", "# a"])

@@ -54,7 +54,7 @@ def sections(results: Results) -> list[Section]:
     if not gaps:
         return []
     notes = prose(__file__, reference=title(REFERENCE), tolerance=TOLERANCE)
-    caption = "ELBO and exact log p(x), nats per test image"
+    caption = "ELBO and exact log p(x), nats per test point"
     return [
         Section(
             "Where log p(x) is known",
@@ -96,18 +96,19 @@ def _models(rows: pd.DataFrame) -> str:
         for metric, text in MODELS.items()
         for value in select(rows, metric=metric).value.dropna().head(1)
     ]
-    return sentence_case(f"{', '.join(said)} nats per image on the same test set") if said else ""
+    return sentence_case(f"{', '.join(said)} nats per point on the same test set") if said else ""
 
 
 def _figure(gaps: Mapping[str, Estimate]) -> Figure:
     band = alt.Chart(pd.DataFrame({"from": [0.0], "to": [TOLERANCE]}))
     band = band.mark_rect(color="#888", opacity=0.25).encode(x="from:Q", x2="to:Q")
-    x = ("gap", "exact log p(x) − ELBO (nats per test image; left is better)")
+    x = ("gap", "exact log p(x) − ELBO (nats per test point; left is better)")
     return Figure(
         "exact_likelihood",
         "Distance from the exact log p(x)",
         f"Zero is a perfect posterior; grey: within the tolerance of {TOLERANCE} nats. Bars: 95 % "
         "t-interval over seeds.",
-        f"Gap: {spoken_each(gaps, 3)}",
+        "A line a variant with its gap, beside a grey band from zero to the tolerance: "
+        f"{spoken_each(gaps, 3)} nats.",
         alt.layer(band, variant_intervals(gaps, x)),
     )

@@ -9,38 +9,33 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.report.claims import BEATS, Claim, claims, sentence
+from bench.report.claims import BEATS, Claim, claims, listing, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
-from bench.report.section import Section, paragraphs, prose
+from bench.report.section import Section, item, prose
 from bench.report.style import title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
 from bench.statistics import from_error, interval, summary
 
-DIAGONALS = 30
-"""At most so many lines of equal ELBO."""
-
 
 def sections(results: Results) -> list[Section]:
-    """The headline section, with what failed; [] where nothing was evaluated and nothing failed."""
-    rows, failed = results.of("headline"), results.of(FAILURE)
-    notes = "\n".join(f"- **failed**: {escaped(str(reason))}" for reason in failed.reason)
-    name = "What the posterior's variance buys"
+    """The headline, where anything was evaluated, and what failed, where anything did."""
+    rows, failed, per = results.of("headline"), results.of(FAILURE), item(results)
+    reasons = "\n".join(f"- {escaped(str(reason))}" for reason in failed.reason)
+    failures = [Section("What failed", reasons)] if reasons else []
     if rows.empty:
-        nothing = "Nothing was evaluated; what failed is listed below."
-        return [Section(name, nothing, notes=notes)] if len(failed) else []
+        return failures
     found = elbo_claims(results)
-    return [
-        Section(
-            name,
-            _takeaway(rows, found),
-            _answer(rows, found),
-            [_table(results, rows)],
-            [_elbo_figure(rows), _plane(rows), _learning_curves(results)],
-            paragraphs(prose(__file__), notes),
-        )
-    ]
+    headline = Section(
+        "What the posterior's variance buys",
+        f"{_takeaway(rows, found)}{_still_rising(results, rows)}",
+        _answer(rows, found),
+        [_table(results, rows)],
+        [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)],
+        prose(__file__, item=per),
+    )
+    return [headline, *failures]
 
 
 def elbo_claims(results: Results) -> list[Claim]:
@@ -54,34 +49,44 @@ def _takeaway(rows: pd.DataFrame, found: list[Claim]) -> str:
     if not reference:
         return f"No `{title(REFERENCE)}` runs here, so no differences to it."
     text = f"`{title(REFERENCE)}` reaches a test ELBO of {spoken(reference)} nats"
-    verdicts = sentence(found, "beaten by", "above", "not told from")
+    verdicts = sentence(found, "beaten by", "above", "undecided against")
     return f"{text}, {verdicts}." if verdicts else f"{text}."
 
 
+def _still_rising(results: Results, rows: pd.DataFrame) -> str:
+    """How many trainings were best in their last epoch; "" for none."""
+    best = select(rows, metric="best_epoch").value
+    last = results.history.reindex(columns=["epoch"]).epoch.max()
+    rising = int((best == last).sum())
+    text = f" After {last} epochs, {rising} of {len(best)} runs were still improving."
+    return text if rising else ""
+
+
 def _answer(rows: pd.DataFrame, found: list[Claim]) -> str:
-    """The reference against the simplest variant, and against the best of all."""
+    """The reference against the simplest variant, and every other one that beats it."""
     if not found:
         elbo = interval(select(rows, metric="elbo", variant=REFERENCE).value)
         return f"{title(REFERENCE)} reaches {spoken(elbo)} nats" if elbo else ""
-    simplest, best = found[0], max(found, key=lambda claim: claim.difference.mean)
+    simplest, *others = found
     verb = "trails" if simplest.verdict == BEATS else "beats"
     text = f"{title(REFERENCE)} {verb} {simplest.subject} by {spoken(simplest.size)} nats"
     if not simplest.decided:
         size = spoken(simplest.difference, sign=True)
-        text = f"{simplest.subject} not told from {title(REFERENCE)} ({size} nats)"
-    if best.verdict == BEATS and best is not simplest:
-        text += f"; {best.subject} beats {title(REFERENCE)} by {spoken(best.size)}"
-    return text
+        text = f"{simplest.subject} undecided against {title(REFERENCE)} ({size} nats)"
+    better = [f"{c.subject} ({spoken(c.size)})" for c in others if c.verdict == BEATS]
+    verb = "beats" if len(better) == 1 else "beat"
+    return f"{text}; {listing(better)} {verb} {title(REFERENCE)}" if better else text
 
 
 def _table(results: Results, rows: pd.DataFrame) -> Table:
     """One line a variant; of the IW bound the largest K."""
     most = rows.K.max()
     rows = rows[(rows.K.isna() | rows.K.eq(most)).to_numpy(dtype=bool)]
+    per = item(results)
     columns = {
         "elbo": Column("ELBO", best="max"),
         "elbo_difference": Column(f"difference to {title(REFERENCE)}", sign=True),
-        "image_pairs": Column("image pairs ±"),
+        "image_pairs": Column(f"± of {per} pairs", 3),
         "iw_bound": Column("L_K" if pd.isna(most) else f"L_{most}", best="max"),
         "effective_sample_size": Column("ESS", 0, interval=False),
         "distortion": Column("distortion"),
@@ -93,6 +98,8 @@ def _table(results: Results, rows: pd.DataFrame) -> Table:
         "training_seconds": Column("training s", 0, interval=False),
         "seeds": Column("seeds", 0),
     }
+    if per != "image":
+        del columns["bits_per_dim"]  # of real-valued x there are none
     entries = summary(rows, ["variant", "metric"])
     for variant, mine in rows.groupby("variant"):
         entries[variant, "variant"] = _name(results, variant)
@@ -118,7 +125,7 @@ def _name(results: Results, variant: str) -> str:
 # --- figures ---------------------------------------------------------------------------------
 
 
-def _elbo_figure(rows: pd.DataFrame) -> Figure | None:
+def _elbo_figure(rows: pd.DataFrame, per: str) -> Figure | None:
     rows = select(rows, metric="elbo").dropna(subset="value")
     if rows.empty:
         return None
@@ -127,41 +134,50 @@ def _elbo_figure(rows: pd.DataFrame) -> Figure | None:
     seeds = named(rows[["variant", "seed"]].assign(ELBO=rows.value))
     points = alt.Chart(seeds).mark_point(size=28, opacity=0.7, yOffset=-11)
     points = points.encode(x="ELBO:Q", y=axis, color=colours, tooltip=["variant", "seed", "ELBO"])
-    x = ("ELBO", "test ELBO (nats per image; right is better)")
+    x = ("ELBO", f"test ELBO (nats per {per}; right is better)")
     return Figure(
         "elbo",
         "Test ELBO",
         "Filled points: mean over seeds with its 95 % interval; open points above: the seeds.",
-        f"Mean test ELBO: {spoken_each(found)}",
+        f"A line a variant, its mean test ELBO and its seeds: {spoken_each(found)}.",
         alt.layer(variant_intervals(found, x, step=44), points),
     )
 
 
-def _plane(rows: pd.DataFrame) -> Figure | None:
+def _plane(rows: pd.DataFrame, per: str) -> Figure | None:
     wide = rows.pivot_table(index=["variant", "seed"], columns="metric", values="value")
     wide = wide.reindex(columns=["distortion", "rate"]).dropna()
     if wide.empty:
         return None
     points = named(wide.reset_index())
     (left, right), (bottom, top) = (_frame(points[name]) for name in ("rate", "distortion"))
-    gap = 10.0 ** math.ceil(math.log10((right - left + top - bottom) / DIAGONALS))
+    span = right - left + top - bottom
+    power = 10.0 ** math.floor(math.log10(span))
+    gap = next(g * power for g in (0.1, 0.2, 0.5, 1) if span < 12 * g * power)
     totals = np.arange(math.ceil((left + bottom) / gap), (right + top) / gap) * gap
     ends = pd.DataFrame({"total": totals}).merge(pd.DataFrame({"rate": [left, right]}), "cross")
     ends = ends.assign(distortion=ends.total - ends.rate)
-    x = alt.X("rate:Q", title="rate KL(q || p) (nats per image)").scale(domain=[left, right])
-    y = alt.Y("distortion:Q", title="distortion −E log p(x|z) (nats per image)")
+    starts = np.maximum(left, totals - top)
+    labels = pd.DataFrame({"rate": starts, "distortion": totals - starts, "ELBO": -totals})
+    labels = labels[starts < 0.9 * right + 0.1 * left]  # the last would be cut
+    x = alt.X("rate:Q", title=f"rate KL(q || p) (nats per {per})").scale(domain=[left, right])
+    y = alt.Y("distortion:Q", title=f"distortion −E log p(x|z) (nats per {per})")
     y = y.scale(domain=[bottom, top])
     lines = alt.Chart(ends).mark_line(clip=True, color="#888", opacity=0.6, strokeWidth=1)
+    text = {"align": "left", "baseline": "top", "dx": 12, "dy": 3, "color": "#777"}
+    written = alt.Chart(labels).mark_text(**text, fontSize=12)
     seeds = alt.Chart(points).mark_point(filled=True, size=70, opacity=0.8)
     colours, shown = by_variant(wide.index.unique("variant")), ["variant", "seed", *wide]
     return Figure(
         "rate_distortion",
         "Rate and distortion",
-        f"A point is a seed; grey diagonals join equal ELBO, {gap:g} nats apart (lower left is "
-        "better). Along a diagonal a model trades code length against reconstruction.",
-        f"Mean rates: {spoken_each(summary(wide.assign(value=wide.rate), 'variant'))}",
+        "A point is a seed; grey diagonals join points of equal ELBO, written beside them (lower "
+        "left is better). Along a diagonal a model trades code length against reconstruction.",
+        "A point a seed, in clusters by variant. Mean rates: "
+        f"{spoken_each(summary(wide.assign(value=wide.rate), 'variant'))}.",
         alt.layer(
             lines.encode(x=x, y=y, detail="total:N"),
+            written.encode(x=x, y=y, text=alt.Text("ELBO:Q", format=",~r")),
             seeds.encode(x=x, y=y, color=colours, tooltip=shown),
         ).properties(width=460, height=360),
     )
@@ -181,7 +197,7 @@ def _learning_curves(results: Results) -> Figure | None:
     top, bottom = history.valid_elbo.max(), history.valid_elbo.quantile(0.2)
     scale = alt.Scale(domain=[bottom, top + (0.05 * (top - bottom) or 1)])
     y, low = (
-        alt.Y(f"{column}:Q", title="validation ELBO (nats per image)", scale=scale)
+        alt.Y(f"{column}:Q", title=f"validation ELBO (nats per {item(results)})", scale=scale)
         for column in ("mean", "min")
     )
     legend = alt.Legend(title=None, symbolType="stroke", symbolOpacity=1)
@@ -195,7 +211,8 @@ def _learning_curves(results: Results) -> Figure | None:
         "Learning curves",
         "Mean over seeds, band from the lowest to the highest seed; the first epochs lie below the "
         "frame. The learning rate starts to fall at half time.",
-        "At the end: " + ", ".join(f"{v} {decimal(value)}" for v, value in last.items()),
+        "A line a variant, steep at first, then nearly flat. At the end: "
+        + ", ".join(f"{v} {decimal(value)}" for v, value in last.items()),
         alt.layer(
             base.mark_area(clip=True, opacity=0.2).encode(y=low, y2="max:Q"),
             base.mark_line(clip=True).encode(y=y, tooltip=["variant", *over.columns[1:]]),

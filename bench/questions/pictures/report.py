@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bench.questions.headline import ACTIVE_VARIANCE
-from bench.report.figure import Figure, by_variant, curves, line_at, name_row, show, subplots, tiles
+from bench.report import figure as drawn
+from bench.report.figure import NUMBERS, Figure, by_variant, curves, line_at, scale_of
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, prose
-from bench.report.style import colour, title
+from bench.report.style import title
 from bench.report.table import Column, Table, decimal
 from bench.statistics import summary
 
@@ -69,7 +70,7 @@ def _samples(results: Results) -> list[Section]:
         f"Active latents (variance of the posterior mean above {ACTIVE_VARIANCE:g}), seed 0: "
         f"{', '.join(active) or 'none measured'}."
     )
-    figures = [_samples_figure(results, prior), _units_figure(rows, takeaway)]
+    figures = [_samples_figure(results, prior), _units_figure(rows, takeaway.replace("`", ""))]
     return [Section("What the models draw", takeaway, figures=figures)]
 
 
@@ -80,15 +81,15 @@ def _samples_figure(results: Results, prior: Arrays) -> Figure:
 
     def draw() -> matplotlib.figure.Figure:
         count = len(prior) + 1
-        figure, panels = subplots(8.6, 1.02 * count + 0.5, nrows=count, ncols=2)
+        figure, panels = drawn.subplots(8.6, 1.02 * count + 0.5, nrows=count, ncols=2)
         figure.get_layout_engine().set(wspace=0.05, h_pad=0.02)
-        show(panels[0, 0], tiles(originals, ACROSS))
+        drawn.show(panels[0, 0], drawn.tiles(originals, ACROSS))
         panels[0, 0].set_ylabel("test images", rotation=0, ha="right", va="center", fontsize=12)
         panels[0, 1].set_visible(False)
         for (left, right), variant in zip(panels[1:], prior):
-            show(left, tiles(reconstructions[variant], ACROSS))
-            show(right, tiles(prior[variant], ACROSS))
-            name_row(left, variant)
+            drawn.show(left, drawn.tiles(reconstructions[variant], ACROSS))
+            drawn.show(right, drawn.tiles(prior[variant], ACROSS))
+            drawn.name_row(left, variant)
         panels[1, 0].set_title("reconstructions", fontsize=12)
         panels[1, 1].set_title("decoded draws of N(0, I)", fontsize=12)
         return figure
@@ -104,19 +105,22 @@ def _samples_figure(results: Results, prior: Arrays) -> Figure:
     )
 
 
-def _units_figure(rows: pd.DataFrame, takeaway: str) -> Figure | None:
+def _units_figure(rows: pd.DataFrame, counts: str) -> Figure | None:
     frame = rows[["variant"]].assign(latent=rows.groupby("variant").cumcount() + 1)
     frame = frame.assign(variance=rows.value)[rows.value > 0]
     if frame.empty:
         return None
-    x, y = ("latent", "latent, by variance"), ("variance", "variance of the posterior mean")
+    x, y = alt.X("latent:Q", title="latent, by variance"), alt.Y("variance:Q")
+    x = x.scale(scale_of(False, nice=False, padding=10)).axis(tickMinStep=1)
+    y = y.title("variance of the posterior mean").axis(tickCount=6, format=NUMBERS)
+    y = y.scale(scale_of(True, nice=False, padding=10))
     return Figure(
         "active_units",
         "Latents in use",
-        "Each latent's variance over test images of its posterior mean. Those above the dashed "
-        f"line ({ACTIVE_VARIANCE:g}) are active; an autoencoder has no posterior.",
-        takeaway.replace("`", ""),
-        curves(frame, x, y, log="y") + line_at(ACTIVE_VARIANCE),
+        "Each latent's variance over test images of its posterior mean, seed 0. Those above the "
+        f"dashed line ({ACTIVE_VARIANCE:g}) are active; an autoencoder has no posterior.",
+        f"A falling line a variant over its latents, with a dashed line to cross. {counts}",
+        curves(frame, x, y) + line_at(ACTIVE_VARIANCE),
     )
 
 
@@ -164,9 +168,10 @@ def _codes_figure(variants: list[str], arrays: dict[str, Arrays], sigmas: Arrays
         "latent_plane",
         "The latent plane",
         f"Encoded test images, coloured by class where it is known, {ELLIPSES} of them with their "
-        f"{SIGMAS}-σ ellipse (codes of an autoencoder are points). Each panel has its own frame; "
-        "the dashed circle is one σ of the prior.",
-        plane_takeaway(sigmas).replace("`", ""),
+        f"{SIGMAS}-σ ellipse (codes of an autoencoder are points; a flow's ellipse has the moments "
+        f"of its draws). Each panel has its own frame, which cuts off {1 - INSIDE:.0%} of codes "
+        "along each axis; the dashed circle is one σ of the prior.",
+        "A panel a variant: its codes. " + plane_takeaway(sigmas).replace("`", ""),
         alt.concat(*(_panel(v, variants, arrays, sigmas[v]) for v in variants), columns=3),
     )
 
@@ -219,14 +224,14 @@ def _manifold_figure(variants: list[str], arrays: dict[str, Arrays]) -> Figure:
     def draw() -> matplotlib.figure.Figure:
         columns = min(3, len(variants))
         rows = -(-len(variants) // columns)
-        figure, panels = subplots(2.9 * columns, 3.2 * rows + 0.3, nrows=rows, ncols=columns)
+        figure, panels = drawn.subplots(2.9 * columns, 3.2 * rows + 0.3, nrows=rows, ncols=columns)
         for axes in panels.flat[len(variants) :]:
             axes.set_visible(False)
         for axes, variant in zip(panels.flat, variants, strict=False):
             images = arrays["manifold"][variant]
-            image = tiles(images.reshape(-1, *images.shape[2:]), images.shape[1])
-            show(axes, image, interpolation="antialiased")
-            axes.set_title(title(variant), fontsize=13, color=colour(variant))
+            image = drawn.tiles(images.reshape(-1, *images.shape[2:]), images.shape[1])
+            drawn.show(axes, image, interpolation="antialiased")
+            axes.set_title(title(variant), fontsize=13)
             ends = arrays["axes"][variant][:, [0, -1]].astype(float)
             across, up = (" to ".join(decimal(end, 1) for end in pair) for pair in ends)
             axes.set_xlabel(f"latent 1: {across}", fontsize=11)

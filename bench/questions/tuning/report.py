@@ -8,7 +8,7 @@ import pandas as pd
 from bench.report.figure import Figure, by_variant, curves, named
 from bench.report.results import Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
-from bench.report.section import Section
+from bench.report.section import Section, item
 from bench.report.style import title, words
 from bench.report.table import Cell, Column, Table, decimal
 
@@ -25,10 +25,11 @@ def sections(results: Results) -> list[Section]:
     """One section a variant that had hyperparameters to choose."""
     rows = results.of("tuning", "valid_elbo").dropna(subset="value")
     parts = [(v, select(rows, variant=v)) for v in results.variants(rows)]
-    return [_section(variant, mine) for variant, mine in parts if hyperparameters(mine)]
+    per = item(results)
+    return [_section(variant, mine, per) for variant, mine in parts if hyperparameters(mine)]
 
 
-def _section(variant: str, rows: pd.DataFrame) -> Section:
+def _section(variant: str, rows: pd.DataFrame, per: str) -> Section:
     names = hyperparameters(rows)
     groups = rows[["value"]].assign(
         **{name: rows[HYPERPARAMETER + name] for name in names}, chosen=rows.chosen.fillna(False)
@@ -55,19 +56,19 @@ def _section(variant: str, rows: pd.DataFrame) -> Section:
         ]
         for place, line in tried.iterrows()
     ]
-    caption = "Validation ELBO of every candidate, nats per image; the chosen one is bold"
+    caption = f"Validation ELBO of every candidate, nats per {per}; the chosen one is bold"
     table = Table(f"{variant}_tuning", [*map(words, names), *COLUMNS], lines, caption)
-    figures = [_figure(variant, names[0], tried, best)] if len(names) == 1 else []
+    figures = [_figure(variant, names[0], tried, best, per)] if len(names) == 1 else []
     heading = f"How {title(variant)}'s {' and '.join(map(words, names))} was chosen"
     return Section(heading, takeaway, tables=[table], figures=figures)
 
 
-def _figure(variant: str, name: str, tried: pd.DataFrame, best: pd.Series) -> Figure:
+def _figure(variant: str, name: str, tried: pd.DataFrame, best: pd.Series, per: str) -> Figure:
     frame, what = named(tried.assign(variant=variant)), f"{words(name)} of {title(variant)}"
     lines = curves(
         frame,
         (name, what),
-        ("ELBO", "validation ELBO (nats per image)"),
+        ("ELBO", f"validation ELBO (nats per {per})"),
         by_variant([variant]).legend(None),
         log="x" if (tried[name] > 0).all() else "",
         ticks=list(tried[name]),
@@ -78,6 +79,7 @@ def _figure(variant: str, name: str, tried: pd.DataFrame, best: pd.Series) -> Fi
         f"Validation ELBO by {what}",
         "Means over seeds, bars from the lowest to the highest; higher is better. The ring marks "
         "the value chosen on validation data and used in every table.",
-        f"Validation ELBO against {words(name)}, highest at {best[name]:g}.",
+        f"A line of {len(tried)} points, validation ELBO against {words(name)}: highest at "
+        f"{best[name]:g}, {decimal(best.ELBO)} nats; lowest {decimal(tried.ELBO.min())} nats.",
         lines + ring.encode(x=f"{name}:Q", y="ELBO:Q"),
     )

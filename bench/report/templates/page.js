@@ -140,7 +140,7 @@ function offerChoices(chart) {
       redraw([chart]);
     });
     const label = document.createElement("label");
-    label.append(`${column.replaceAll("_", " ")} `, select);
+    label.append(`${column.replaceAll("_", " ").replace(/\bkl\b/, "KL")} `, select);
     choices.append(label);
   }
 }
@@ -179,7 +179,8 @@ function sort(heading) {
 }
 
 function filter(details) {
-  const words = details.querySelector(".find").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const find = details.querySelector(".find");  // a short table has none
+  const words = (find?.value ?? "").toLowerCase().split(/\s+/).filter(Boolean);
   const lines = all("tbody tr", details);
   for (const line of lines) {
     const text = line.textContent.toLowerCase();
@@ -188,14 +189,13 @@ function filter(details) {
       (variant !== undefined && !isShown(printed(variant)));
   }
   const shown = lines.filter((line) => !line.hidden).length;
-  const count = details.querySelector(".count");
-  count.textContent = shown < lines.length ? `${shown} of ${lines.length} lines` : "";
+  if (find) details.querySelector(".count").textContent = shown < lines.length ? `${shown} of ${lines.length} lines` : "";
 }
 
 const tables = all("details.table");
 for (const details of tables) {
   all("tbody tr", details).forEach((line, place) => { line.dataset.place = place; });
-  details.querySelector(".find").addEventListener("input", () => filter(details));
+  details.querySelector(".find")?.addEventListener("input", () => filter(details));
   details.addEventListener("click", ({target}) => {
     if (target.closest("th button")) sort(target.closest("th"));
   });
