@@ -228,8 +228,9 @@ def _redraw(page: Page, drawn: Mapping[str, Future | None]) -> None:
     folder = page.results.folder
     made = {folder / name: None for name in (*STORED, "throughput.json")}
     for table in (table for section in page.sections for table in section.tables):
-        made[folder / "tables" / f"{table.name}.csv"] = rows.csv(table.frame())
-        made[folder / "tables" / f"{table.name}.tex"] = table.latex().encode()
+        made[folder / "tables" / f"{table.name}.csv"] = rows.csv(table.frame(), digits=6)
+        if table.fits_a_page:
+            made[folder / "tables" / f"{table.name}.tex"] = table.latex().encode()
     for figure in _figures(page):
         future = drawn[figure.name]
         image = future and _attempt(page, figure, future.result)

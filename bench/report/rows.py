@@ -104,9 +104,9 @@ def write(folder: Path, rows: pd.DataFrame) -> None:
     write_atomically(folder / FILE, csv(rows[used]))
 
 
-def csv(table: pd.DataFrame) -> bytes:
-    """A table as UTF-8 CSV, numbers to eight digits."""
-    return table.to_csv(index=False, float_format="%.8g").encode()
+def csv(table: pd.DataFrame, digits: int = 8) -> bytes:
+    """A table as UTF-8 CSV."""
+    return table.to_csv(index=False, float_format=f"%.{digits}g").encode()
 
 
 def select(rows: pd.DataFrame, **wanted: object) -> pd.DataFrame:

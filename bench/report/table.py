@@ -13,6 +13,7 @@ from bench.report.style import ordered, title
 from bench.statistics import Estimate
 
 DASH = "–"
+PAGE_LINES = 60
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Table:
     """Lines of cells under columns.
 
     Attributes:
-        name: of its files, `tables/<name>.csv` and `.tex`.
+        name: of its files, `tables/<name>.csv`, and `.tex` where it fits a page.
         columns: headings and formats; a bare string heads a column of text or plain numbers.
         lines: entries: text, numbers, `Estimate`s or `Cell`s.
         caption: what it shows, one sentence.
@@ -191,6 +192,11 @@ class Table:
     def _html_class(self, place: int) -> str:
         return ' class="text"' if self._is_text(place) else ""
 
+    @property
+    def fits_a_page(self) -> bool:
+        """Whether it can be printed in a paper: longer ones are data, and stored as CSV alone."""
+        return len(self.lines) <= PAGE_LINES
+
     def latex(self) -> str:
         """A `booktabs` tabular, by pandas' Styler."""
         texts = pd.DataFrame(
@@ -293,7 +299,9 @@ LATEX = {
     "ρ": r"$\rho$",
     "σ": r"$\sigma$",
     "µ": r"$\mu$",
+    "÷": r"$\div$",
     "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
     "·": r"$\cdot$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
