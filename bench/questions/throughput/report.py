@@ -202,10 +202,10 @@ def _figure(timings: Timings) -> Figure:
     }
     frame = pd.concat([cases.assign(timed=timed) for timed, cases in rates.items()])
     frame = frame[["variant", "batch", "timed", "rate"]].dropna().sort_values("batch")
-    frame["rate"] = frame.rate.map(significant)
+    frame["rate"] = (frame.rate / 1000).map(significant)
     frame["batch"] = frame.batch.map("batch {:,.0f}".format)
     first = training[training.batch == training.batch.min()]
-    chart = joined(frame, ("rate", "images per second"), ("timed", MARKS))
+    chart = joined(frame, ("rate", "1,000 images per second"), ("timed", MARKS))
     return Figure(
         "throughput",
         "Training throughput",
