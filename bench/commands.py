@@ -19,7 +19,7 @@ from bench.config import OPTIONS, PRECISIONS, Config, Preset, Run, preset
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError, nearest
 from bench.grid import fingerprint
-from bench.grid.environment import environment, machine
+from bench.grid.environment import commit, environment, machine
 from bench.grid.outcome import Outcome, history, pictures, rows
 from bench.grid.progress import Progress
 from bench.grid.runner import execute
@@ -83,7 +83,12 @@ def throughput(config: Config, full: bool, seconds: float | None, console: Conso
         folder = config.results / _folder(config, data, {}) / device
         results.prepare(folder)
         again = command(config, device, "throughput")
-        run = {"command": again, "variants": list(variants), "questions": ["throughput"]}
+        run = {
+            "command": again,
+            "variants": list(variants),
+            "questions": ["throughput"],
+            "commit": commit(),
+        }
         try:
             timing.run_cases(
                 folder,
@@ -170,7 +175,7 @@ def _described(grid: Grid, data: Dataset, config: Config, workers: int) -> dict[
         "command": command(config, grid.device),
         "variants": list(grid.variants),
         "questions": questions,
-        "seeds": grid.seeds,
+        "commit": commit(),
     }
     return {"config": asked, "runs": [run]}
 
