@@ -12,6 +12,8 @@ import numpy as np
 
 COLOURS, EXACT = 64, 4
 """Of a stored PNG, at a third of the size: so many, of which the most frequent stay as they are."""
+SHIFTS = np.array([1 << 16, 1 << 8, 1])
+"""A colour's three bytes as one number."""
 
 
 def png(specification: dict) -> bytes:
@@ -27,15 +29,19 @@ def smaller(image: bytes) -> bytes:
     from PIL import Image
 
     picture = Image.open(io.BytesIO(image)).convert("RGB")
-    pixels = np.asarray(picture).reshape(-1, 3)
-    _, first, places, counts = np.unique(
-        pixels @ [1 << 16, 1 << 8, 1], return_index=True, return_inverse=True, return_counts=True
-    )
-    found, order = pixels[first], np.argsort(-counts, kind="stable")
+    counted = sorted(picture.getcolors(picture.width * picture.height), key=lambda c: c[1])
+    counts, found = (np.array(column) for column in zip(*counted, strict=True))
+    order = np.argsort(-counts, kind="stable")
+    # a table of all colours, since sorting a million pixels takes as long as drawing them
+    places = np.empty(1 << 24, np.int32)
+    places[found @ SHIFTS] = np.arange(len(found))
+    places = places[np.asarray(picture).reshape(-1, 3) @ SHIFTS]
     # an octree keeps a colour that few pixels have, a thin line's, but not exactly
     cells = picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    _, leaders = np.unique(np.asarray(cells).ravel()[first][order], return_index=True)
-    palette = found[np.union1d(order[:EXACT], order[leaders])]
+    cell = np.empty(len(found), np.uint8)
+    cell[places] = np.asarray(cells).ravel()
+    _, leaders = np.unique(cell[order], return_index=True)
+    palette = found[np.union1d(order[:EXACT], order[leaders])].astype(np.uint8)
     distances = np.square(palette.astype(float)).sum(1) - 2.0 * found @ palette.T.astype(float)
     indices = distances.argmin(1)[places].reshape(picture.height, picture.width)
     small = Image.fromarray(indices.astype(np.uint8))

@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from bench.errors import one_line
+from bench.errors import BenchError, one_line
 from bench.report import drawing, embedding, results, rows
 from bench.report.figure import CONFIG, Figure
 from bench.report.from_the_notes import STATEMENTS, Statement
@@ -60,6 +60,7 @@ class Page:
         made: where and how the numbers were made.
         problems: what is left out, a line each.
         specifications: of figures, made once.
+        drawn: their images to come, of a folder that is redrawn; None where one cannot be.
     """
 
     results: Results
@@ -69,6 +70,7 @@ class Page:
     made: Mapping[str, object] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     specifications: dict[str, dict] = field(default_factory=dict, repr=False)
+    drawn: dict[str, Future | None] = field(default_factory=dict, repr=False)
 
     def specification(self, figure: Figure) -> dict:
         """The figure's chart as Vega-Lite."""
@@ -128,13 +130,12 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
         pages = _pages(present)
         redrawn = [page for page in pages if page.results.folder.resolve() in wanted]
         others = [page for page in pages if page not in redrawn]
-        drawn = {}
-        for page in [*redrawn, *others]:  # figures are drawn while the others' sections are made
-            page.sections = _sections(page, questions)
-            if page in redrawn:
-                drawn[page.key] = _submit(page, drawer)
         for page in redrawn:
-            _redraw(page, drawn[page.key])
+            _add_sections(page, questions, drawer)
+        for page in others:  # while the figures are drawn
+            _add_sections(page, questions)
+        for page in redrawn:
+            _redraw(page)
         shared = {"pages": pages, "questions": questions, "statements": STATEMENTS}
         text = _template("index.md").render(shared)
         write_atomically(root / "README.md", text.encode())
@@ -170,13 +171,18 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "results"
 
 
-def _sections(page: Page, questions: Sequence[Question]) -> list[Section]:
-    found = []
+def _add_sections(
+    page: Page, questions: Sequence[Question], drawer: Executor | None = None
+) -> None:
+    """Answer the questions; what is answered is drawn while the next is."""
     for question in questions:
         try:
             sections = question.sections(page.results)
             for table in (table for section in sections for table in section.tables):
                 table.markdown()  # fails here rather than in the middle of a page
+        except BenchError as error:
+            page.problems.append(str(error))
+            continue
         except Exception as error:  # stored numbers may be damaged in any way
             page.problems.append(
                 f"{page.results.folder}: the question '{question.name}' cannot be shown "
@@ -185,8 +191,11 @@ def _sections(page: Page, questions: Sequence[Question]) -> list[Section]:
             continue
         for section in sections:
             section.question = question.name
-        found += sections
-    return found
+        page.sections += sections
+        for figure in (figure for section in sections for figure in section.figures if drawer):
+            page.drawn[figure.name] = _attempt(
+                page, figure, lambda figure=figure: _submit(page, figure, drawer)
+            )
 
 
 def _made(found: Results) -> dict[str, object]:
@@ -212,18 +221,13 @@ def _made(found: Results) -> dict[str, object]:
 # --- one folder ------------------------------------------------------------------------------
 
 
-def _submit(page: Page, drawer: Executor) -> dict[str, Future | None]:
-    """Have a folder's figures drawn; None where one cannot be."""
-
-    def submit(figure: Figure) -> Future:
-        if figure.chart is None:
-            return drawer.submit(drawing.smaller, figure.picture(page.results.dataset))
-        return drawer.submit(drawing.png, page.specification(figure))
-
-    return {f.name: _attempt(page, f, lambda f=f: submit(f)) for f in _figures(page)}
+def _submit(page: Page, figure: Figure, drawer: Executor) -> Future:
+    if figure.chart is None:
+        return drawer.submit(drawing.smaller, figure.picture(page.results.dataset))
+    return drawer.submit(drawing.png, page.specification(figure))
 
 
-def _redraw(page: Page, drawn: Mapping[str, Future | None]) -> None:
+def _redraw(page: Page) -> None:
     """Write a folder's tables, figures and `README.md`, and remove what is no longer made."""
     folder = page.results.folder
     made = {folder / name: None for name in (*STORED, "throughput.json")}
@@ -232,7 +236,7 @@ def _redraw(page: Page, drawn: Mapping[str, Future | None]) -> None:
         if table.fits_a_page:
             made[folder / "tables" / f"{table.name}.tex"] = table.latex().encode()
     for figure in _figures(page):
-        future = drawn[figure.name]
+        future = page.drawn[figure.name]
         image = future and _attempt(page, figure, future.result)
         if image:
             made[folder / "figures" / f"{figure.name}.png"] = image
