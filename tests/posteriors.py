@@ -103,6 +103,18 @@ class Overflowing(discover().variants["input_dependent"]):
         return super().log_likelihood(x, z) / (0 * z.sum(-1))
 
 
+class OneScale(VAE):
+    """One learned number for every image and latent: a weight without an axis."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def posterior(self, x):
+        loc = self.encode(x)
+        return diagonal_gaussian(loc, self.log_scale.exp().expand_as(loc))
+
+
 class Squashed(VAE):
     """Has samples and a density, but no closed-form KL."""
 

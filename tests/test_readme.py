@@ -81,6 +81,7 @@ def test_a_new_variant_runs_beside_the_others_by_its_file_alone(copy, tiny):
     assert "shared-scalar" in text, text
     assert "Results page: results/index.html" in text
     assert "unfinished.py: SyntaxError" in text
+    assert "failed:" not in text
     assert done.returncode != 0, "a file that is no variant must be told by the exit code"
     page = (copy / "results" / "README.md").read_text()
     assert "shared-scalar" in page

@@ -116,5 +116,6 @@ def _gram_of_layers(
         )
         for row in rows:
             if row is not None:
-                gram[image] += row.flatten(1) @ row.flatten(1).T
+                row = row.reshape(p, -1)  # a weight may be a scalar
+                gram[image] += row @ row.T
     return gram

@@ -6,7 +6,10 @@ for which this module imports nothing heavy.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+from importlib.metadata import version
 
 import numpy as np
 
@@ -16,17 +19,33 @@ SHIFTS = np.array([1 << 16, 1 << 8, 1])
 """A colour's three bytes as one number."""
 
 
+SCALE = 1.15
+
+
+def fingerprint(specification: dict) -> str:
+    """What an image of the specification depends on, short; the image carries it."""
+    drawn_by = [version("vl-convert-python"), SCALE, COLOURS, EXACT]
+    text = json.dumps([specification, drawn_by], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def is_of(image: bytes, specification: dict) -> bool:
+    """Whether a PNG was drawn from the specification, so that it need not be drawn again."""
+    return fingerprint(specification).encode() in image[:1000]
+
+
 def png(specification: dict) -> bytes:
     """A Vega-Lite specification as an image on white."""
     import vl_convert
 
     white = specification | {"background": "white"}
-    return smaller(vl_convert.vegalite_to_png(white, scale=1.15))
+    image = vl_convert.vegalite_to_png(white, scale=SCALE)
+    return smaller(image, fingerprint(specification))
 
 
-def smaller(image: bytes) -> bytes:
+def smaller(image: bytes, comment: str = "") -> bytes:
     """The same PNG with a palette of its own colours, the most frequent (ground, grid) first."""
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     picture = Image.open(io.BytesIO(image)).convert("RGB")
     counted = sorted(picture.getcolors(picture.width * picture.height), key=lambda c: c[1])
@@ -47,7 +66,10 @@ def smaller(image: bytes) -> bytes:
     small = Image.fromarray(indices.astype(np.uint8))
     small.putpalette(palette.tobytes())
     buffer = io.BytesIO()
-    small.save(buffer, "png", optimize=True)
+    text = PngImagePlugin.PngInfo()
+    if comment:
+        text.add_text("Comment", comment)
+    small.save(buffer, "png", optimize=True, pnginfo=text)
     return buffer.getvalue()
 
 

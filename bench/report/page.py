@@ -224,7 +224,16 @@ def _made(found: Results) -> dict[str, object]:
 def _submit(page: Page, figure: Figure, drawer: Executor) -> Future:
     if figure.chart is None:
         return drawer.submit(drawing.smaller, figure.picture(page.results.dataset))
-    return drawer.submit(drawing.png, page.specification(figure))
+    specification, stored = page.specification(figure), _image(page, figure)
+    if stored.exists() and drawing.is_of(image := stored.read_bytes(), specification):
+        kept: Future = Future()
+        kept.set_result(image)
+        return kept
+    return drawer.submit(drawing.png, specification)
+
+
+def _image(page: Page, figure: Figure) -> Path:
+    return page.results.folder / "figures" / f"{figure.name}.png"
 
 
 def _redraw(page: Page) -> None:
@@ -235,11 +244,14 @@ def _redraw(page: Page) -> None:
         made[folder / "tables" / f"{table.name}.csv"] = rows.csv(table.frame(), digits=6)
         if table.fits_a_page:
             made[folder / "tables" / f"{table.name}.tex"] = table.latex().encode()
-    for figure in _figures(page):
-        future = page.drawn[figure.name]
-        image = future and _attempt(page, figure, future.result)
-        if image:
-            made[folder / "figures" / f"{figure.name}.png"] = image
+    for section in page.sections:
+        kept = []
+        for figure in section.figures:
+            future = page.drawn[figure.name]
+            if image := future and _attempt(page, figure, future.result):
+                made[_image(page, figure)] = image
+                kept.append(figure)
+        section.figures = kept
     made[folder / "README.md"] = _template("folder.md").render(page=page).encode()
     for path, content in made.items():
         path.parent.mkdir(exist_ok=True)
@@ -312,7 +324,7 @@ def _embedded(page: Page, datasets: dict[str, dict]) -> dict[str, Markup | str]:
 
 
 def _data_uri(page: Page, figure: Figure) -> str:
-    stored = page.results.folder / "figures" / f"{figure.name}.png"
+    stored = _image(page, figure)
     image = stored.read_bytes() if stored.exists() else figure.png(page.results.dataset)
     return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 

@@ -19,6 +19,7 @@ from tests.posteriors import (
     Correlated,
     Mixture,
     ModuleFlow,
+    OneScale,
     Reused,
     perturbed,
 )
@@ -38,7 +39,7 @@ def images(count=3, data_dim=12, dtype=torch.float64):
     return torch.bernoulli(torch.full((count, data_dim), 0.4, dtype=dtype), generator=seeded(1))
 
 
-@pytest.mark.parametrize("variant", [Correlated, ModuleFlow, Reused, Mixture])
+@pytest.mark.parametrize("variant", [Correlated, ModuleFlow, Reused, OneScale, Mixture])
 def test_the_quadratic_form_is_exact_for_any_posterior(variant):
     """gᵀ G g is the squared norm of the whole backward, whatever the posterior is made of."""
     model, x = perturbed(variant).double(), images()

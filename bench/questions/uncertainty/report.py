@@ -273,7 +273,7 @@ def _levels_table(rows: pd.DataFrame) -> Table:
 def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure | None:
     """A panel a corruption: a metric's change from clean images against the level."""
     name, what, axis = DRAWN[metric]
-    moved = select(rows[rows.corruption != "none"], metric=metric)
+    moved = select(rows[rows.corruption != "none"], metric=metric).dropna(subset="change")
     still = moved.groupby("variant").change.transform(lambda change: change.abs().max() == 0)
     if still.all():
         return None
