@@ -29,7 +29,7 @@ bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTI
 
 quick: export BENCH_ARG_DATASET := digits
 quick: export BENCH_ARG_PRESET := quick
-quick: $(READY) ## The same path on the smallest data, in under a minute
+quick: $(READY) ## The same path on the smallest data, in about a minute
 	$(PY) -m bench run $(OPTIONS)
 
 throughput: $(READY) ## Time every variant and estimator beside the machine's limit (DATASET= VARIANTS= DEVICE=)
