@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.report.table import spoken
@@ -17,19 +18,25 @@ class Claim:
 
     Attributes:
         subject: what is compared, as it is printed.
-        difference: subject − reference, with its 95 % interval.
+        difference: subject − reference, or ÷, with its 95 % interval.
         verdict: `beats`, `trails` or `undecided`; those of one table hold together (family-wise
-            95 %, Holm 1979), so a single interval may exclude zero and its verdict be undecided.
+            95 %, Holm 1979), so a single interval may exclude no difference and its verdict be
+            undecided.
+        equal: the difference of equals: 0, or of a ratio 1.
+        note: what a sentence adds to the number.
     """
 
-    subject: str
+    subject: Hashable
     difference: Estimate
     verdict: str
+    equal: float = 0
+    note: str = ""
 
-    @property
-    def size(self) -> Estimate:
-        """How large the difference is, whatever its sign."""
-        return replace(self.difference, mean=abs(self.difference.mean))
+    def spoken(self, digits: int | None = 2, sign: bool = False) -> str:
+        """The difference in a sentence: its size alone where the verdict says the sign."""
+        sign = not self.equal and (sign or not self.decided)
+        size = self.difference if sign else replace(self.difference, mean=abs(self.difference.mean))
+        return spoken(size, digits, sign=sign) + self.note
 
     @property
     def decided(self) -> bool:
@@ -37,26 +44,39 @@ class Claim:
 
 
 def claims(
-    differences: Mapping[str, Sequence[float] | Estimate], higher_is_better: bool = True
+    differences: Mapping[Hashable, Sequence[float] | Estimate],
+    higher_is_better: bool = True,
+    equal: float = 0,
 ) -> list[Claim]:
     """One claim a subject, from its paired differences to the reference (one a seed) or their mean.
 
     Verdicts hold together. A difference that is the same in every seed is certain, one of a single
-    seed undecided.
+    seed undecided. Of ratios, `equal` is 1.
     """
     found = {s: d if isinstance(d, Estimate) else interval(d) for s, d in differences.items()}
     found = {subject: difference for subject, difference in found.items() if difference}
-    decided = holm([p_value(difference) for difference in found.values()])
+    sure = holm([p_value(replace(d, mean=d.mean - equal)) for d in found.values()])
+    good, bad = (BEATS, TRAILS) if higher_is_better else (TRAILS, BEATS)
     return [
-        Claim(subject, difference, _verdict(difference, sure, higher_is_better))
-        for (subject, difference), sure in zip(found.items(), decided, strict=True)
+        Claim(subject, d, (good if d.mean > equal else bad) if told else UNDECIDED, equal)
+        for (subject, d), told in zip(found.items(), sure, strict=True)
     ]
 
 
-def _verdict(difference: Estimate, sure: bool, higher_is_better: bool) -> str:
-    if not sure:
-        return UNDECIDED
-    return BEATS if (difference.mean > 0) == higher_is_better else TRAILS
+def signs(differences: Mapping[Hashable, Estimate]) -> dict[Hashable, int]:
+    """1 or −1 where a difference is told from zero, else 0; all of them hold together."""
+    sign = {BEATS: 1, TRAILS: -1, UNDECIDED: 0}
+    return {claim.subject: sign[claim.verdict] for claim in claims(differences)}
+
+
+def weakest(found: Iterable[Estimate]) -> Estimate:
+    """Of what must hold of each estimate (e.g. one a seed), the one with the largest p value.
+
+    Its verdict is that of all of them (intersection-union test); zero where their signs differ.
+    """
+    found = list(found)
+    least = max(found, key=lambda estimate: (math.isnan(p_value(estimate)), p_value(estimate)))
+    return least if len({e.mean > 0 for e in found}) == 1 else replace(least, mean=0.0)
 
 
 def sentence(
@@ -64,33 +84,41 @@ def sentence(
     beats: str,
     trails: str,
     undecided: str,
-    digits: int = 2,
+    digits: int | None = 2,
     sign: bool = False,
+    every: str = "",
 ) -> str:
     """Claims grouped by verdict, from three phrases that end where the subjects are listed.
+
+    With a name of `every` subject, those that all have one verdict are its range.
 
     `sentence(found, "beaten by", "above", "undecided against")` gives
     `beaten by \\`flow\\` (0.86 ± 0.25); undecided against \\`full-covariance\\` (−0.01 ± 0.20)`.
     """
-    parts = []
-    for verdict, phrase in ((BEATS, beats), (TRAILS, trails), (UNDECIDED, undecided)):
-        group = [claim for claim in found if claim.verdict == verdict]
-        if not group:
-            continue
-        plain = verdict == UNDECIDED or sign
-        listed = [
-            f"`{c.subject}` ({spoken(c.difference if plain else c.size, digits, sign=plain)})"
-            for c in group
+    phrases = {BEATS: beats, TRAILS: trails, UNDECIDED: undecided}
+    for verdict in phrases:
+        if all(claim.difference.n == 1 for claim in found if claim.verdict == verdict):
+            phrases[verdict] += " (one seed)"
+    said = [(c.verdict, f"`{c.subject}` ({c.spoken(digits, sign)})") for c in found]
+    if every and len(found) > 1 and len({claim.verdict for claim in found}) == 1:
+        low, *_, high = sorted(found, key=lambda claim: claim.difference.mean)
+        said = [
+            (low.verdict, f"{every} ({low.spoken(digits, sign)} to {high.spoken(digits, sign)})")
         ]
-        one_seed = " (one seed)" if all(c.difference.n == 1 for c in group) else ""
-        parts.append(f"{phrase}{one_seed} {listing(listed)}")
-    return "; ".join(parts)
+    return grouped(said, phrases)
 
 
-def listing(items: Sequence[str]) -> str:
+def grouped(said: Iterable[tuple[str, str]], phrases: Mapping[str, str]) -> str:
+    """`phrase a, b and c; phrase d` from pairs of a verdict and what has it."""
+    said = list(said)
+    groups = {v: [text for its, text in said if its == v] for v in phrases}
+    return "; ".join(f"{phrases[v]} {listing(group)}" for v, group in groups.items() if group)
+
+
+def listing(items: Iterable[str]) -> str:
     """`a, b and c`."""
-    items = list(items)
-    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+    *others, last = [*items] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def sentence_case(text: str) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from bench.inference.gradients import ESTIMATORS
-from bench.report.claims import claims
 from bench.report.figure import curves
 from bench.report.style import title, words
 from bench.report.table import Cell, Column, Table, escaped
@@ -166,12 +165,6 @@ def for_chart(rows: pd.DataFrame, printed: Printed, *columns: str, times: str = 
     numbers = {name: [float(f"{v:.4g}") for v in found[name] * factor] for name in found}
     settings = {column: rows[column].map(dict(names)) for column, names in printed.items()}
     return rows[list(columns)].assign(**settings, **numbers)
-
-
-def verdicts(ratios: Mapping[tuple, Estimate], below: bool = True) -> dict[tuple, str]:
-    """Of each ratio, together: `beats` where it is below 1 (or above), `trails`, `undecided`."""
-    differences = {key: replace(ratio, mean=ratio.mean - 1) for key, ratio in ratios.items()}
-    return {c.subject: c.verdict for c in claims(differences, higher_is_better=not below)}
 
 
 def slope_cell(slope: Estimate) -> Cell:

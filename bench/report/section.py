@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.table import Table
+
+if TYPE_CHECKING:
+    import altair as alt
+    import matplotlib.figure
 
 
 @dataclass
@@ -40,9 +45,31 @@ class Section:
 
 
 def prose(beside: str, name: str = "notes", **values: object) -> str:
-    """The Markdown file `<name>.md` beside a report (its `__file__`), `{…}` filled in."""
-    text = Path(beside).with_name(f"{name}.md").read_text(encoding="utf-8").strip()
+    """The Markdown file `<name>.md` beside a report (its `__file__`), `{…}` filled in.
+
+    What it says of figures, below headings, is left out.
+    """
+    text = Path(beside).with_name(f"{name}.md").read_text(encoding="utf-8")
+    text = text.partition("\n# ")[0].strip()
     return text.format(**values) if values else text
+
+
+def captioned(
+    beside: str,
+    name: str,
+    chart: alt.TopLevelMixin | None = None,
+    filters: tuple[str, ...] = (),
+    draw: Callable[[], matplotlib.figure.Figure] | None = None,
+    **values: object,
+) -> Figure:
+    """A figure whose words stand below `# <name>` in the `notes.md` beside a report.
+
+    Three paragraphs, `{…}` filled in: its title, how it is read, what is seen.
+    """
+    text = Path(beside).with_name("notes.md").read_text(encoding="utf-8")
+    words = text.partition(f"\n# {name}\n")[2].partition("\n# ")[0].strip().split("\n\n")
+    title, how, seen = (part.replace("\n", " ").format(**values) for part in words)
+    return Figure(name, title, how, seen, chart, draw, filters)
 
 
 def item(results: Results) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -92,15 +92,12 @@ class Table:
         groups = self.groups or [None] * len(self.lines)
         self._best = set()
         for place, column in enumerate(self.columns):
-            for group in dict.fromkeys(groups if column.best else ()):
-                values = [
-                    (line[place].value, i)
-                    for i, line in enumerate(self.lines)
-                    if groups[i] == group and math.isfinite(line[place].value)
-                ]
-                if values:
-                    pick = max if column.best == "max" else min
-                    self._best.add((pick(values, key=lambda pair: pair[0])[1], place))
+            values: dict[object, list] = {}
+            for i, line in enumerate(self.lines):
+                if column.best and math.isfinite(line[place].value):
+                    values.setdefault(groups[i], []).append((line[place].value, i))
+            pick = max if column.best == "max" else min
+            self._best |= {(pick(own, key=lambda v: v[0])[1], place) for own in values.values()}
 
     @classmethod
     def of_variants(
@@ -121,6 +118,26 @@ class Table:
         ]
         names = [title(v) for v in variants]
         return cls(name, ["variant", *columns.values()], lines, caption, variants=names)
+
+    @classmethod
+    def of_settings(
+        cls,
+        name: str,
+        settings: Sequence[Column | str],
+        columns: Mapping[str, Column],
+        entries: Mapping[tuple, Cell | Estimate | str | float | None],
+        caption: str = "",
+        group: int | None = None,
+    ) -> Table:
+        """A line each setting, of (variant, …, key of a column) → entry, in the entries' order.
+
+        The best number is sought within lines of one value of the setting of place `group`.
+        """
+        keys = list(dict.fromkeys(key[:-1] for key in entries))
+        lines = [[*key, *(entries.get((*key, column)) for column in columns)] for key in keys]
+        groups = [] if group is None else [key[group] for key in keys]
+        variants = [key[0] for key in keys]
+        return cls(name, [*settings, *columns.values()], lines, caption, groups, variants)
 
     def texts(self, line: int) -> list[str]:
         return [formatted(c, f) for c, f in zip(self.lines[line], self.columns, strict=True)]
@@ -152,17 +169,21 @@ class Table:
                 found[f"{name} reason"] = [c.reason for c in cells]
         return pd.DataFrame(found)
 
-    def markdown(self) -> str:
-        """For `README.md`: text to the left, numbers to the right, the best bold."""
-        head = [escaped(c.name) for c in self.columns]
-        rule = [":--" if self._is_left(place) else "--:" for place in range(len(head))]
+    def _printed(self, printed: Callable[[str], str], bold: str) -> list[list[str]]:
+        """Heading and lines as texts of a language, in which the best stand like `bold`."""
         body = [
             [
-                f"**{escaped(t)}**" if self._is_bold(i, p) else escaped(t)
-                for p, t in enumerate(self.texts(i))
+                bold.format(printed(text)) if self._is_bold(i, place) else printed(text)
+                for place, text in enumerate(self.texts(i))
             ]
             for i in range(len(self.lines))
         ]
+        return [[printed(column.name) for column in self.columns], *body]
+
+    def markdown(self) -> str:
+        """For `README.md`: text to the left, numbers to the right, the best bold."""
+        head, *body = self._printed(escaped, "**{}**")
+        rule = [":--" if self._is_left(place) else "--:" for place in range(len(head))]
         return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *body])
 
     def html(self) -> str:

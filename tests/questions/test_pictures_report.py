@@ -67,7 +67,7 @@ def test_every_variant_is_drawn(results):
     drawn, plane = sections(results)
     assert "`input-dependent` 1 of 2" in drawn.takeaway
     assert "a point by `autoencoder`" in plane.takeaway
-    assert "of one size by `fixed-variance`, `learned-diagonal`" in plane.takeaway
+    assert "of one size by `fixed-variance` and `learned-diagonal`" in plane.takeaway
     names = [figure.name for section in (drawn, plane) for figure in section.figures]
     assert names == ["samples", "active_units", "latent_plane", "manifold"]
     for section in (drawn, plane):

@@ -6,61 +6,77 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bench.data.corruptions import LEVELS
 from bench.questions.uncertainty import report
 from bench.report import rows as tidy
 from bench.report.results import Results
-from bench.statistics import Estimate
+from bench.statistics import p_value
+
+UP = pd.DataFrame({0.1: [0.2, -0.3], 0.2: [1.0, 2.0]})  # one seed's dip is not every seed's
+DIP = pd.DataFrame({0.1: [-0.2, -0.3], 0.2: [1.0, 2.0]})
 
 
-def series(*values: float) -> pd.Series:
-    return pd.Series(values)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_verdict_needs_rho_and_the_share_of_one_sign_and_no_dip(sign):
+    kind = {1: "rises", -1: "falls"}[sign]
+    assert report.verdict(sign, sign, sign * UP, flat=False) == kind
+    assert report.verdict(sign, -sign, sign * UP, flat=False) == "turns"
+    assert report.verdict(sign, sign, sign * DIP, flat=False) == "turns"
+    assert report.verdict(sign, 0, sign * UP, flat=False) == "undecided"
+    assert report.verdict(0, sign, sign * DIP, flat=False) == "undecided"
+    assert report.verdict(0, 0, 0 * UP, flat=True) == "flat"
 
 
-def test_verdicts_need_every_seed():
-    most, few = series(0.9, 0.8), series(0.1, 0.2)
-    above = series(0.1, 0.2), series(0.3, 0.4)
-    below = series(-0.4, -0.3), series(-0.2, -0.1)
-    up = pd.DataFrame({0.1: [0.2, -0.3], 0.2: [1.0, 2.0]})  # one seed's dip is not every seed's
-    assert report.verdict(*above, most, up, flat=False) == "rises"
-    assert report.verdict(*below, few, -up, flat=False) == "falls"
-    assert report.verdict(series(-0.1, 0.2), series(0.3, 0.4), most, up, flat=False) == "undecided"
-    assert report.verdict(series(0, 0), series(0, 0), series(0, 0), 0 * up, flat=True) == "flat"
+def seeds_of(*found: tuple[float, float, float]) -> pd.DataFrame:
+    """Of each seed ρ, the half-width of its interval, and the share of 1000 images that rise."""
+    lines = [(rho, rho - half, rho + half, share, 1000) for rho, half, share in found]
+    names = ["spearman", "spearman_low", "spearman_high", "rises", "images"]
+    return pd.DataFrame(lines, columns=names)
 
 
-def test_an_entropy_that_dips_and_comes_back_turns():
-    above = series(0.1, 0.2), series(0.3, 0.4)
-    below = tuple(-bound for bound in above[::-1])
-    up = pd.DataFrame({0.1: [0.2, 0.3], 0.2: [1.0, 2.0]})
-    assert report.verdict(*above, series(0.4, 0.6), up, flat=False) == "turns"
-    assert report.verdict(*below, series(0.6, 0.4), -up, flat=False) == "turns"
-    dip = pd.DataFrame({0.1: [-0.2, -0.3], 0.2: [1.0, 2.0]})
-    assert report.verdict(*above, series(0.9, 0.9), dip, flat=False) == "turns"
-    assert report.verdict(*below, series(0.1, 0.1), -dip, flat=False) == "turns"
+def test_what_is_tested_is_the_seed_that_shows_it_least():
+    """ρ's standard error is its half-width over 1.96; a share of one half's 0.5/√1000."""
+    tested = report.tested(seeds_of((0.3, 0.1, 0.8), (0.2, 0.1, 0.52), (0.9, 0.1, 1.0)))
+    assert p_value(tested["ρ"]) == pytest.approx(2 * stats.norm.sf(2 * 1.96), rel=0.2)
+    exact = stats.binomtest(520, 1000).pvalue
+    assert p_value(tested["share"]) == pytest.approx(exact, rel=0.1)
+    differing = report.tested(seeds_of((0.3, 0.1, 0.8), (-0.3, 0.1, 0.2)))
+    assert [p_value(estimate) for estimate in differing.values()] == [1, 1]
+
+
+def test_verdicts_of_the_table_hold_together(tmp_path: Path):
+    """p = 0.01 in each seed is told of one line, but not of one among six and six flat (Holm)."""
+    results = made_up(tmp_path)
+    half = 0.9 * 1.96 / stats.norm.isf(0.005)
+    unsure = (results.rows.corruption == "salt") & (results.rows.variant == "input_dependent")
+    for end, shift in {"_low": -half, "_high": half}.items():
+        at = unsure & (results.rows.metric == f"entropy_spearman{end}")
+        results.rows.loc[at, "value"] = 0.9 + shift
+    kinds = {}
+    for name, corruptions in {"alone": ["none", "salt"], "all": ["none", *LEVELS]}.items():
+        some = tidy.select(results.rows, corruption=corruptions)
+        table = report.verdicts(report.printed(some)).set_index(["variant", "corruption"]).verdict
+        kinds[name] = table["input_dependent", "salt"]
+    assert kinds == {"alone": "rises", "all": "undecided"}
 
 
 @pytest.mark.parametrize(
-    ("encoder", "refitted", "expected"),
+    ("encoder", "refitted", "difference", "expected"),
     [
-        (2, 1, "model"),
-        (-2, -1, "model"),
-        (-2, 1, "encoder"),
-        (2, 0, "encoder"),
-        (0, 1, "missed"),
-        (0, 0, "none"),
+        (1, 1, 0, "model"),
+        (-1, -1, 1, "model"),
+        (-1, 1, 1, "encoder"),
+        (1, 0, -1, "encoder"),
+        (1, 0, 0, "undecided"),
+        (0, 1, 1, "missed"),
+        (0, 1, 0, "undecided"),
+        (0, 0, 0, "undecided"),
     ],
 )
-def test_where_a_change_comes_from(encoder, refitted, expected):
-    assert report.origin(Estimate(encoder, 0.5, 2), Estimate(refitted, 0.5, 2)) == expected
-
-
-def test_images_that_seeds_share_give_one_interval():
-    """Two seeds of the same 100 images: as wide as one seed's; t quantile of 99 degrees."""
-    rows = pd.DataFrame({"value": [1.0, 3.0], "standard_error": [0.3, 0.4], "n": [100, 100]})
-    found = report.over_images(rows)
-    assert found.mean == 2
-    assert found.half_width == pytest.approx(1.98422 * (0.125**0.5), rel=1e-5)
+def test_where_a_change_comes_from(encoder, refitted, difference, expected):
+    assert report.origin(encoder, refitted, difference) == expected
 
 
 def made_up(folder: Path, seeds: int = 2, refitted: bool = True) -> Results:
@@ -102,7 +118,9 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     assert "`learned-diagonal`: **flat** by construction" in section.takeaway
     assert section.answer.startswith("yes, input-dependent's rises with 6 of 6 corruptions")
     notes = " ".join(section.notes.split())
-    assert "Of 6 changes of entropy from clean to corrupted images, 6 the encoder's alone" in notes
+    assert (
+        "Of 6 changes of entropy from clean to corrupted images, 6 are the encoder's alone" in notes
+    )
     tables = {table.name: table for table in section.tables}
     verdicts = tables["uncertainty"].frame()
     assert set(verdicts.entropy[verdicts.posterior == "input-dependent"]) == {"rises"}

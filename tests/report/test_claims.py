@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
-from bench.report.claims import BEATS, TRAILS, UNDECIDED, claims, listing, sentence, sentence_case
+from bench.report.claims import (
+    BEATS,
+    TRAILS,
+    UNDECIDED,
+    claims,
+    listing,
+    sentence,
+    sentence_case,
+    signs,
+    weakest,
+)
 from bench.statistics import Estimate
 
 
@@ -59,6 +70,29 @@ def test_false_verdicts_of_a_table_stay_below_five_percent():
     assert np.mean(wrong) < 0.05 + 0.015
 
 
+def test_of_ratios_one_is_equal():
+    ratios = {"half": Estimate(0.5, 0.1, 9), "even": Estimate(1.05, 0.1, 9)}
+    found = claims(ratios, higher_is_better=False, equal=1)
+    assert sentence(found, "below", "above", "undecided against") == (
+        "below `half` (0.50 ± 0.10); undecided against `even` (1.05 ± 0.10)"
+    )
+
+
+def test_a_claim_of_every_seed_is_that_of_the_weakest():
+    strong, weak = difference(0.001), difference(0.2)
+    assert weakest([strong, weak]) == weak
+    assert signs({"both": weakest([strong, strong]), "one": weakest([strong, weak])}) == {
+        "both": 1,
+        "one": 0,
+    }
+    down = replace(strong, mean=-strong.mean)
+    assert signs({"down": weakest([down, down]), "either": weakest([strong, down])}) == {
+        "down": -1,
+        "either": 0,
+    }
+    assert signs({"unknown": weakest([strong, Estimate(1.0, math.nan, 1)])}) == {"unknown": 0}
+
+
 def test_a_sentence_groups_claims_by_verdict():
     found = claims(
         {
@@ -72,6 +106,12 @@ def test_a_sentence_groups_claims_by_verdict():
         "beaten by `flow` (0.86 ± 0.13) and `other` (2.05 ± 0.12); above `fixed` (3.75 ± 0.12); "
         "undecided against `full` (+0.07 ± 0.38)"
     )
+
+
+def test_one_verdict_for_all_is_a_range():
+    found = claims({"a": Estimate(2.0, 0.1, 9), "b": Estimate(1.0, 0.1, 9)})
+    said = sentence(found, "above", "below", "undecided for", every="every variant")
+    assert said == "above every variant (1.00 ± 0.10 to 2.00 ± 0.10)"
 
 
 def test_a_sentence_of_one_seed_says_so():

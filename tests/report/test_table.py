@@ -103,6 +103,19 @@ def test_the_best_is_sought_within_a_group():
     ]
 
 
+def test_a_line_each_setting_in_the_order_of_the_entries():
+    entries = {("b", 1, "loss"): 2, ("a", 1, "gap"): 3, ("a", 1, "loss"): 1, ("a", 2, "gap"): 4}
+    columns = {"loss": Column("loss", best="min"), "gap": Column("gap")}
+    table = Table.of_settings("t", ["variant", "size"], columns, entries, group=1)
+    assert [line.split(" | ", 1)[0] for line in table.markdown().splitlines()[2:]] == [
+        "| b",
+        "| a",
+        "| a",
+    ]
+    assert "| a | 1.00 | **1.00** | 3.00 |" in table.markdown()
+    assert table.variants == ["b", "a", "a"]
+
+
 def test_a_table_without_lines_can_be_printed():
     empty = Table("t", ["a", Column("b", best="max")], [])
     assert empty.markdown().count("\n") == 1

@@ -12,24 +12,29 @@ import pandas as pd
 
 from bench.config import REFERENCE as VARIANT
 from bench.report import estimators
-from bench.report.claims import Claim, claims, listing, sentence
+from bench.report.claims import Claim, claims, grouped, sentence
 from bench.report.estimators import table
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import title
-from bench.report.table import Cell, Column, decimal, spoken
+from bench.report.table import Cell, Column, decimal
 from bench.statistics import Estimate, paired_difference, summary
 
 BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal predicted time"}
 KEYS = ["budget", "estimator"]
 REFERENCE = "pathwise"
 SIDES = ("above pathwise, in nats:", "below pathwise, in nats:")
+OPEN = {
+    "": "undecided against pathwise:",
+    "below": "undecided, with every seed below pathwise's:",
+    "above": "undecided, with every seed above pathwise's:",
+}
 Found = Mapping[str, list[Claim]]
 """Budget → how each estimator compares with pathwise."""
-Apart = Mapping[tuple[str, str], tuple[str, str]]
-"""(budget, estimator) → the side of all of pathwise's seeds on which all of its lie, and these."""
+Sides = Mapping[tuple[str, str], str]
+"""(budget, estimator) → the side of all of pathwise's seeds on which all of its lie."""
 
 
 def sections(results: Results) -> list[Section]:
@@ -51,33 +56,25 @@ def sections(results: Results) -> list[Section]:
         budget: [replace(c, subject=labels[c.subject[1]]) for c in compared if budget in c.subject]
         for budget in BUDGETS
     }
-    apart = _apart(final, labels)
+    sides, spans = _apart(final, labels)
+    verdicts = {
+        c.subject: c.verdict + spans.get((c.subject[0], labels[c.subject[1]]), "") for c in compared
+    }
     entries = {
         Column("S", 0): _means(final, "S"),
         Column("steps", 0): _means(final, "steps"),
         Column("test ELBO, nats", best="max"): elbo | _lacking(final, elbo),
         Column("difference to pathwise, nats", sign=True): differences,
-        Column("verdict (Holm)"): {
-            key: c.verdict + f"; every seed {side} pathwise's ({span})" * bool(side)
-            for c in compared
-            for key in [c.subject]
-            for side, span in [apart.get((key[0], labels[key[1]]), ("", ""))]
-        },
+        Column("verdict (Holm)"): verdicts,
         Column("seconds taken", 1): _means(select(rows, metric="training_seconds"), "value"),
     }
     printed = {"budget": BUDGETS, "estimator": labels}
     caption = f"Trainings of {title(VARIANT)} with each estimator."
-    notes = prose(__file__, variant=title(VARIANT))
-    return [
-        Section(
-            "Does the gradient's noise matter?",
-            _takeaway(finite, found, apart),
-            _answer(found, apart),
-            [table("estimator_training", caption, printed, KEYS, entries, 1)],
-            [_curves(rows, labels)],
-            paragraphs(notes, estimators.absences(rows, "estimator")),
-        )
-    ]
+    tables = [table("estimator_training", caption, printed, KEYS, entries, 1)]
+    notes = prose(__file__, variant=title(VARIANT)), estimators.absences(rows, "estimator")
+    asked, takeaway = "Does the gradient's noise matter?", _takeaway(finite, found, sides)
+    answer, figures = _answer(found, sides), [_curves(rows, labels)]
+    return [Section(asked, takeaway, answer, tables, figures, paragraphs(*notes))]
 
 
 def _means(rows: pd.DataFrame, column: str) -> dict[tuple, float]:
@@ -97,49 +94,47 @@ def _lacking(final: pd.DataFrame, elbo: Mapping[tuple, Estimate]) -> dict[tuple,
     return found
 
 
-def _apart(final: pd.DataFrame, labels: Mapping[str, str]) -> Apart:
-    """Who has all seeds on one side of all of pathwise's; of two seeds or more, all finite."""
+def _apart(final: pd.DataFrame, labels: Mapping[str, str]) -> tuple[Sides, dict]:
+    """On which side of all of pathwise's seeds all of an estimator's lie, and that in words; of
+    two seeds or more, all finite."""
     groups = final.groupby(KEYS).value
     ends = groups.agg(["min", "max"])[(groups.count() == groups.size()) & (groups.size() > 1)]
-    found = {}
+    sides, spans = {}, {}
     for (budget, name), (low, high) in ends.iterrows():
-        if (budget, REFERENCE) in ends.index:
-            least, most = ends.loc[(budget, REFERENCE)]
-            side = "below" if high < least else "above" if low > most else ""
+        reference = (budget, REFERENCE)
+        least, most = ends.loc[reference] if reference in ends.index else (low, high)
+        if high < least or low > most:
+            key, side = (budget, labels[name]), "below" if high < least else "above"
             span = " to ".join(decimal(end, 2 if low > -1000 else 0) for end in (low, high))
-            found |= {(budget, labels[name]): (side, span)} if side else {}
-    return found
+            sides[key], spans[key] = side, f"; every seed {side} pathwise's ({span})"
+    return sides, spans
 
 
-def _takeaway(rows: pd.DataFrame, found: Found, apart: Apart) -> str:
+def _takeaway(rows: pd.DataFrame, found: Found, sides: Sides) -> str:
     """How each budget's estimators compare with pathwise."""
     parts = []
-    for budget, name in BUDGETS.items():
-        if not found[budget]:
-            continue
-        here = select(rows, budget=budget)
-        steps = select(here, estimator=REFERENCE).steps.max()
-        steps = "" if pd.isna(steps) else f"{steps} steps of pathwise, "
-        seeds = here.seed.nunique()
-        pieces = [sentence([c for c in found[budget] if c.decided], *SIDES, "")]
-        for side in ("", "below", "above"):
-            undecided = [c.subject for c in found[budget] if not c.decided]
-            those = [f"`{n}`" for n in undecided if apart.get((budget, n), [""])[0] == side]
-            though = f", with every seed {side} pathwise's" if side else " against pathwise"
-            pieces += [f"undecided{though}: {listing(those)}"] if those else []
-        parts.append(
-            f"At {name} ({steps}{seeds} seed{'s' * (seeds > 1)}) the test ELBO is "
-            f"{'; '.join(filter(None, pieces))}."
-        )
+    for budget, mine in found.items():
+        if mine:
+            here = select(rows, budget=budget)
+            steps = select(here, estimator=REFERENCE).steps.max()
+            steps = "" if pd.isna(steps) else f"{steps} steps of pathwise, "
+            seeds = here.seed.nunique()
+            decided = sentence([c for c in mine if c.decided], *SIDES, "")
+            open_ = [(sides.get((budget, c.subject), ""), c) for c in mine if not c.decided]
+            rest = grouped([(side, f"`{c.subject}`") for side, c in open_], OPEN)
+            parts.append(
+                f"At {BUDGETS[budget]} ({steps}{seeds} seed{'s' * (seeds > 1)}) the test ELBO is "
+                f"{'; '.join(filter(None, [decided, rest]))}."
+            )
     return " ".join(parts) or "Too few estimators were trained to compare."
 
 
-def _answer(found: Found, apart: Apart) -> str:
+def _answer(found: Found, sides: Sides) -> str:
     """The verdicts at equal steps, or else at equal predicted time."""
     for budget, mine in found.items():
         decided = [claim for claim in mine if claim.decided]
         open_ = [claim for claim in mine if not claim.decided]
-        clear = sum((budget, claim.subject) in apart for claim in open_)
+        clear = sum((budget, claim.subject) in sides for claim in open_)
         more = f", {clear} of them with every seed on one side of pathwise's" if clear else ""
         if decided:
             verdict = sentence(decided, *SIDES, "")
@@ -149,7 +144,7 @@ def _answer(found: Found, apart: Apart) -> str:
             most = max(mine, key=lambda claim: claim.difference.mean)
             return (
                 f"undecided at {BUDGETS[budget]} for all {len(mine)}{more}; the highest is "
-                f"`{most.subject}`, by {spoken(most.difference, sign=True)} nats"
+                f"`{most.subject}`, by {most.spoken()} nats"
             )
     return ""
 
@@ -181,14 +176,6 @@ def _curves(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
         charts.append(estimators.lines(here, x, up, labels, **size).properties(title=head))
         last = here[here.step == here.groupby("estimator").step.transform("max")]
         seen.append(f"{name}: {estimators.ranking(last, 'below')}")
-    return Figure(
-        "learning_curves_by_estimator",
-        "Validation ELBO while training with each estimator",
-        "Mean over seeds in nats below the best validation ELBO of any seed, bars from the lowest "
-        "to the highest seed; higher is better. The axis is linear down to 1 nat and logarithmic "
-        "below, so that trainings that diverge stay in sight.",
-        "A line an estimator, against steps and against seconds. Nats below the best at the end, "
-        f"at {'. At '.join(seen)}.",
-        alt.hconcat(*charts).resolve_scale(y="shared"),
-        filters=("estimator",),
-    )
+    chart = alt.hconcat(*charts).resolve_scale(y="shared")
+    ends = ". At ".join(seen)
+    return captioned(__file__, "learning_curves_by_estimator", chart, ("estimator",), ends=ends)

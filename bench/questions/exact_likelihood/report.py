@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
@@ -13,7 +13,7 @@ from bench.report.claims import sentence_case
 from bench.report.figure import Figure, variant_intervals
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import title
 from bench.report.table import Column, Table, decimal, spoken, spoken_each
 from bench.statistics import Estimate, summary
@@ -28,65 +28,43 @@ COLUMNS = {
     "noise": Column("s", 3),
 }
 THEORY = {
-    ("learned_diagonal", "elbo_difference"): (
-        f"learned-diagonal ties {title(REFERENCE)}",
-        f"`learned-diagonal` minus `{title(REFERENCE)}` is {{}} nats",
-    ),
-    ("full_covariance", "exact_gap"): (
-        "full-covariance reaches its exact log p(x)",
-        "`full-covariance` stays {} nats below its exact log p(x)",
-    ),
+    ("learned_diagonal", "elbo_difference"): f"learned-diagonal ties {title(REFERENCE)}",
+    ("full_covariance", "exact_gap"): "full-covariance reaches its exact log p(x)",
 }
-"""What is estimated → what theory says of it, and how the estimate is put in words."""
+"""What is estimated → what theory says of it: that it is zero."""
 MODELS = {
     "maximum_likelihood": "the maximum-likelihood model of the same training data reaches {}",
     "generating_log_likelihood": "the model the data were drawn from {}",
 }
-Found = Mapping[tuple[str, str], Estimate]
-"""(variant, metric) → mean over seeds."""
 
 
 def sections(results: Results) -> list[Section]:
     """The section on exact likelihoods; [] where none was measured."""
     rows = results.of("exact_likelihood")
     found = summary(rows, ["variant", "metric"])
-    gaps = _gaps(found)
+    gaps = {v: gap for (v, metric), gap in found.items() if metric == "exact_gap" and gap}
     if not gaps:
         return []
-    notes = prose(__file__, reference=title(REFERENCE), tolerance=TOLERANCE)
+    best = min(gaps, key=lambda variant: gaps[variant].mean)
+    closest = f"{title(best)} comes closest to its exact log p(x): {spoken(gaps[best], 3)} nats"
+    answer = statements(found)
+    takeaway = f"What theory says, within {TOLERANCE} nats: {answer}." if answer else f"{closest}."
     caption = "ELBO and exact log p(x), nats per test point"
-    return [
-        Section(
-            "Where log p(x) is known",
-            *statements(found),
-            [Table.of_variants("exact_likelihood", COLUMNS, found, caption)],
-            [_figure(gaps)],
-            paragraphs(_models(rows), notes),
-        )
-    ]
+    tables = [Table.of_variants("exact_likelihood", COLUMNS, found, caption)]
+    known = prose(__file__, reference=title(REFERENCE), tolerance=TOLERANCE)
+    notes, answer = paragraphs(_models(rows), known), answer or closest
+    return [Section("Where log p(x) is known", takeaway, answer, tables, [_figure(gaps)], notes)]
 
 
-def _gaps(found: Found) -> dict[str, Estimate]:
-    return {v: gap for (v, metric), gap in found.items() if metric == "exact_gap" and gap}
-
-
-def statements(found: Found) -> tuple[str, str]:
-    """Whether theory's two statements hold within the tolerance, intervals included; in short."""
-    parts, short = [], []
-    for key, (holds, measured) in THEORY.items():
+def statements(found: Mapping[tuple[str, str], Estimate]) -> str:
+    """Whether theory's two statements hold within the tolerance, intervals included."""
+    said = []
+    for key, statement in THEORY.items():
         if estimate := found.get(key):
-            width = 0 if math.isnan(estimate.half_width) else estimate.half_width
-            within = abs(estimate.mean) + width <= TOLERANCE
-            verdict = "as theory says" if within else f"which does not show that {holds}"
-            size, yes = spoken(estimate, 3), f"within {TOLERANCE} nats: {'yes' if within else 'no'}"
-            parts.append(f"{measured.format(size)}, {verdict} ({yes})")
-            short.append(f"{holds}: {'yes' if within else 'not shown'} ({size} nats)")
-    if not parts:
-        gaps = _gaps(found)
-        best = min(gaps, key=lambda variant: gaps[variant].mean)
-        comes = f"comes closest to its exact log p(x): {spoken(gaps[best], 3)} nats"
-        parts, short = [f"`{title(best)}` {comes}"], [f"{title(best)} {comes}"]
-    return sentence_case("; ".join(parts)), "; ".join(short)
+            farthest = abs(estimate.mean) + np.nan_to_num(estimate.half_width)
+            holds = "yes" if farthest <= TOLERANCE else "not shown"
+            said.append(f"{statement}: {holds} ({spoken(estimate, 3)} nats)")
+    return "; ".join(said)
 
 
 def _models(rows: pd.DataFrame) -> str:
@@ -103,12 +81,6 @@ def _figure(gaps: Mapping[str, Estimate]) -> Figure:
     band = alt.Chart(pd.DataFrame({"from": [0.0], "to": [TOLERANCE]}))
     band = band.mark_rect(color="#888", opacity=0.25).encode(x="from:Q", x2="to:Q")
     x = ("gap", "exact log p(x) − ELBO (nats per test point; left is better)")
-    return Figure(
-        "exact_likelihood",
-        "Distance from the exact log p(x)",
-        f"Zero is a perfect posterior; grey: within the tolerance of {TOLERANCE} nats. Bars: 95 % "
-        "t-interval over seeds.",
-        "A line a variant with its gap, beside a grey band from zero to the tolerance: "
-        f"{spoken_each(gaps, 3)} nats.",
-        alt.layer(band, variant_intervals(gaps, x)),
-    )
+    chart = alt.layer(band, variant_intervals(gaps, x))
+    seen = {"tolerance": TOLERANCE, "gaps": spoken_each(gaps, 3)}
+    return captioned(__file__, "exact_likelihood", chart, **seen)

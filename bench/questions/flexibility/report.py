@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import altair as alt
 import pandas as pd
 
 from bench.config import REFERENCE
 from bench.questions.headline.report import elbo_claims
 from bench.report import figure as draw
-from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, listing, sentence_case
+from bench.report.claims import Claim, sentence, sentence_case
 from bench.report.estimators import estimates as with_errors
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, prose
+from bench.report.section import Section, captioned, prose
 from bench.report.style import ordered, title
 from bench.report.table import Column, Table, decimal, spoken, spoken_each
 from bench.statistics import Estimate, summary
@@ -33,7 +35,7 @@ PARTS = {
     "amortization_gap": "amortization: the encoder",
 }
 ENDS = {"elbo": "ELBO", "iw_bound": "IW bound"}
-VERDICTS = {BEATS: "gains {} nats", TRAILS: "loses {} nats", UNDECIDED: "is undecided ({} nats)"}
+GAINS = "gained by", "lost by", "undecided for"
 Found = dict[tuple[str, str], Estimate]
 """(variant, quantity) → estimate."""
 
@@ -43,22 +45,18 @@ def sections(results: Results) -> list[Section]:
     rows = results.of("flexibility")
     if rows.empty:
         return []
-    found, claimed = estimates(results), {claim.subject: claim for claim in elbo_claims(results)}
+    found, order = estimates(results), ordered(rows.variant)
     frame = draw.as_frame(found, "variant", "quantity")
-    order = ordered(rows.variant)
     after = order[order.index(REFERENCE) + 1 :] if REFERENCE in order else []
-    richer = {v: claimed[title(v)] for v in after if title(v) in claimed}
+    cost = {title(variant): _cost(found, variant) for variant in after}
+    richer = [replace(c, note=cost[c.subject]) for c in elbo_claims(results) if c.subject in cost]
+    best = [max(richer, key=lambda claim: claim.difference.mean)] if richer else []
     caption = "What every posterior costs and gains, from simple to flexible."
-    return [
-        Section(
-            "Simple to flexible",
-            takeaway_of(found, richer),
-            _answer(found, richer),
-            [Table.of_variants("flexibility", COLUMNS, found, caption)],
-            [_cost_figure(found, frame), _gap_figure(found, frame)],
-            _notes(rows),
-        )
-    ]
+    tables = [Table.of_variants("flexibility", COLUMNS, found, caption)]
+    figures = [_cost_figure(found, frame), _gap_figure(found, frame)]
+    takeaway = takeaway_of(found, richer)
+    answer = f"ELBO in nats: {sentence(best, *GAINS)}" if best else ""
+    return [Section("Simple to flexible", takeaway, answer, tables, figures, _notes(rows))]
 
 
 def estimates(results: Results) -> Found:
@@ -86,12 +84,11 @@ def _of(found: Found, quantity: str) -> dict[str, Estimate]:
     return {variant: known[variant] for variant in ordered(known)}
 
 
-def takeaway_of(found: Found, richer: dict[str, Claim]) -> str:
+def takeaway_of(found: Found, richer: list[Claim]) -> str:
     """What flexibility gains over the reference, and which part of the gap is the encoder's."""
     plain, parts = f"`{title(REFERENCE)}`", []
     if richer:
-        each = [f"`{claim.subject}` {_gain(found, v, claim)}" for v, claim in richer.items()]
-        parts = [f"in ELBO against {plain}, {listing(each)}"]
+        parts = [f"ELBO in nats against {plain}: {sentence(richer, *GAINS)}"]
     gaps = _of(found, "inference_gap")
     gap, missed = gaps.get(REFERENCE), found.get((REFERENCE, "amortization_gap"))
     if gap and missed and gap.mean > 0:
@@ -108,23 +105,9 @@ def takeaway_of(found: Found, richer: dict[str, Claim]) -> str:
     return f"`{title(best)}` has the smallest gap: {spoken(gaps[best])} nats."
 
 
-def _gain(found: Found, variant: str, claim: Claim) -> str:
-    """`gains 0.86 ± 0.25 nats at 1.50 × the cost of a step`."""
-    size = spoken(claim.size) if claim.decided else spoken(claim.difference, sign=True)
-    return VERDICTS[claim.verdict].format(size) + _cost(found, variant)
-
-
 def _cost(found: Found, variant: str) -> str:
     ratio = found.get((variant, "step_time_ratio"))
     return f" at {decimal(ratio.mean)} × the cost of a step" if ratio else ""
-
-
-def _answer(found: Found, richer: dict[str, Claim]) -> str:
-    """What the best of the richer posteriors gains, and its price."""
-    if not richer:
-        return ""
-    best = max(richer, key=lambda variant: richer[variant].difference.mean)
-    return f"{title(best)} {_gain(found, best, richer[best])}"
 
 
 def _notes(rows: pd.DataFrame) -> str:
@@ -152,15 +135,8 @@ def _cost_figure(found: Found, frame: pd.DataFrame) -> Figure | None:
     shapes = alt.Scale(domain=[*ENDS.values()], range=["circle", "diamond"])
     points = chart.layer[1].encode(shape=alt.Shape("quantity:N", scale=shapes, title=None))
     chart.layer[1] = points.mark_point(filled=True, size=90, opacity=1)
-    return Figure(
-        "flexibility",
-        "Cost and benefit of flexibility",
-        "The inference gap is at least the line from the ELBO up to the IW bound of the largest K; "
-        "95 % t-intervals over seeds. Up is better, right is dearer.",
-        "ELBO and IW bound against the time of a step. ELBO: "
-        + ", ".join(f"{title(v)} {spoken(elbo)}{_cost(found, v)}" for v, elbo in elbos.items()),
-        chart,
-    )
+    each = ", ".join(f"{title(v)} {spoken(elbo)}{_cost(found, v)}" for v, elbo in elbos.items())
+    return captioned(__file__, "flexibility", chart, elbos=each)
 
 
 def _gap_figure(found: Found, frame: pd.DataFrame) -> Figure | None:
@@ -179,11 +155,5 @@ def _gap_figure(found: Found, frame: pd.DataFrame) -> Figure | None:
     )
     ends = alt.Chart(draw.named(select(frame, quantity="inference_gap")))
     ends = ends.mark_rule(color="#888", strokeWidth=2).encode(x="low:Q", x2="high:Q", y=axis)
-    return Figure(
-        "inference_gap",
-        "Parts of the inference gap",
-        "Full: what the family's best posterior leaves, pale: what the encoder loses on top of it; "
-        "grey: 95 % interval over images.",
-        f"A bar a variant of two parts. Whole gap, nats: {spoken_each(gaps)}.",
-        (bars.mark_bar(height=20) + ends).properties(width=460, height=alt.Step(36)),
-    )
+    chart = (bars.mark_bar(height=20) + ends).properties(width=460, height=alt.Step(36))
+    return captioned(__file__, "inference_gap", chart, gaps=spoken_each(gaps))

@@ -15,21 +15,20 @@ from bench.report.claims import BEATS, Claim, claims, listing, sentence
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, prose
+from bench.report.section import Section, captioned, prose
 from bench.report.style import in_order, ordered, title
 from bench.report.table import Column, Table, spoken
 from bench.statistics import Estimate, paired_difference, summary
 
 QUESTION = "generalization"
 COLUMNS = {
-    ("train_cross_entropy", "end"): Column("train, end", 1),
-    ("test_cross_entropy", "end"): Column("test, end", 1, best="min"),
-    ("cross_entropy_gap", "end"): Column("gap, end", 1, best="min"),
-    ("test_cross_entropy", "best"): Column("test, best epoch", 1, best="min"),
-    ("cross_entropy_gap", "best"): Column("gap, best epoch", 1, best="min"),
-    ("elbo_gap", "end"): Column("ELBO gap, end", 1),
+    "train_cross_entropy end": Column("train, end", 1),
+    "test_cross_entropy end": Column("test, end", 1, best="min"),
+    "cross_entropy_gap end": Column("gap, end", 1, best="min"),
+    "test_cross_entropy best": Column("test, best epoch", 1, best="min"),
+    "cross_entropy_gap best": Column("gap, best epoch", 1, best="min"),
+    "elbo_gap end": Column("ELBO gap, end", 1),
 }
-SPLITS = {"train_cross_entropy": "train", "test_cross_entropy": "test"}
 CROSS_ENTROPY = "cross-entropy (nats per image)"
 UNITS = {"absolute": "s in latent units", "relative": "s in standard deviations of the codes"}
 
@@ -40,32 +39,19 @@ def sections(results: Results) -> list[Section]:
     perturbed = select(rows, metric="perturbed_cross_entropy")
     staged = in_order(rows[rows.stage.notna()], "images", "steps", "variant")
     amounts = zip(staged.images, staged.steps)
-    staged["training"] = [
-        f"{images:,} training images, {steps:,} steps" for images, steps in amounts
-    ]
-    bounded = set(select(rows, metric="elbo_gap").variant)
-    plain, found = [v for v in results.variants(rows) if v not in bounded], []
+    staged["training"] = [f"{n:,} training images, {steps:,} steps" for n, steps in amounts]
+    bounded, found = set(select(rows, metric="elbo_gap").variant), []
+    plain = [variant for variant in results.variants(rows) if variant not in bounded]
     if len(staged):
-        found = [
-            Section(
-                "Does the autoencoder overfit, and does the prior help?",
-                *overfitting_takeaway(staged, plain),
-                [_gaps_table(staged)],
-                [_gap_figure(staged), _curves_figure(results, staged)],
-                prose(__file__),
-            )
-        ]
+        asked = "Does the autoencoder overfit, and does the prior help?"
+        figures = [_gap_figure(staged), _curves_figure(results, staged)]
+        said = overfitting_takeaway(staged, plain)
+        found.append(Section(asked, *said, [_gaps_table(staged)], figures, prose(__file__)))
     if len(perturbed):
-        found += [
-            Section(
-                "How far does a code reach?",
-                perturbed_takeaway(perturbed, plain),
-                "",
-                [_perturbed_table(rows, perturbed)],
-                [_perturbed_figure(perturbed), _decoded_figure(results)],
-                prose(__file__, "perturbed"),
-            )
-        ]
+        tables, notes = [_perturbed_table(rows, perturbed)], prose(__file__, "perturbed")
+        figures = [_perturbed_figure(perturbed), _decoded_figure(results)]
+        said = perturbed_takeaway(perturbed, plain)
+        found.append(Section("How far does a code reach?", said, "", tables, figures, notes))
     return found
 
 
@@ -145,17 +131,12 @@ def early_stopping(regret: Estimate, steps: int) -> str:
 
 
 def _gaps_table(staged: pd.DataFrame) -> Table:
-    keys = ["images", "steps", "variant"]
-    found = summary(staged, [*keys, "metric", "stage"])
-    keys = list(dict.fromkeys(key[:3] for key in found))
-    lines = [
-        [title(key[2]), *key[:2], *(found.get((*key, *column)) for column in COLUMNS)]
-        for key in keys
-    ]
-    columns = ["variant", Column("images", 0), Column("steps", 0), *COLUMNS.values()]
+    rows = staged.assign(variant=staged.variant.map(title))
+    rows["column"] = rows.metric + " " + rows.stage
+    found = summary(rows, ["variant", "images", "steps", "column"])
+    settings = ["variant", Column("images", 0), Column("steps", 0)]
     caption = "Cross-entropy of training and test images."
-    sizes, variants = [key[0] for key in keys], [key[2] for key in keys]
-    return Table("generalization", columns, lines, caption, sizes, variants)
+    return Table.of_settings("generalization", settings, COLUMNS, found, caption, group=1)
 
 
 def _gap_figure(staged: pd.DataFrame) -> Figure:
@@ -171,15 +152,10 @@ def _gap_figure(staged: pd.DataFrame) -> Figure:
         width=330,
         step=26,
     )
-    order = ends.training.unique()
-    return Figure(
-        "generalization",
-        "Gap between test and training cross-entropy",
-        "At the end of training, with 95 % t-intervals over seeds; each panel has its own scale.",
-        f"Gaps of the variants: {_ranges(frame, 'value')}.",
-        draw.panels(chart, "training", order, columns=2).resolve_scale(x="independent"),
-        filters=("training",),
-    )
+    chart = draw.panels(chart, "training", ends.training.unique(), columns=2)
+    chart = chart.resolve_scale(x="independent")
+    gaps = _ranges(frame, "value")
+    return captioned(__file__, "generalization", chart, ("training",), gaps=gaps)
 
 
 def _ranges(frame: pd.DataFrame, column: str) -> str:
@@ -214,14 +190,9 @@ def _curves_figure(results: Results, staged: pd.DataFrame) -> Figure | None:
         width=300,
     )
     ends = frame[(frame.step == frame.step.max()) & (frame.split == "test")]
-    return Figure(
-        "generalization_curves",
-        "Cross-entropy while training",
-        "A test line that turns up while its training line goes on falling is overfitting.",
-        f"The test lines end at {_ranges(ends, 'cross-entropy')}.",
-        draw.panels(chart, "training", frame.training.unique()),
-        filters=("training", "split"),
-    )
+    chart, filters = draw.panels(chart, "training", frame.training.unique()), ("training", "split")
+    ends = _ranges(ends, "cross-entropy")
+    return captioned(__file__, "generalization_curves", chart, filters, ends=ends)
 
 
 # --- perturbed codes -------------------------------------------------------------------------
@@ -272,15 +243,9 @@ def _perturbed_figure(perturbed: pd.DataFrame) -> Figure:
         alt.Y("value:Q", title=CROSS_ENTROPY, scale=draw.scale_of(log=True, **spread), axis=up),
         width=330,
     )
-    return Figure(
-        "perturbed_codes",
-        "Reconstruction from perturbed codes",
-        "Codes of test images moved by N(0, s² I), with 95 % t-intervals over seeds. The scale of "
-        "an autoencoder's codes is arbitrary: compare in standard deviations of the codes.",
-        f"Lines that rise with s, from {frame.value.min():.0f} to at most "
-        f"{frame.value.max():.0f} nats.",
-        draw.panels(lines, "unit", [*UNITS.values()]),
-    )
+    chart = draw.panels(lines, "unit", [*UNITS.values()])
+    low, high = frame.value.min(), frame.value.max()
+    return captioned(__file__, "perturbed_codes", chart, low=low, high=high)
 
 
 def _decoded_figure(results: Results) -> Figure | None:
@@ -301,10 +266,4 @@ def _decoded_figure(results: Results) -> Figure | None:
             place.set_title(f"s = {s:g} std", fontsize=13)
         return whole
 
-    return Figure(
-        "noised_codes",
-        "Images decoded from perturbed codes",
-        "Codes of test images moved by N(0, s² I), s in standard deviations of the codes.",
-        f"Shapes dissolve to the right, where noise grows; rows: {listing(map(title, decoded))}.",
-        draw=canvas,
-    )
+    return captioned(__file__, "noised_codes", draw=canvas, rows=listing(map(title, decoded)))

@@ -7,17 +7,17 @@ import pandas as pd
 
 from bench.config import REFERENCE
 from bench.report import estimators
-from bench.report.claims import BEATS, TRAILS, UNDECIDED, listing
-from bench.report.estimators import Printed, estimates, for_chart, slope_cell, table, verdicts
+from bench.report.claims import BEATS, TRAILS, claims, listing, sentence
+from bench.report.estimators import Printed, estimates, for_chart, slope_cell, table
 from bench.report.figure import Figure, by_variant, panels, tooltips
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import STAGES, title
-from bench.report.table import Column, Table, spoken
+from bench.report.table import Column, Table
 from bench.statistics import log_log_slope
 
-WORDS = {BEATS: "quieter than", TRAILS: "noisier than", UNDECIDED: "undecided against"}
+WORDS = ("quieter than", "noisier than", "undecided against")
 COLUMNS = {
     "variance_ratio": Column("ratio", None, "min"),
     "total_variance": Column("total variance, nats²", None, "min"),
@@ -63,34 +63,28 @@ def _sentences(rows: pd.DataFrame, printed: Printed) -> tuple[str, str]:
     if references.empty:
         none = "No gradient estimator has a finite variance at the best weights of "
         return f"{none}`{title(variant)}`.", ""
-    own = rows.estimator == references.iloc[0]
     names = estimators.labels(references) | printed["estimator"]
-    reference = names[references.iloc[0]]
-    ratios = estimates(select(rows[~own], metric="variance_ratio"), "estimator")
-    found = verdicts(dict(sorted(ratios.items(), key=lambda item: item[1].mean)))
-    said = {key: f"`{names[key[0]]}` ({spoken(ratio, None)})" for key, ratio in ratios.items()}
-    parts = []
-    short = []
-    for verdict, word in WORDS.items():
-        here = [key for key, its in found.items() if its == verdict]
-        if here:
-            parts.append(f"{word} {reference}: {listing(said[key] for key in here)}")
-        if here and verdict != UNDECIDED:
-            most = here[0 if verdict == BEATS else -1]
-            short.append(f"`{names[most[0]]}` {spoken(ratios[most], None)} ×")
+    reference, others = names[references.iloc[0]], rows[rows.estimator != references.iloc[0]]
+    ratios, gains = (
+        {names[key]: e for (key,), e in estimates(select(others, metric=m), "estimator").items()}
+        for m in ("variance_ratio", "efficiency")
+    )
+    found = claims(ratios, higher_is_better=False, equal=1)
+    found.sort(key=lambda claim: claim.difference.mean)
+    words = (f"{word} {reference}:" for word in WORDS)
     takeaway = (
         f"At the best weights of `{title(variant)}`, the gradient's variance as a multiple of that "
         f"of {reference} at equal S (1, or the least admitted): "
-        f"{'; '.join(parts) or 'no other estimator is admitted'}."
+        f"{sentence(found, *words, digits=None) or 'no other estimator is admitted'}."
     )
-    gains = estimates(select(rows[~own], metric="efficiency"), "estimator")
     if gains:
-        best = max(gains, key=lambda key: gains[key].mean)
-        unsure = verdicts(gains, below=False)[best] != BEATS
+        most = max(claims(gains, equal=1), key=lambda claim: claim.difference.mean)
         takeaway += (
-            f" For its cost `{names[best[0]]}` gives most, {spoken(gains[best], None)} times the "
-            f"precision of {reference} a second{' (undecided)' if unsure else ''}."
+            f" For its cost `{most.subject}` gives most, {most.spoken(None)} times the precision "
+            f"of {reference} a second{' (undecided)' if most.verdict != BEATS else ''}."
         )
+    quieter, noisier = ([c for c in found if c.verdict == its] for its in (BEATS, TRAILS))
+    short = [f"`{c.subject}` {c.spoken(None)} ×" for c in (*quieter[:1], *noisier[-1:])]
     return takeaway, f"{listing(short)} the variance of {reference}" if short else ""
 
 
@@ -140,15 +134,9 @@ def _stages_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
     points = _points(frame, "variance ÷ pathwise's", printed, 300)
     stages = [stage for stage in STAGES.values() if stage in set(frame.stage)]
     seen = [f"{stage}, {estimators.ranking(select(frame, stage=stage))}" for stage in stages]
-    return Figure(
-        "gradient_variance_by_stage",
-        "Noise of the gradient through training",
-        "Left of the line an estimator is quieter than pathwise at equal S (or, where that is not "
-        "admitted, than the first that is). Bars are 95 % intervals, mostly narrower than a point.",
-        f"A panel a stage, a row an estimator. Medians over variants: {'. '.join(seen)}.",
-        panels(points, "stage", stages).resolve_scale(x="independent"),
-        filters=("estimator", "stage"),
-    )
+    chart = panels(points, "stage", stages).resolve_scale(x="independent")
+    filters, medians = ("estimator", "stage"), ". ".join(seen)
+    return captioned(__file__, "gradient_variance_by_stage", chart, filters, medians=medians)
 
 
 def _efficiency_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
@@ -156,15 +144,9 @@ def _efficiency_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
     frame = for_chart(select(rows, metric="efficiency", stage="best"), printed)
     if frame.empty:
         return None
-    return Figure(
-        "gradient_efficiency",
-        "Precision of the gradient a second at the best weights",
-        "Right of the line an estimator gives more precision a second of training steps than "
-        "pathwise at equal S (or the first admitted). Bars are 95 % intervals.",
-        f"A row an estimator. Medians over variants: {estimators.ranking(frame)}.",
-        _points(frame, "1 / (variance × time), relative to pathwise", printed, 560),
-        filters=("estimator",),
-    )
+    chart = _points(frame, "1 / (variance × time), relative to pathwise", printed, 560)
+    medians = estimators.ranking(frame)
+    return captioned(__file__, "gradient_efficiency", chart, ("estimator",), medians=medians)
 
 
 def _points(frame: pd.DataFrame, x: str, printed: Printed, width: int) -> alt.LayerChart:

@@ -15,7 +15,7 @@ from bench.report.estimators import Printed, for_chart, slope_cell, table, tens
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import STAGES, title
 from bench.report.table import Column, number, spoken
 from bench.statistics import Estimate, log_log_slope
@@ -40,17 +40,11 @@ def sections(results: Results) -> list[Section]:
     }
     entries[Column("exponent")] = {key: slope_cell(slope) for key, slope in exponents.items()}
     caption = "Total variance of one example's gradient at S = 2 by number of latents L."
-    takeaway = _takeaway(totals, exponents, printed)
-    notes = prose(__file__, reference=title(REFERENCE))
-    return [
-        Section(
-            "Gradient noise and latent dimension",
-            takeaway,
-            tables=[table("gradient_scaling", caption, printed, [*printed], entries)],
-            figures=[_figure(totals, printed)],
-            notes=paragraphs(notes, estimators.absences(totals, "estimator")),
-        )
-    ]
+    tables = [table("gradient_scaling", caption, printed, [*printed], entries)]
+    notes = prose(__file__, reference=title(REFERENCE)), estimators.absences(totals, "estimator")
+    heading, takeaway = "Gradient noise and latent dimension", _takeaway(totals, exponents, printed)
+    figures = [_figure(totals, printed)]
+    return [Section(heading, takeaway, "", tables, figures, paragraphs(*notes))]
 
 
 def _takeaway(totals: pd.DataFrame, exponents: Mapping[tuple, Estimate], printed: Printed) -> str:
@@ -94,15 +88,9 @@ def _figure(totals: pd.DataFrame, printed: Printed) -> Figure | None:
     up = alt.Y("value:Q", title=up, scale=alt.Scale(type="log"), axis=tens())
     chart = estimators.lines(frame, across, up, printed["estimator"], width=330, height=300)
     last = select(frame, L=frame.L.max())
-    seen = [
+    seen = (
         f"{stage}, {estimators.ranking(rows)}" for stage, rows in last.groupby("stage", sort=False)
-    ]
-    return Figure(
-        "gradient_scaling",
-        "Noise of the gradient by number of latents",
-        "Every estimator with two samples (S = 2). A straight line is a power of L.",
-        "A line an estimator against the number of latents, a panel a stage. Total variance in "
-        f"nats² at L = {frame.L.max()}: {'. '.join(seen)}.",
-        panels(chart, "stage", [*printed["stage"].values()]),
-        filters=("estimator", "stage"),
     )
+    chart = panels(chart, "stage", [*printed["stage"].values()])
+    values = {"largest": frame.L.max(), "seen": ". ".join(seen)}
+    return captioned(__file__, "gradient_scaling", chart, ("estimator", "stage"), **values)

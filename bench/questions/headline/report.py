@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.report.claims import BEATS, Claim, claims, listing, sentence
+from bench.report.claims import BEATS, Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
-from bench.report.section import Section, item, prose
+from bench.report.section import Section, captioned, item, prose
 from bench.report.style import title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
 from bench.statistics import from_error, interval, summary
@@ -26,16 +26,15 @@ def sections(results: Results) -> list[Section]:
     failures = [Section("What failed", reasons)] if reasons else []
     if rows.empty:
         return failures
-    found = elbo_claims(results)
-    headline = Section(
-        "What the posterior's variance buys",
-        f"{_takeaway(rows, found)}{_still_rising(results, rows)}",
-        _answer(rows, found),
-        [_table(results, rows)],
-        [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)],
-        prose(__file__, item=per),
-    )
-    return [headline, *failures]
+    takeaway, answer = _sentences(rows, elbo_claims(results))
+    best = select(rows, metric="best_epoch").value
+    last = results.history.reindex(columns=["epoch"]).epoch.max()
+    if rising := int((best == last).sum()):
+        takeaway += f" After {last} epochs, {rising} of {len(best)} runs were still improving."
+    tables, notes = [_table(results, rows)], prose(__file__, item=per)
+    figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
+    asked = "What the posterior's variance buys"
+    return [Section(asked, takeaway, answer, tables, figures, notes), *failures]
 
 
 def elbo_claims(results: Results) -> list[Claim]:
@@ -44,38 +43,20 @@ def elbo_claims(results: Results) -> list[Claim]:
     return claims({title(v): select(rows, variant=v).value for v in results.variants(rows)})
 
 
-def _takeaway(rows: pd.DataFrame, found: list[Claim]) -> str:
+def _sentences(rows: pd.DataFrame, found: list[Claim]) -> tuple[str, str]:
+    """The reference against every other variant; in short, against the simplest and those that
+    beat it."""
+    name = title(REFERENCE)
     reference = interval(select(rows, metric="elbo", variant=REFERENCE).value)
     if not reference:
-        return f"No `{title(REFERENCE)}` runs here, so no differences to it."
-    text = f"`{title(REFERENCE)}` reaches a test ELBO of {spoken(reference)} nats"
-    verdicts = sentence(found, "beaten by", "above", "undecided against")
-    return f"{text}, {verdicts}." if verdicts else f"{text}."
-
-
-def _still_rising(results: Results, rows: pd.DataFrame) -> str:
-    """How many trainings were best in their last epoch; "" for none."""
-    best = select(rows, metric="best_epoch").value
-    last = results.history.reindex(columns=["epoch"]).epoch.max()
-    rising = int((best == last).sum())
-    text = f" After {last} epochs, {rising} of {len(best)} runs were still improving."
-    return text if rising else ""
-
-
-def _answer(rows: pd.DataFrame, found: list[Claim]) -> str:
-    """The reference against the simplest variant, and every other one that beats it."""
+        return f"No `{name}` runs here, so no differences to it.", ""
+    text = f"`{name}` reaches a test ELBO of {spoken(reference)} nats"
     if not found:
-        elbo = interval(select(rows, metric="elbo", variant=REFERENCE).value)
-        return f"{title(REFERENCE)} reaches {spoken(elbo)} nats" if elbo else ""
-    simplest, *others = found
-    verb = "trails" if simplest.verdict == BEATS else "beats"
-    text = f"{title(REFERENCE)} {verb} {simplest.subject} by {spoken(simplest.size)} nats"
-    if not simplest.decided:
-        size = spoken(simplest.difference, sign=True)
-        text = f"{simplest.subject} undecided against {title(REFERENCE)} ({size} nats)"
-    better = [f"{c.subject} ({spoken(c.size)})" for c in others if c.verdict == BEATS]
-    verb = "beats" if len(better) == 1 else "beat"
-    return f"{text}; {listing(better)} {verb} {title(REFERENCE)}" if better else text
+        return f"{text}.", f"{name} reaches {spoken(reference)} nats"
+    better = [claim for claim in found[1:] if claim.verdict == BEATS]
+    short = sentence([found[0], *better], "beaten by", "above", "undecided against")
+    verdicts = sentence(found, "beaten by", "above", "undecided against")
+    return f"{text}, {verdicts}.", f"{name}, ELBO in nats: {short}"
 
 
 def _table(results: Results, rows: pd.DataFrame) -> Table:
@@ -102,17 +83,14 @@ def _table(results: Results, rows: pd.DataFrame) -> Table:
         del columns["bits_per_dim"]  # of real-valued x there are none
     entries = summary(rows, ["variant", "metric"])
     for variant, mine in rows.groupby("variant"):
+        pairs = select(mine, metric="elbo_difference")
+        # over the images of one training, the mean over seeds
+        each = map(from_error, pairs.value, pairs.standard_error, pairs.n)
+        entries[variant, "image_pairs"] = interval(pair.half_width for pair in each).mean
         entries[variant, "variant"] = _name(results, variant)
-        entries[variant, "image_pairs"] = _image_pairs(select(mine, metric="elbo_difference"))
         entries[variant, "seeds"] = mine.seed.nunique()
     caption = "Test ELBO and its parts, one line a variant, from simple to flexible"
     return Table.of_variants("elbo", columns, entries, caption)
-
-
-def _image_pairs(rows: pd.DataFrame) -> float:
-    """Mean over seeds of the half-width of a difference over the images of one training."""
-    pairs = zip(rows.value, rows.standard_error, rows.n, strict=True)
-    return interval(from_error(*pair).half_width for pair in pairs).mean
 
 
 def _name(results: Results, variant: str) -> str:
@@ -135,13 +113,8 @@ def _elbo_figure(rows: pd.DataFrame, per: str) -> Figure | None:
     points = alt.Chart(seeds).mark_point(size=28, opacity=0.7, yOffset=-11)
     points = points.encode(x="ELBO:Q", y=axis, color=colours, tooltip=["variant", "seed", "ELBO"])
     x = ("ELBO", f"test ELBO (nats per {per}; right is better)")
-    return Figure(
-        "elbo",
-        "Test ELBO",
-        "Filled points: mean over seeds with its 95 % interval; open points above: the seeds.",
-        f"A line a variant, its mean test ELBO and its seeds: {spoken_each(found)}.",
-        alt.layer(variant_intervals(found, x, step=44), points),
-    )
+    chart = alt.layer(variant_intervals(found, x, step=44), points)
+    return captioned(__file__, "elbo", chart, found=spoken_each(found))
 
 
 def _plane(rows: pd.DataFrame, per: str) -> Figure | None:
@@ -168,19 +141,13 @@ def _plane(rows: pd.DataFrame, per: str) -> Figure | None:
     written = alt.Chart(labels).mark_text(**text, fontSize=12)
     seeds = alt.Chart(points).mark_point(filled=True, size=70, opacity=0.8)
     colours, shown = by_variant(wide.index.unique("variant")), ["variant", "seed", *wide]
-    return Figure(
-        "rate_distortion",
-        "Rate and distortion",
-        "A point is a seed; grey diagonals join points of equal ELBO, written beside them (lower "
-        "left is better). Along a diagonal a model trades code length against reconstruction.",
-        "A point a seed, in clusters by variant. Mean rates: "
-        f"{spoken_each(summary(wide.assign(value=wide.rate), 'variant'))}.",
-        alt.layer(
-            lines.encode(x=x, y=y, detail="total:N"),
-            written.encode(x=x, y=y, text=alt.Text("ELBO:Q", format=",~r")),
-            seeds.encode(x=x, y=y, color=colours, tooltip=shown),
-        ).properties(width=460, height=360),
-    )
+    chart = alt.layer(
+        lines.encode(x=x, y=y, detail="total:N"),
+        written.encode(x=x, y=y, text=alt.Text("ELBO:Q", format=",~r")),
+        seeds.encode(x=x, y=y, color=colours, tooltip=shown),
+    ).properties(width=460, height=360)
+    rates = spoken_each(summary(wide.assign(value=wide.rate), "variant"))
+    return captioned(__file__, "rate_distortion", chart, rates=rates)
 
 
 def _frame(values: pd.Series) -> list[float]:
@@ -205,16 +172,10 @@ def _learning_curves(results: Results) -> Figure | None:
         x=alt.X("epoch:Q", title="epoch").scale(nice=False),
         color=by_variant(history.variant).legend(legend),
     )
+    chart = alt.layer(
+        base.mark_area(clip=True, opacity=0.2).encode(y=low, y2="max:Q"),
+        base.mark_line(clip=True).encode(y=y, tooltip=["variant", *over.columns[1:]]),
+    ).properties(width=460, height=320)
     last = over.groupby("variant", sort=False)["mean"].last()
-    return Figure(
-        "learning_curves",
-        "Learning curves",
-        "Mean over seeds, band from the lowest to the highest seed; the first epochs lie below the "
-        "frame. The learning rate starts to fall at half time.",
-        "A line a variant, steep at first, then nearly flat. At the end: "
-        + ", ".join(f"{v} {decimal(value)}" for v, value in last.items()),
-        alt.layer(
-            base.mark_area(clip=True, opacity=0.2).encode(y=low, y2="max:Q"),
-            base.mark_line(clip=True).encode(y=y, tooltip=["variant", *over.columns[1:]]),
-        ).properties(width=460, height=320),
-    )
+    ends = ", ".join(f"{variant} {decimal(value)}" for variant, value in last.items())
+    return captioned(__file__, "learning_curves", chart, ends=ends)

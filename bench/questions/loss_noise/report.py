@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import altair as alt
 import pandas as pd
@@ -12,19 +12,19 @@ import pandas as pd
 from bench.config import REFERENCE
 from bench.inference.elbo import KLS, SAMPLINGS
 from bench.report import estimators
-from bench.report.claims import BEATS, TRAILS, UNDECIDED, listing, sentence_case
-from bench.report.estimators import Printed, estimates, for_chart, short, table, tens, verdicts
+from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, listing, sentence
+from bench.report.estimators import Printed, estimates, for_chart, short, table, tens
 from bench.report.figure import Figure, by_variant, curves
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import STAGES, title, words
 from bench.report.table import Column, Table, spoken
 
 SCHEMES = {name: words(name) for name in SAMPLINGS}
 SCHEMES |= {"antithetic": "antithetic pairs", "sobol": "Sobol points"}
-QUIETER = {TRAILS: "analytic KL", BEATS: "sampled KL", UNDECIDED: UNDECIDED}
-"""Verdict on the ratio of the sampled to the analytic KL's variance → the quieter one."""
+QUIETER = {BEATS: "analytic KL", TRAILS: "sampled KL", UNDECIDED: UNDECIDED}
+"""Verdict on the analytic KL, from the ratio of the sampled one's variance → the quieter one."""
 ONE = {"sampling": "independent", "S": 1}
 IW = {
     "iw_bias": "L_{} − L_K, nats",
@@ -32,6 +32,7 @@ IW = {
     "iw_effective_sample_size": "effective sample size",
 }
 EVERY = ("variant", "stage", "kl", "sampling")
+QUIETER_FOR = "analytic quieter for", "sampled quieter for", "undecided for"
 MOMENTS = {"initialisation": "at initialisation", "best": "at the best weights"}
 
 
@@ -49,8 +50,8 @@ def sections(results: Results) -> list[Section]:
     }
     one = select(rows, **ONE)
     ratios = estimates(select(one, metric="sampled_to_analytic_variance"), "variant", "stage")
-    quieter = verdicts(ratios)
-    takeaway = f"{_order_sentence(quieter, ratios)} {_gain_sentence(rows)}".strip()
+    found = claims(ratios, equal=1)
+    takeaway = f"{_order_sentence(found)} {_gain_sentence(rows)}".strip()
     takeaway = takeaway or "No two ELBO estimates can be compared."
     iw = pd.concat([select(rows, metric=metric, stage="best") for metric in IW])
     iw = iw.dropna(subset=["K", "value"])
@@ -58,24 +59,18 @@ def sections(results: Results) -> list[Section]:
     iw = iw.assign(value=iw.value.where(iw.metric != "iw_bias", -iw.value))
     names = {key: name.format(iw.reference_K.max()) for key, name in IW.items()}
     iw["metric"] = iw.metric.map(names)
-    return [
-        Section(
-            "How noisy the loss is",
-            takeaway,
-            _answer(one, printed["variant"], quieter),
-            _tables(rows, iw, printed, quieter),
-            [_samples_figure(rows, printed), _iw_figure(iw, printed["variant"])],
-            paragraphs(prose(__file__), estimators.absences(rows)),
-        )
-    ]
+    answer, tables = _answer(one, printed["variant"], found), _tables(rows, iw, printed, found)
+    figures = [_samples_figure(rows, printed), _iw_figure(iw, printed["variant"])]
+    notes = paragraphs(prose(__file__), estimators.absences(rows))
+    return [Section("How noisy the loss is", takeaway, answer, tables, figures, notes)]
 
 
-def _tables(rows: pd.DataFrame, iw: pd.DataFrame, printed: Printed, quieter: dict) -> list[Table]:
+def _tables(rows: pd.DataFrame, iw: pd.DataFrame, printed: Printed, found: list) -> list[Table]:
     of, samples = functools.partial(select, rows), sorted(rows.S.dropna().unique())
     order = {
         **{Column(f"{kl} KL, nats²", None): of(metric="elbo_variance", kl=kl, **ONE) for kl in KLS},
         Column("sampled / analytic", None): of(metric="sampled_to_analytic_variance", **ONE),
-        Column("quieter"): _order(quieter),
+        Column("quieter"): _order(found),
     }
     variance = {
         Column(f"S = {s}, nats²", None, "min", interval=False): of(metric="elbo_variance", S=s)
@@ -102,49 +97,40 @@ def _tables(rows: pd.DataFrame, iw: pd.DataFrame, printed: Printed, quieter: dic
     ]
 
 
-def _order(quieter: Mapping[tuple, str]) -> dict[tuple, str]:
+def _order(found: list[Claim]) -> dict[tuple, str]:
     """(variant, stage) → the quieter KL, and whether that changed since it was last decided."""
-    found, last = {}, {}
-    for variant, stage in sorted(quieter, key=lambda key: [*STAGES].index(key[1])):
-        verdict = quieter[variant, stage]
-        flipped = verdict != UNDECIDED and last.get(variant, verdict) != verdict
-        found[variant, stage] = QUIETER[verdict] + (" (flipped)" if flipped else "")
-        if verdict != UNDECIDED:
-            last[variant] = verdict
-    return found
+    order, last = {}, {}
+    for claim in sorted(found, key=lambda claim: [*STAGES].index(claim.subject[1])):
+        variant, verdict = claim.subject[0], claim.verdict
+        flipped = claim.decided and last.get(variant, verdict) != verdict
+        order[claim.subject] = QUIETER[verdict] + " (flipped)" * flipped
+        last |= {variant: verdict} if claim.decided else {}
+    return order
 
 
 # --- sentences ---------------------------------------------------------------------------------
 
 
-def _answer(one: pd.DataFrame, variants: Iterable[str], quieter: dict) -> str:
+def _answer(one: pd.DataFrame, variants: Iterable[str], found: list[Claim]) -> str:
     """Both KLs' variance of one variant, and the verdict on them."""
     variant = REFERENCE if REFERENCE in variants else next(iter(variants))
-    found = estimates(select(one, metric="elbo_variance", variant=variant, stage="best"), "kl")
-    parts = [f"{spoken(found[kl,], None)} nats² with {kl} KL" for kl in KLS if (kl,) in found]
+    each = estimates(select(one, metric="elbo_variance", variant=variant, stage="best"), "kl")
+    parts = [f"{spoken(each[kl,], None)} nats² with {kl} KL" for kl in KLS if (kl,) in each]
+    unsure = any(c.subject == (variant, "best") and not c.decided for c in found)
     text = f"variance of one sample: {listing(parts)}" if parts else ""
-    undecided = text and quieter.get((variant, "best")) == UNDECIDED
-    return text + f" ({UNDECIDED})" * bool(undecided)
+    return text + f" ({UNDECIDED})" * bool(parts and unsure)
 
 
-def _order_sentence(quieter: Mapping, ratios: Mapping) -> str:
+def _order_sentence(found: list[Claim]) -> str:
     """Which KL is quieter at initialisation and at the best weights, and by how much."""
-    factors = {key: max(ratio.mean, 1 / ratio.mean) for key, ratio in ratios.items()}
     parts = []
-    for (stage, when), verdict in itertools.product(MOMENTS.items(), QUIETER):
-        here = [variant for variant, its in quieter if its == stage]
-        variants = [v for v in here if quieter[v, stage] == verdict]
-        who = listing(f"`{title(variant)}`" for variant in variants)
-        who = "every variant of known KL" if len(variants) == len(here) > 1 else who
-        if variants and verdict == UNDECIDED:
-            parts.append(f"{when} which KL is quieter is undecided for {who}")
-        elif variants:
-            lower = _range(factors[variant, stage] for variant in variants)
-            parts.append(
-                f"{when} the {QUIETER[verdict]} gives the quieter ELBO estimate for {who} "
-                f"(one-sample variance lower by a factor of {lower})"
-            )
-    return sentence_case("; ".join(parts))
+    for stage, when in MOMENTS.items():
+        here = [replace(c, subject=title(c.subject[0])) for c in found if c.subject[1] == stage]
+        if here:
+            every = "every variant of known KL"
+            parts.append(f"{when} {sentence(here, *QUIETER_FOR, digits=None, every=every)}")
+    text = f"Variance of one sample with sampled over analytic KL: {'; '.join(parts)}."
+    return text if parts else ""
 
 
 def _range(values: Iterable[float]) -> str:
@@ -155,10 +141,9 @@ def _range(values: Iterable[float]) -> str:
 def _gain_sentence(rows: pd.DataFrame) -> str:
     """What the better sampling schemes give at equal decoder passes, at the best weights."""
     rows = select(rows, metric="elbo_variance_reduction", sampling=[*SCHEMES])
-    best, parts = select(rows, stage="best", S=rows.S.max()).dropna(subset="value"), []
-    for scheme, name in SCHEMES.items():
-        if scheme in set(best.sampling):
-            parts.append(f"{name} {_range(select(best, sampling=scheme).value)}")
+    best = select(rows, stage="best", S=rows.S.max()).dropna(subset="value")
+    gains = {name: select(best, sampling=scheme).value for scheme, name in SCHEMES.items()}
+    parts = [f"{name} {_range(values)}" for name, values in gains.items() if len(values)]
     if not parts:
         return ""
     text = (
@@ -166,13 +151,14 @@ def _gain_sentence(rows: pd.DataFrame) -> str:
         f"samples is divided by: {'; '.join(parts)}."
     )
     gains = estimates(rows, "stage", "sampling", "S", "variant", "kl")
-    losses = [key for key, verdict in verdicts(gains, below=False).items() if verdict == TRAILS]
+    losses = [claim for claim in claims(gains, equal=1) if claim.verdict == TRAILS]
     if losses:
-        worst = min(losses, key=lambda key: gains[key].mean)
-        stage, scheme, s, variant, kl = worst
+        worst = min(losses, key=lambda claim: claim.difference.mean)
+        stage, scheme, s, variant, kl = worst.subject
         text += (
             f" A scheme can also lose: {SCHEMES[scheme]} with the {kl} KL (S = {s}, "
-            f"{STAGES[stage]}) multiply it by {1 / gains[worst].mean:.2g} for `{title(variant)}`."
+            f"{STAGES[stage]}) multiply it by {1 / worst.difference.mean:.2g} "
+            f"for `{title(variant)}`."
         )
     return text
 
@@ -204,17 +190,8 @@ def _samples_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
     ends = frame.sort_values("S").groupby([*EVERY]).value.agg(["first", "last"])
     change = (ends["last"] / ends["first"]).groupby("sampling").median().map(short)
     changes = listing(f"{factor} ({scheme})" for scheme, factor in change.items())
-    return Figure(
-        "loss_variance_by_samples",
-        "S × variance of the ELBO estimate",
-        "Lower is quieter at equal decoder passes: independent samples and antithetic pairs stay "
-        "level, Sobol points fall where the integrand is smooth. Where solid and dashed lines of a "
-        "colour swap places from stage to stage, the order of the KLs flips.",
-        "Lines against S, a panel a variant in a row a stage. From the least to the largest S they "
-        f"change by a factor of {changes} in the median.",
-        alt.vconcat(*charts),
-        filters=("sampling", "kl"),
-    )
+    chart, filters = alt.vconcat(*charts), ("sampling", "kl")
+    return captioned(__file__, "loss_variance_by_samples", chart, filters, changes=changes)
 
 
 def _iw_figure(iw: pd.DataFrame, variants: Mapping[str, str]) -> Figure | None:
@@ -237,11 +214,5 @@ def _iw_figure(iw: pd.DataFrame, variants: Mapping[str, str]) -> Figure | None:
         seen.append(f"{name}: {', '.join(ranges)}")
     limit = alt.Chart(iw[["K"]].drop_duplicates().astype(float))
     charts[-1] += limit.mark_line(color="#888", strokeDash=[4, 3]).encode(x="K:Q", y="K:Q")
-    return Figure(
-        "iw_bound_by_samples",
-        "The IW bound at the best weights",
-        "Distance to the estimate with the largest K, variance over noise, effective sample size. "
-        "A size far below the grey line, K, says that few samples carry all the weight.",
-        f"Three panels against K on logarithmic axes, the ranges over variants: {'; '.join(seen)}.",
-        alt.hconcat(*charts),
-    )
+    chart = alt.hconcat(*charts)
+    return captioned(__file__, "iw_bound_by_samples", chart, ranges="; ".join(seen))

@@ -11,10 +11,11 @@ import pandas as pd
 
 from bench.questions.headline import ACTIVE_VARIANCE
 from bench.report import figure as drawn
+from bench.report.claims import grouped
 from bench.report.figure import NUMBERS, Figure, by_variant, curves, line_at, scale_of
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, prose
+from bench.report.section import Section, captioned, prose
 from bench.report.style import title
 from bench.report.table import Column, Table, decimal
 from bench.statistics import summary
@@ -42,11 +43,11 @@ COLUMNS = {
     "low": Column("σ, 10 % quantile", 3),
     "high": Column("σ, 90 % quantile", 3),
 }
-A_POINT, ONE_SIZE, SIZES = (
-    "encoded as a point by",
-    "as an ellipse of one size by",
-    "as ellipses of different sizes by",
-)
+SHAPES = {
+    "point": "encoded as a point by",
+    "size": "as an ellipse of one size by",
+    "sizes": "as ellipses of different sizes by",
+}
 Arrays = dict[str, np.ndarray]
 """Variant → array."""
 
@@ -94,15 +95,7 @@ def _samples_figure(results: Results, prior: Arrays) -> Figure:
         panels[1, 1].set_title("decoded draws of N(0, I)", fontsize=12)
         return figure
 
-    return Figure(
-        "samples",
-        "Reconstructions and samples",
-        "Decoded pixel means. The right half shows what a prior buys: an autoencoder never asked "
-        "its codes to look like N(0, I).",
-        "Test images above their reconstructions and draws from the prior, a row each: "
-        + ", ".join(map(title, prior)),
-        draw=draw,
-    )
+    return captioned(__file__, "samples", draw=draw, variants=", ".join(map(title, prior)))
 
 
 def _units_figure(rows: pd.DataFrame, counts: str) -> Figure | None:
@@ -114,14 +107,8 @@ def _units_figure(rows: pd.DataFrame, counts: str) -> Figure | None:
     x = x.scale(scale_of(False, nice=False, padding=10)).axis(tickMinStep=1)
     y = y.title("variance of the posterior mean").axis(tickCount=6, format=NUMBERS)
     y = y.scale(scale_of(True, nice=False, padding=10))
-    return Figure(
-        "active_units",
-        "Latents in use",
-        "Each latent's variance over test images of its posterior mean, seed 0. Those above the "
-        f"dashed line ({ACTIVE_VARIANCE:g}) are active; an autoencoder has no posterior.",
-        f"A falling line a variant over its latents, with a dashed line to cross. {counts}",
-        curves(frame, x, y) + line_at(ACTIVE_VARIANCE),
-    )
+    chart = curves(frame, x, y) + line_at(ACTIVE_VARIANCE)
+    return captioned(__file__, "active_units", chart, active=ACTIVE_VARIANCE, counts=counts)
 
 
 # --- the latent plane ------------------------------------------------------------------------
@@ -153,27 +140,20 @@ def spreads(covariances: np.ndarray) -> np.ndarray:
 
 def plane_takeaway(sigmas: Arrays) -> str:
     """Whose ellipses differ from image to image."""
-    kinds: dict[str, list[str]] = {A_POINT: [], ONE_SIZE: [], SIZES: []}
+    said = []
     for variant, sigma in sigmas.items():
         low, high = np.quantile(sigma, (0.1, 0.9))
-        kind = A_POINT if high < POINT else ONE_SIZE if high < 1.01 * low else SIZES
-        sizes = f" (σ from {low:.2g} to {high:.2g}, 10 % – 90 %)" * (kind == SIZES)
-        kinds[kind].append(f"`{title(variant)}`{sizes}")
-    parts = [f"{text} {', '.join(names)}" for text, names in kinds.items() if names]
-    return f"A test image is {'; '.join(parts)}."
+        kind = "point" if high < POINT else "size" if high < 1.01 * low else "sizes"
+        sizes = f" (σ from {low:.2g} to {high:.2g}, 10 % – 90 %)" * (kind == "sizes")
+        said.append((kind, f"`{title(variant)}`{sizes}"))
+    return f"A test image is {grouped(said, SHAPES)}."
 
 
 def _codes_figure(variants: list[str], arrays: dict[str, Arrays], sigmas: Arrays) -> Figure:
-    return Figure(
-        "latent_plane",
-        "The latent plane",
-        f"Encoded test images, coloured by class where it is known, {ELLIPSES} of them with their "
-        f"{SIGMAS}-σ ellipse (codes of an autoencoder are points; a flow's ellipse has the moments "
-        f"of its draws). Each panel has its own frame, which cuts off {1 - INSIDE:.0%} of codes "
-        "along each axis; the dashed circle is one σ of the prior.",
-        "A panel a variant: its codes. " + plane_takeaway(sigmas).replace("`", ""),
-        alt.concat(*(_panel(v, variants, arrays, sigmas[v]) for v in variants), columns=3),
-    )
+    charts = (_panel(v, variants, arrays, sigmas[v]) for v in variants)
+    said = {"ellipses": ELLIPSES, "sigmas": SIGMAS, "outside": 1 - INSIDE}
+    said["takeaway"] = plane_takeaway(sigmas).replace("`", "")
+    return captioned(__file__, "latent_plane", alt.concat(*charts, columns=3), **said)
 
 
 def _panel(
@@ -238,11 +218,4 @@ def _manifold_figure(variants: list[str], arrays: dict[str, Arrays]) -> Figure:
             axes.set_ylabel(f"latent 2: {up}", fontsize=11)
         return figure
 
-    return Figure(
-        "manifold",
-        "The latent plane, decoded",
-        "The plane decoded at quantiles 2 % to 98 % of N(0, 1) along each axis; for the "
-        "autoencoder, which has no prior, of its own codes.",
-        f"Grids of decoded images over the latent plane: {', '.join(map(title, variants))}",
-        draw=draw,
-    )
+    return captioned(__file__, "manifold", draw=draw, variants=", ".join(map(title, variants)))

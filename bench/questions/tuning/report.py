@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import altair as alt
 import pandas as pd
 
 from bench.report.figure import Figure, by_variant, curves, named
 from bench.report.results import Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
-from bench.report.section import Section, item
+from bench.report.section import Section, captioned, item
 from bench.report.style import title, words
 from bench.report.table import Cell, Column, Table, decimal
 
@@ -74,12 +76,7 @@ def _figure(variant: str, name: str, tried: pd.DataFrame, best: pd.Series, per: 
         ticks=list(tried[name]),
     )
     ring = alt.Chart(frame.loc[[best.name]]).mark_point(size=350, strokeWidth=2, color="#888")
-    return Figure(
-        f"{variant}_tuning",
-        f"Validation ELBO by {what}",
-        "Means over seeds, bars from the lowest to the highest; higher is better. The ring marks "
-        "the value chosen on validation data and used in every table.",
-        f"A line of {len(tried)} points, validation ELBO against {words(name)}: highest at "
-        f"{best[name]:g}, {decimal(best.ELBO)} nats; lowest {decimal(tried.ELBO.min())} nats.",
-        lines + ring.encode(x=f"{name}:Q", y="ELBO:Q"),
-    )
+    chart = lines + ring.encode(x=f"{name}:Q", y="ELBO:Q")
+    said = {"what": what, "words": words(name), "count": len(tried), "best": best[name]}
+    said |= {"highest": decimal(best.ELBO), "lowest": decimal(tried.ELBO.min())}
+    return replace(captioned(__file__, "tuning", chart, **said), name=f"{variant}_tuning")

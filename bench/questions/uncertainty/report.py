@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import altair as alt
 import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
 from bench.data.corruptions import CORRUPTIONS, LABELS
-from bench.report.claims import listing
+from bench.report.claims import grouped, listing, signs, weakest
+from bench.report.estimators import estimates
 from bench.report.figure import Figure, as_frame, by_variant, curves, named, panels, tooltips
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import ordered, title, words
 from bench.report.table import Cell, Column, Table, decimal
 from bench.statistics import Estimate, from_error, summary
@@ -30,17 +29,21 @@ KINDS = {
 TURN = 0.1
 """Nats; a mean entropy nearer to the clean one is on neither side of it."""
 MEANS = ["spearman", "spearman_low", "spearman_high", "rises", "change"]
-HELD = {"entropy": "entropy", "log_scale": "mean log σ", "rate": "rate", "iw_bound": "IW bound"}
+HELD = {
+    "entropy": Column("entropy", interval=False),
+    "log_scale": Column("mean log σ", interval=False),
+    "rate": Column("rate", interval=False),
+    "iw_bound": Column("IW bound", interval=False),
+}
 REFITTED = {
     "model": "are the model's (refitting moves the entropy the same way)",
-    "encoder": "the encoder's alone (refitting leaves it or moves it the other way)",
-    "missed": "are missed by the encoder (only refitting moves it)",
-    "none": "are within the interval of no change",
+    "encoder": "are the encoder's alone (refitting takes them back)",
+    "missed": "are missed by the encoder (only refitting moves the entropy)",
+    "undecided": "are undecided",
 }
-DRAWN = {
-    "entropy": ("uncertainty", "posterior entropy", "entropy (nats)"),
-    "log_scale": ("sigma_by_level", "log σ, mean over the active units,", "log σ"),
-}
+DRAWN = {"entropy": ("uncertainty", "entropy (nats)"), "log_scale": ("sigma_by_level", "log σ")}
+"""Metric → figure and axis."""
+FILTERS = ("corruption", "trained_on")
 
 
 def sections(results: Results) -> list[Section]:
@@ -53,15 +56,11 @@ def sections(results: Results) -> list[Section]:
     levels = [f"- *{c.label}*: {c.corrupt.__doc__}" for c in CORRUPTIONS.values()]
     others = "- *other images*: Each pixel is taken from {} with probability `level`."
     levels += [others.format(words(source)) for source in rows.source.dropna().unique()]
-    return [
-        Section(
-            "Does noise raise the encoder's uncertainty?",
-            *takeaway_of(table),
-            [_table(table), _refitted_table(refitted), _levels_table(rows)],
-            [*(_levels_figure(rows, metric) for metric in DRAWN), _refitted_figure(refitted)],
-            paragraphs(prose(__file__, turn=TURN), "\n".join(levels), _refitted_text(refitted)),
-        )
-    ]
+    asked, takeaway = "Does noise raise the encoder's uncertainty?", takeaway_of(table)
+    tables = [_table(table), _refitted_table(refitted), _levels_table(rows)]
+    figures = [*(_levels_figure(rows, metric) for metric in DRAWN), _refitted_figure(refitted)]
+    notes = paragraphs(prose(__file__, turn=TURN), "\n".join(levels), _refitted_text(refitted))
+    return [Section(asked, *takeaway, tables, figures, notes)]
 
 
 def printed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -90,64 +89,78 @@ def printed(rows: pd.DataFrame) -> pd.DataFrame:
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a posterior and corruption: the computed verdict, and means over seeds."""
-    keys, lines = [*KEYS, "seed"], []
+    keys = [*KEYS, "seed"]
     of = {metric: mine.set_index(keys).value for metric, mine in rows.groupby("metric")}
     seeds = {m.removeprefix("entropy_"): v for m, v in of.items() if m.startswith("entropy_")}
+    images = select(rows, metric="entropy_spearman").set_index(keys).n.astype(int)
+    groups = [*pd.DataFrame(seeds | {"images": images}).groupby(KEYS, sort=False)]
+    told = signs({(key, what): e for key, mine in groups for what, e in tested(mine).items()})
     changes = select(rows, metric="entropy").pivot_table("change", keys, "level")
-    for key, mine in pd.DataFrame(seeds).groupby(KEYS, sort=False):
-        ends, flat = (mine.spearman_low, mine.spearman_high), mine.flat.min() == 1
-        found = verdict(*ends, mine.rises, changes.reindex(mine.index), flat)
-        lines.append((*key, found, *mine[MEANS].mean(), mine.largest_change.max()))
+    lines = []
+    for key, mine in groups:
+        found = (told.get((key, what), 0) for what in ("ρ", "share"))
+        kind = verdict(*found, changes.reindex(mine.index), flat=mine.flat.min() == 1)
+        lines.append((*key, kind, *mine[MEANS].mean(), mine.largest_change.max()))
     return pd.DataFrame(lines, columns=[*KEYS, "verdict", *MEANS, "largest_change"])
 
 
-def verdict(
-    low: pd.Series, high: pd.Series, rises: pd.Series, changes: pd.DataFrame, flat: bool
-) -> str:
-    """What the entropy does where the seeds agree: one of `KINDS`.
+def tested(seeds: pd.DataFrame) -> dict[str, Estimate]:
+    """ρ, and the share of images that rise less one half, of the seed that shows it least."""
+    rho = [
+        Estimate(line.spearman, (line.spearman_high - line.spearman_low) / 2, line.images)
+        for line in seeds.itertuples()
+    ]
+    error = 0.5 / np.sqrt(seeds.images)  # a binomial's, where the share is one half
+    share = map(from_error, seeds.rises - 0.5, error, seeds.images)
+    return {"ρ": weakest(rho), "share": weakest(share)}
 
-    It `turns` where ρ, the share of images and the mean changes at the levels contradict.
+
+def verdict(rho: int, share: int, changes: pd.DataFrame, flat: bool) -> str:
+    """What the entropy does, one of `KINDS`, from the signs that hold for every seed.
+
+    It `turns` where that of ρ is contradicted by that of the share of images or, in all seeds, by
+    the mean change at a level.
     """
     if flat:
         return "flat"
-    if low.min() > 0:
-        dips = (changes <= -TURN).all().any()
-        return "rises" if rises.min() > 0.5 and not dips else "turns"
-    if high.max() < 0:
-        climbs = (changes >= TURN).all().any()
-        return "falls" if rises.max() < 0.5 and not climbs else "turns"
-    return "undecided"
+    if rho and (share == -rho or (rho * changes <= -TURN).all().any()):
+        return "turns"
+    if share != rho or not rho:
+        return "undecided"
+    return "rises" if rho > 0 else "falls"
 
 
 def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
     """What the reference's entropy does (or the first posterior's that moves), and of the others
     with how many corruptions it rises. Also the answer in a few words.
     """
-    rho = table[["spearman", "spearman_low", "spearman_high"]].map(decimal).to_numpy()
-    intervals = [f" (ρ {mean} [{low}, {high}])" for mean, low, high in rho]
-    detailed = (table.corruption + intervals).where(table.verdict == "rises", table.corruption)
     still = table.groupby("posterior").verdict.transform(lambda v: (v == "flat").all())
-    moving = dict([*table.assign(detailed=detailed)[~still].groupby("posterior", sort=False)])
-    sentences, answer = [], "no, flat by construction"
+    moving = dict([*table[~still].groupby("posterior", sort=False)])
     counts = {n: f"{(m.verdict == 'rises').sum()} of {len(m)}" for n, m in moving.items()}
+    sentences, answer = [], "no, flat by construction"
     if moving:
         name = title(REFERENCE) if title(REFERENCE) in moving else next(iter(moving))
-        by_kind = dict([*moving[name].groupby("verdict").detailed])
-        rising, count = by_kind.get("rises", ()), counts.pop(name)
-        verdict = {0: "no", len(moving[name]): "yes"}.get(len(rising), "sometimes")
-        parts = [f"{KINDS[k]} {listing(by_kind[k])}" for k in KINDS if k in by_kind]
-        sentences.append(f"`{name}`: **{verdict}**; {'; '.join(parts)}.")
-        answer = f"{verdict}, {name}'s rises with {count} corruptions"
-        answer += f": {listing(rising)}" if len(rising) else ""
-    others = [f"{count} for `{name}`" for name, count in counts.items()]
-    if others:
-        sentences.append(f"It rises with {listing(others)}.")
+        said = [(line.verdict, line.corruption + _rho(line)) for line in moving[name].itertuples()]
+        rising, count = [text for kind, text in said if kind == "rises"], counts.pop(name)
+        short = {0: "no", len(said): "yes"}.get(len(rising), "sometimes")
+        sentences.append(f"`{name}`: **{short}**; {grouped(said, KINDS)}.")
+        answer = f"{short}, {name}'s rises with {count} corruptions"
+        answer += f": {listing(rising)}" if rising else ""
+    if counts:
+        others = listing(f"{count} for `{name}`" for name, count in counts.items())
+        sentences.append(f"It rises with {others}.")
     if still.any():
-        names = listing([f"`{name}`" for name in table[still].posterior.unique()])
+        names = listing(f"`{name}`" for name in table[still].posterior.unique())
         most = table[still].largest_change.max()
         moves = f"moves by more than {most:.1g} nats" if most else "moves"
         sentences.append(f"{names}: **flat** by construction, no image's entropy {moves}.")
     return " ".join(sentences), answer
+
+
+def _rho(line: tuple) -> str:
+    """ρ with its interval where the entropy rises."""
+    mean, *ends = map(decimal, (line.spearman, line.spearman_low, line.spearman_high))
+    return f" (ρ {mean} [{', '.join(ends)}])" if line.verdict == "rises" else ""
 
 
 def _table(table: pd.DataFrame) -> Table:
@@ -164,45 +177,32 @@ def _table(table: pd.DataFrame) -> Table:
 
 
 def origins(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a posterior, corruption and level: the encoder's change of entropy, that of the
-    locally optimised posterior, their difference, and where the change comes from.
-
-    Half-widths are over images, which the seeds share: they do not shrink with more seeds.
-    """
-    names = [f"{name}_entropy_change" for name in ("encoder", "fitted", "fitted_minus_encoder")]
+    """One line a posterior, corruption and level of the first seed: the encoder's change of
+    entropy, that of the locally optimised posterior, their difference, and where it comes from."""
+    names = {"encoder": "encoder", "refitted": "fitted", "difference": "fitted_minus_encoder"}
+    keys, found = [*KEYS, "level"], {}
+    for column, name in names.items():
+        here = select(rows, metric=f"{name}_entropy_change", seed=0)
+        found |= {(*key, column): e for key, e in estimates(here, *keys).items()}
+    told = signs(found)
     lines = []
-    for key, mine in rows[rows.metric.isin(names)].groupby([*KEYS, "level"], sort=False):
-        found = [over_images(mine[mine.metric == name]) for name in names]
-        lines.append((*key, *found, origin(*found[:2]), int(mine.n.max()), mine.seed.nunique()))
-    columns = [*KEYS, "level", "encoder", "refitted", "difference", "origin", "images", "seeds"]
-    return pd.DataFrame(lines, columns=columns)
+    for key in dict.fromkeys(key[:-1] for key in found):
+        kind = origin(*(told[*key, column] for column in names))
+        lines.append((*key, *(found[*key, column] for column in names), kind))
+    return pd.DataFrame(lines, columns=[*keys, *names, "origin"])
 
 
-def over_images(rows: pd.DataFrame) -> Estimate:
-    """Seeds' means of the same images, with the interval of one of them."""
-    error = math.sqrt((rows.standard_error**2).mean())
-    return from_error(rows.value.mean(), error, int(rows.n.min()))
+def origin(encoder: int, refitted: int, difference: int) -> str:
+    """Where a change of entropy comes from, by the signs that are told of it.
 
-
-def origin(encoder: Estimate, refitted: Estimate) -> str:
-    """Where a change of entropy comes from, by 95 % intervals.
-
-    `model` where the best posterior moves as the encoder's does, `encoder` where it does not,
-    `missed` where it alone moves, `none` where neither does.
+    `model` where the best posterior moves as the encoder's does, `encoder` where refitting takes
+    the encoder's move back, `missed` where it moves what the encoder did not.
     """
-    signs = [int(e.low > 0) - int(e.high < 0) for e in (encoder, refitted)]
-    if signs[0] == signs[1]:
-        return "model" if signs[0] else "none"
-    return "encoder" if signs[0] else "missed"
-
-
-def _refitted_text(table: pd.DataFrame) -> str:
-    if table.empty:
-        return ""
-    counts = table.origin.value_counts()
-    parts = [f"{counts[kind]} {text}" for kind, text in REFITTED.items() if kind in counts]
-    known = {"images": table.images.max(), "seeds": table.seeds.max()}
-    return prose(__file__, "refitted", changes=len(table), counts=", ".join(parts), **known)
+    if encoder and encoder == refitted:
+        return "model"
+    if encoder and difference == -encoder:
+        return "encoder"
+    return "missed" if refitted and difference == refitted else "undecided"
 
 
 def _refitted_table(table: pd.DataFrame) -> Table:
@@ -211,6 +211,15 @@ def _refitted_table(table: pd.DataFrame) -> Table:
     columns = [*names, *(Column(name, 1, sign=True) for name in changes), "origin of the change"]
     caption = "Change of entropy from clean to corrupted images, nats, and where it comes from."
     return Table("uncertainty_refitted", columns, lines, caption, variants=[*table.posterior])
+
+
+def _refitted_text(table: pd.DataFrame) -> str:
+    if table.empty:
+        return ""
+    counts = table.origin.value_counts()
+    parts = [f"{counts[kind]} {text}" for kind, text in REFITTED.items() if kind in counts]
+    images = table.encoder.iloc[0].n
+    return prose(__file__, "refitted", changes=len(table), counts=", ".join(parts), images=images)
 
 
 def _refitted_figure(table: pd.DataFrame) -> Figure | None:
@@ -243,16 +252,11 @@ def _refitted_figure(table: pd.DataFrame) -> Figure | None:
             tooltip=tooltips(frame),
         ),
     )
-    counts = table.origin.value_counts()
-    return Figure(
-        "uncertainty_refitted",
-        "The encoder's change of entropy beside the best posterior's",
-        "A point each level, with 95 % intervals over images. A change of the same sign is the "
-        "model's; the distance from the grey line, where both are equal, is the encoder's error.",
-        f"Of {len(table)} changes of entropy, {counts.get('model', 0)} are the model's and "
-        f"{counts.get('encoder', 0)} the encoder's alone.",
-        panels(chart.properties(width=240, height=240), "corruption", table.corruption.unique()),
-        filters=("corruption", "trained_on"),
+    chart = chart.properties(width=240, height=240)
+    facets = panels(chart, "corruption", table.corruption.unique())
+    counts = dict.fromkeys(REFITTED, 0) | dict(table.origin.value_counts())
+    return captioned(
+        __file__, "uncertainty_refitted", facets, FILTERS, changes=len(table), **counts
     )
 
 
@@ -261,18 +265,15 @@ def _refitted_figure(table: pd.DataFrame) -> Figure | None:
 
 def _levels_table(rows: pd.DataFrame) -> Table:
     """Every metric at every level."""
-    found = summary(select(rows, metric=[*HELD]), ["posterior", "corruption", "level", "metric"])
-    keys = list(dict.fromkeys(key[:-1] for key in found))
-    lines = [[*key, *(found.get((*key, metric)) for metric in HELD)] for key in keys]
-    columns = ["posterior", "corruption", "level"]
-    columns += [Column(name, interval=False) for name in HELD.values()]
+    settings = ["posterior", "corruption", "level"]
+    found = summary(select(rows, metric=[*HELD]), [*settings, "metric"])
     caption = "The posterior at every level of corruption: means over seeds, nats per image."
-    return Table("uncertainty_levels", columns, lines, caption, variants=[key[0] for key in keys])
+    return Table.of_settings("uncertainty_levels", settings, HELD, found, caption)
 
 
 def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure | None:
     """A panel a corruption: a metric's change from clean images against the level."""
-    name, what, axis = DRAWN[metric]
+    name, axis = DRAWN[metric]
     moved = select(rows[rows.corruption != "none"], metric=metric).dropna(subset="change")
     still = moved.groupby("variant").change.transform(lambda change: change.abs().max() == 0)
     if still.all():
@@ -294,12 +295,6 @@ def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure | None:
     ends = found.groupby("corruption", sort=False).value.agg(["min", "max"]).itertuples()
     ranges = [f"{decimal(low, 1)} to {decimal(high, 1)} with {c}" for c, low, high in ends]
     stay = f", where {left_out} stay and are not drawn" if left_out else ""
-    return Figure(
-        name,
-        f"Change of {what} with corruption",
-        "Corrupted minus clean test images, with 95 % t-intervals over seeds. Above 0 the encoder "
-        f"is less sure than at 0{stay}.",
-        f"Change of {axis}: {listing(ranges)}.",
-        panels(chart, "corruption", frame.corruption.unique()).resolve_scale(x="independent"),
-        filters=("corruption", "trained_on"),
-    )
+    facets = panels(chart, "corruption", frame.corruption.unique()).resolve_scale(x="independent")
+    seen = {"axis": axis, "ranges": listing(ranges), "stay": stay}
+    return captioned(__file__, name, facets, FILTERS, **seen)
