@@ -73,8 +73,12 @@ def run(config: Config, console: Console) -> int:
     return code | _redraw(config.results, folders, console) | bool(discover().broken)
 
 
-def throughput(config: Config, full: bool, seconds: float | None, console: Console) -> int:
+def throughput(
+    config: Config, full: bool, seconds: float | None, console: Console, peers: bool = False
+) -> int:
     """`python -m bench throughput`: times every case; the rest of a folder stays as it is."""
+    if peers:
+        timing.require_peers()
     variants, data = _variants(config.variants, console), load(config.dataset, config.data_dir)
     if data.binarization == "real":
         raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
@@ -83,6 +87,8 @@ def throughput(config: Config, full: bool, seconds: float | None, console: Conso
         folder = config.results / _folder(config, data, {}) / device
         results.prepare(folder)
         again = command(config, device, "throughput")
+        if peers:
+            again += " PEERS=1" if again.startswith("make") else " --peers"
         run = {
             "command": again,
             "variants": list(variants),
@@ -98,6 +104,7 @@ def throughput(config: Config, full: bool, seconds: float | None, console: Conso
                 config.data_dir,
                 full,
                 seconds or timing.SECONDS,
+                peers=peers,
             )
             Store(_cache(config)).save(_timing_key(device, data, variants), {})
             results.record(folder, run)

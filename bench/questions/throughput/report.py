@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.config import REFERENCE
 from bench.errors import BenchError
-from bench.questions.throughput import growth
+from bench.questions.throughput import growth, peers
 from bench.questions.throughput.files import FILE
 from bench.questions.throughput.timings import Timings, read, rounded, significant, span
 from bench.report import rows as tidy
@@ -33,7 +33,7 @@ MARKS = {
 
 
 def sections(results: Results) -> list[Section]:
-    """Speed, and how cost grows; [] where neither was measured.
+    """Speed, how cost grows, and the peers; [] where nothing was measured.
 
     Raises BenchError, naming the file and the remedy, where the timings are damaged.
     """
@@ -41,7 +41,7 @@ def sections(results: Results) -> list[Section]:
     if not path.exists():
         return []
     timings = read(path)
-    return [*_speed(results, timings), *growth.sections(timings)]
+    return [*_speed(results, timings), *growth.sections(timings), *peers.sections(timings)]
 
 
 def _speed(results: Results, timings: Timings) -> list[Section]:

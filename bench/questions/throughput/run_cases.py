@@ -16,6 +16,9 @@ from bench.storage import write_atomically
 
 FOLDER = Path(__file__).parent
 CASES = FOLDER / "cases"
+PEERS = CASES / "test_peers.py"
+LIBRARIES = ("jax", "optax", "pythae")
+"""What the cases of `PEERS` time beside our own: an optional extra."""
 CODE = (FOLDER / "run_cases.py", FOLDER / "actions.py", *sorted(CASES.glob("*.py")))
 """The cases and what they time; pytest finds them, so that no function here names them."""
 ROOT = FOLDER.parents[2]
@@ -34,11 +37,13 @@ def run_cases(
     full: bool = False,
     seconds: float = SECONDS,
     only: str = "",
+    peers: bool = False,
 ) -> Path:
     """Time every case on one device; pytest-benchmark's JSON, replaced when all are done.
 
-    `full` adds every estimator of every variant; `only` is pytest's `-k`. Raises BenchError where
-    cases failed (what was measured is stored all the same) or pytest-benchmark is missing.
+    `full` adds every estimator of every variant, `peers` other libraries' steps; `only` is
+    pytest's `-k`. Raises BenchError where cases failed (what was measured is stored all the same)
+    or pytest-benchmark is missing.
     """
     if find_spec("pytest_benchmark") is None:
         raise BenchError("throughput needs pytest-benchmark: run `pip install pytest-benchmark`")
@@ -70,6 +75,8 @@ def run_cases(
         command.append(f"--data-dir={Path(data_dir).absolute()}")
     if full:
         command.append("--full")
+    if not peers:
+        command.append(f"--ignore={PEERS}")
     if only:
         command += ["-k", only]
     code = subprocess.run(command, cwd=ROOT, env=_environment()).returncode
@@ -80,6 +87,15 @@ def run_cases(
     if code:
         raise BenchError(f"some throughput cases failed (see above); {path} has the others")
     return path
+
+
+def require_peers() -> None:
+    """Raises BenchError, naming the remedy, where a library of the peers is not installed."""
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise BenchError(
+            f"--peers needs {', '.join(missing)}: 'make throughput PEERS=1' installs what it needs"
+        )
 
 
 def fingerprint() -> str:

@@ -13,10 +13,15 @@ from bench.errors import BenchError, one_line
 from bench.questions.throughput.files import stored
 from bench.report.style import in_order
 
-LABELS = ["kind", "variant", "estimator", "axis", "importance_bytes", "rounds_by_tasks"]
+LABELS = [
+    *("kind", "variant", "estimator", "axis", "importance_bytes", "rounds_by_tasks"),
+    *("network", "missing", "versions", "action"),
+]
 NUMBERS = [
     *("samples", "passes", "batch", "K", "value", "items", "seconds", "peak_bytes"),
     *("bound_ratio", "ordinary_ratio", "lean_ratio", "float32_ratio"),
+    *("jax_ratio", "torch_compile_ratio", "pythae_ratio"),
+    *("base_bytes", "alone_seconds", "cached_seconds", "report_seconds", "grown_bytes", "rows"),
 ]
 
 
