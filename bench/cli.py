@@ -44,6 +44,9 @@ def run(*, config: Options = DEFAULT, measurements: Hidden = None) -> int:
     """
     from dataclasses import replace
 
+    from bench.report import workers
+
+    workers.start()  # while this process imports what it needs
     from bench import commands
 
     if measurements is not None:
@@ -120,6 +123,9 @@ def report(*, dataset: str | None = None, results: Path = Config.results) -> int
     results
         Folder the tables and figures go to.
     """
+    from bench.report import workers
+
+    workers.start()  # while this process imports what it needs
     from bench import commands
 
     return commands.report(results, dataset, console)
