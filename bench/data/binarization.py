@@ -36,7 +36,9 @@ def thresholds(images: Tensor) -> Tensor:
     return torch.add(pixel, pixel - 128, alpha=256)
 
 
-def draw_pixels(thresholds: Tensor, generator: torch.Generator) -> Tensor:
+def draw_pixels(
+    thresholds: Tensor, generator: torch.Generator, out: Tensor | None = None
+) -> Tensor:
     """`binarize` of images whose `thresholds` (..., D) are known, as in training they are.
 
     Sixteen random bits a pixel, since `torch.bernoulli` costs as much as a large matrix product.
@@ -47,8 +49,24 @@ def draw_pixels(thresholds: Tensor, generator: torch.Generator) -> Tensor:
     words.random_(-(2**63), None, generator=generator)
     uniform = words.view(torch.int16)[: thresholds.numel()].view(thresholds.shape)
     # Writing floats directly skips a pass over booleans, which takes as long as the rest.
-    binary = torch.empty(thresholds.shape, dtype=torch.float32, device=device)
-    return torch.lt(uniform, thresholds, out=binary)
+    if out is None:
+        out = torch.empty(thresholds.shape, dtype=torch.float32, device=device)
+    return torch.lt(uniform, thresholds, out=out)
+
+
+AT_ONCE = 128
+"""Images to draw in one call on a CPU, whose cache then holds their random bits. A multiple of
+four, so that the bits are those of one call for all."""
+
+
+def draw_images(thresholds: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
+    """`draw_pixels` of the images `thresholds` (N, D) at `index` (B,), float32 (B, D)."""
+    if index.is_cuda or len(index) <= AT_ONCE:
+        return draw_pixels(thresholds.index_select(0, index), generator)
+    drawn = torch.empty(len(index), thresholds.shape[1])
+    for out, part in zip(drawn.split(AT_ONCE), index.split(AT_ONCE), strict=True):
+        draw_pixels(thresholds.index_select(0, part), generator, out)
+    return drawn
 
 
 def is_binary(images: np.ndarray) -> bool:

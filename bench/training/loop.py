@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.config import Run
-from bench.data.binarization import as_float, draw_pixels, thresholds
+from bench.data.binarization import as_float, draw_images, thresholds
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.inference.elbo import chunks, elbo_terms
@@ -83,9 +83,14 @@ def prepared(images: Tensor, binarization: str) -> Tensor:
     return thresholds(images) if binarization == "stochastic" else images
 
 
-def to_batch(images: Tensor, binarization: str, noise: torch.Generator) -> Tensor:
-    """`prepared` images `(B, D)` → float x, binarized afresh where that is stochastic."""
-    return draw_pixels(images, noise) if binarization == "stochastic" else as_float(images)
+def to_batch(images: Tensor, index: Tensor, binarization: str, noise: torch.Generator) -> Tensor:
+    """`prepared` images `(N, D)` at `index` `(B,)` as float x `(B, D)`.
+
+    Binarized afresh where that is stochastic.
+    """
+    if binarization == "stochastic":
+        return draw_images(images, index, noise)
+    return as_float(images.index_select(0, index))
 
 
 def learning_rate(run: Run, step: int, steps: int) -> float:
@@ -220,7 +225,7 @@ def _batches(run: Run, images: Tensor, binarization: str) -> Iterator[Tensor]:
     while True:
         permutation = torch.randperm(len(images), generator=order, device=images.device)
         for index in torch.split(permutation, run.batch_size):
-            yield to_batch(images.index_select(0, index), binarization, pixels)
+            yield to_batch(images, index, binarization, pixels)
 
 
 def _weights(model: Autoencoder) -> dict[str, Tensor]:

@@ -104,7 +104,7 @@ class Stack:
     def _step(self, index: Tensor) -> Tensor:
         x = torch.stack(
             [
-                to_batch(self.images.index_select(0, row), self.binarization, pixels)
+                to_batch(self.images, row, self.binarization, pixels)
                 for row, pixels in zip(index, self.pixels, strict=True)
             ]
         )
