@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+PEERS_READY := $(VENV)/.peers
 
 DATASET ?= mnist5k
 VARIANTS ?= all
@@ -12,6 +13,7 @@ DEVICE ?= auto
 JOBS ?= 0
 PRESET ?= default
 PRECISION ?= float32
+PEERS ?=
 
 # Values reach the program through the environment, as one argument each, whatever they hold.
 VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION BASE
@@ -22,7 +24,7 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
-.PHONY: bench quick throughput throughput-compare report test lint format clean help
+.PHONY: bench quick throughput throughput-compare report gpu-check test lint format clean help
 
 bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION=)
 	$(PY) -m bench run $(OPTIONS)
@@ -32,15 +34,19 @@ quick: export BENCH_ARG_PRESET := quick
 quick: $(READY) ## The same path on the smallest data, in about a minute
 	$(PY) -m bench run $(OPTIONS)
 
-throughput: $(READY) ## Time every variant and estimator beside the machine's limit (DATASET= VARIANTS= DEVICE=)
+throughput: $(READY) $(if $(PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)
 	$(PY) -m bench throughput --full --dataset "$$BENCH_ARG_DATASET" \
-		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE"
+		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE" $(if $(PEERS),--peers)
 
 throughput-compare: $(READY) ## Compare two commits' timings: BASE=<throughput.json of the other>
 	$(PY) -m bench throughput-compare "$$BENCH_ARG_BASE"
 
 report: $(READY) ## Redraw every table and figure from the stored rows (of one folder: DATASET=)
 	$(PY) -m bench report $(if $(filter command line environment,$(origin DATASET)),--dataset "$$BENCH_ARG_DATASET")
+
+gpu-check: $(READY) ## Everything that only a GPU can show, in ten minutes (DATASET=; DEVICE=cpu: a rehearsal)
+	$(PY) -m bench gpu-check --dataset "$$BENCH_ARG_DATASET" \
+		$(if $(filter-out auto,$(DEVICE)),--device "$$BENCH_ARG_DEVICE")
 
 test: $(READY) ## The whole test suite
 	$(PY) -m pytest
@@ -63,4 +69,10 @@ $(READY): requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+# an optional extra, complete with what it needs beyond requirements.lock, so that no resolver is
+# asked: none of its packages may replace torch
+$(PEERS_READY): requirements-peers.lock $(READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.lock
 	touch $@

@@ -1,4 +1,4 @@
-"""The command line: `python -m bench run|report|throughput|throughput-compare`.
+"""The command line: `python -m bench run|report|throughput|throughput-compare|gpu-check`.
 
 Options become a `Config`; what is done with it is in `bench.commands`, imported when it is used.
 """
@@ -62,6 +62,7 @@ def throughput(
     variants: str = Config.variants,
     device: str = Config.device,
     full: bool = False,
+    peers: bool = False,
     seconds: float | None = None,
     data_dir: str | None = None,
     results: Path = Config.results,
@@ -78,6 +79,8 @@ def throughput(
         auto, cpu, cuda, or 'cpu,cuda'.
     full
         Every estimator of every variant, at every batch size.
+    peers
+        Also the step of pythae, JAX and torch.compile ('make throughput PEERS=1' installs them).
     seconds
         Of timing a case; fewer give rougher figures.
     data_dir
@@ -90,7 +93,7 @@ def throughput(
     config = Config(
         dataset=dataset, variants=variants, device=device, data_dir=data_dir, results=results
     )
-    return commands.throughput(config, full, seconds, console)
+    return commands.throughput(config, full, seconds, console, peers)
 
 
 @app.command
@@ -129,6 +132,38 @@ def report(*, dataset: str | None = None, results: Path = Config.results) -> int
     from bench import commands
 
     return commands.report(results, dataset, console)
+
+
+@app.command
+def gpu_check(
+    *,
+    device: str = "cuda",
+    minutes: float = 10.0,
+    dataset: str = Config.dataset,
+    variants: str = Config.variants,
+    preset: str = Config.preset,
+    results: Path | None = None,
+) -> int:
+    """Show everything that only a GPU can, within ten minutes; writes a log of it.
+
+    Parameters
+    ----------
+    device
+        cuda, or cpu for a rehearsal.
+    minutes
+        After which it stops with what it has.
+    dataset
+        Images to train on.
+    variants
+        Comma-separated names of files in vaes/, or 'all'.
+    preset
+        How much the bench does: default, quick, full.
+    results
+        Folder the tables and figures go to (default: results, of a rehearsal a new folder).
+    """
+    from bench.gpu_check import gpu_check
+
+    return gpu_check(device, dataset, variants, preset, minutes, results, console)
 
 
 def main() -> None:

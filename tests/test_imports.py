@@ -24,7 +24,7 @@ LAYERS = (
     ("grid",),
     ("report",),
     ("questions",),
-    ("commands",),
+    ("commands", "gpu_check"),
     ("cli",),
     ("__main__",),
 )

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from bench.config import Run
 from bench.data.dataset import Dataset
@@ -40,9 +42,13 @@ class Runner:
 
     Attributes:
         outcome: what was found so far.
+        headline: the headline runs of the variants chosen so far.
         pending: tasks that are ready and not yet sent.
         waiting: run → the measurements that wait for its training.
-        futures: what the executor is doing.
+        futures: what the executor is doing; `done` gives those it has finished.
+
+    What is done when a task finishes takes the same time however many there are, so that
+    thousands of tasks cost as much each as ten.
     """
 
     def __init__(self, grid: Grid, data: Dataset, executor: Executor, report: Report) -> None:
@@ -54,8 +60,11 @@ class Runner:
         self.pending: list[Task] = []
         self.waiting: dict[Run, list[tuple[Measurement, Request]]] = {}
         self.futures: dict[Future, list[Task]] = {}
+        self.done: SimpleQueue[Future] = SimpleQueue()
         self.known: set[Task] = set()
+        self.headline: set[Run] = set()
         self.asked: set[Run] = set()
+        self.failed: set[Run] = set()
         self.said: set[str] = set()
 
     def run(self) -> Outcome:
@@ -66,9 +75,10 @@ class Runner:
         self.advance()
         self.send()
         while self.futures:
-            finished, _ = wait(self.futures, return_when=FIRST_COMPLETED)
-            for future in finished:
-                self.collect(future)
+            self.collect(self.done.get())
+            with suppress(Empty):  # whatever else has finished by now
+                while True:
+                    self.collect(self.done.get_nowait())
             self.send()
         return self.outcome
 
@@ -98,6 +108,7 @@ class Runner:
             trained_key = self.key(Task(tasks[0].run))
             future = self.executor.submit(work, tasks, keys, trained_key, self.grid)
             self.futures[future] = tasks
+            future.add_done_callback(self.done.put)
         self.pending.clear()
 
     def collect(self, future: Future) -> None:
@@ -112,6 +123,7 @@ class Runner:
             else:
                 reason = reason or self.store.notices.pop()
                 self.outcome.failures[task] = reason
+                self.failed.add(task.run)
                 self.report("failed", task, reason)
                 self.advance()
 
@@ -124,24 +136,36 @@ class Runner:
         if task.question is not None:
             self.outcome.results.setdefault(task.question, []).append((task, done))
             return
+        done.checkpoints.clear()  # workers read them from the store; here they would pile up
         self.outcome.trained[task.run] = done
         for question, request in self.waiting.pop(task.run, []):
             self.submit(Task(request.run, question, request.settings))
+        if task.run in self.headline:
+            self.measure(task.run)
         self.advance()
 
     def advance(self) -> None:
-        """Submit what has become possible: the runs of variants now chosen, and measurements."""
+        """Submit what has become possible: the headline runs of variants now chosen."""
         for variant in self.grid.variants:
             if variant not in self.outcome.chosen and self.is_tuned(variant):
                 self.choose(variant)
-                for seed in range(self.grid.seeds):
-                    self.submit(Task(self.grid.run(variant, seed, self.outcome.chosen[variant])))
-        ready = self.outcome.headline(self.grid) - self.asked
-        for run in [run for run in self.outcome.trained if run in ready]:
-            self.asked.add(run)
-            for question in self.grid.questions:
-                for request in question.requests(run, self.grid.preset):
-                    self.ask(question, request)
+                chosen = self.outcome.chosen[variant]
+                runs = [self.grid.run(variant, seed, chosen) for seed in range(self.grid.seeds)]
+                self.headline.update(runs)
+                for run in runs:
+                    self.submit(Task(run))
+                for run in runs:
+                    if run in self.outcome.trained:  # while candidates were compared
+                        self.measure(run)
+
+    def measure(self, run: Run) -> None:
+        """Ask every question of a headline run that is trained, once."""
+        if run in self.asked:
+            return
+        self.asked.add(run)
+        for question in self.grid.questions:
+            for request in question.requests(run, self.grid.preset):
+                self.ask(question, request)
 
     def ask(self, question: Measurement, request: Request) -> None:
         """Submit a measurement, or first the training it needs."""
@@ -152,8 +176,7 @@ class Runner:
             self.submit(Task(request.run))
 
     def is_tuned(self, variant: str) -> bool:
-        failed = {task.run for task in self.outcome.failures}
-        return all(r in self.outcome.trained or r in failed for r in self.candidates[variant])
+        return all(r in self.outcome.trained or r in self.failed for r in self.candidates[variant])
 
     def choose(self, variant: str) -> None:
         runs = self.candidates[variant]

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,6 +32,9 @@ from vaes._shapes import Float
 
 PASSES_AT_ONCE = 2048
 """Decoder passes in one call: large enough to be fast on a CPU core, and little memory."""
+MOST_AT_ONCE = 5120
+"""Decoder passes in one call where a single replicate takes more: it is then made in parts, so
+that memory grows neither with S nor with the number of images."""
 FEWEST_REPLICATES = 8
 """Replicates before a standard error is believed."""
 PARTS = ("total", "location", "scale")
@@ -138,14 +142,15 @@ class PosteriorGradient:
         def surrogate(varying: dict, shared: dict, x: Float[Tensor, "1 D"]) -> Float[Tensor, ""]:
             noise = self._noise(x, generator)
             return estimator(
-                self._target(x), self.posterior(varying | shared), noise, samples
+                self._target(x, whole=True), self.posterior(varying | shared), noise, samples
             ).sum()
 
         row = torch.arange(len(self.x), device=self.x.device).repeat(replicates)
         varying = {p: v[row].unsqueeze(1) for p, v in self.parameters.items() if p in self.varying}
         shared = {p: v for p, v in self.parameters.items() if p not in self.varying}
         of_row = grad(surrogate, argnums=(0, 1))
-        of_rows = vmap(of_row, in_dims=(0, None, 0), randomness="different")
+        at_once = max(1, MOST_AT_ONCE // samples) if len(row) * samples > MOST_AT_ONCE else None
+        of_rows = vmap(of_row, (0, None, 0), randomness="different", chunk_size=at_once)
         to_varying, to_shared = of_rows(varying, shared, self.x[row].unsqueeze(1))
         return to_varying | to_shared
 
@@ -157,8 +162,10 @@ class PosteriorGradient:
             self._templates[replicates] = x, self.model.posterior(x)
         return self._templates[replicates]
 
-    def _target(self, x: Float[Tensor, "B D"]) -> Target:
-        return Target(lambda z: self.model.log_likelihood(x, z), self.model.prior)
+    def _target(self, x: Float[Tensor, "B D"], whole: bool = False) -> Target:
+        model = self.model
+        log_likelihood = model.log_likelihood if whole else partial(_log_likelihood, model)
+        return Target(partial(log_likelihood, x), model.prior)
 
     def _noise(self, x: Float[Tensor, "B D"], generator: torch.Generator) -> Noise:
         shape = (len(x), self.model.latent_dim)
@@ -210,7 +217,8 @@ def total_variance(
     batch = max(1, PASSES_AT_ONCE // each)
     batches = _batches(gradient, ESTIMATORS[name], samples, batch, generator)
     pilot: dict[str, Tensor] = {}
-    squares: list[Tensor] = []
+    # in one growing table: small results kept between large scratch arrays would fragment the heap
+    table = torch.empty(3, 0, dtype=torch.float64, device=gradient.x.device)
     done = 0
     while True:
         g = next(batches)
@@ -219,9 +227,12 @@ def total_variance(
             shift = {path: torch.zeros_like(v) for path, v in pilot.items()}
         centred = {path: v - pilot[path] for path, v in g.items()}
         shift = {path: shift[path] + v.sum(0, keepdim=True) for path, v in centred.items()}
-        squares.append(gradient.squared_norms(centred).mean(-1))
-        u = torch.cat(squares, 1)
-        done = u.shape[1]
+        squares = gradient.squared_norms(centred).mean(-1)
+        if done + squares.shape[1] > table.shape[1]:
+            table = torch.cat([table[:, :done], squares.new_empty(3, done + squares.shape[1])], 1)
+        table[:, done : done + squares.shape[1]] = squares
+        done += squares.shape[1]
+        u = table[:, :done]
         moved = {path: v / done for path, v in shift.items()}
         away = gradient.squared_norms(moved).mean((1, 2))
         value = (u.sum(1) - done * away) / (done - 1)
@@ -270,6 +281,54 @@ def decoder_variance(
     value = squares.sum() / (samples - 1)
     error = squares.std() * math.sqrt(samples) / (samples - 1)
     return value.item(), error.item()
+
+
+def _log_likelihood(
+    model: VAE, x: Float[Tensor, "B D"], z: Float[Tensor, "*S B L"]
+) -> Float[Tensor, "*S B"]:
+    """log p(x|z), of at most `MOST_AT_ONCE` decoder passes at once; the weights are constants."""
+    if z.shape[:-1].numel() <= MOST_AT_ONCE:
+        return model.log_likelihood(x, z)
+    return _InParts.apply(z, model, x)
+
+
+class _InParts(torch.autograd.Function):
+    """log p(x|z), part by part; backward each part is decoded again, so that none is kept."""
+
+    @staticmethod
+    def forward(ctx, z: Tensor, model: VAE, x: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.model, ctx.x = model, x
+        found = torch.empty(z.shape[:-1], dtype=x.dtype, device=x.device)
+        for few, place in _parts(x, z):
+            found[place[:-1]] = model.log_likelihood(few, z[place])
+        return found
+
+    @staticmethod
+    def backward(ctx, along: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        found = torch.empty_like(z)
+        for few, place in _parts(ctx.x, z):
+            with torch.enable_grad():
+                codes = z[place].detach().requires_grad_()
+                value = ctx.model.log_likelihood(few, codes)
+            (found[place],) = torch.autograd.grad(value, codes, along[place[:-1]])
+        return found, None, None
+
+
+def _parts(
+    x: Float[Tensor, "B D"], z: Float[Tensor, "*S B L"]
+) -> Iterator[tuple[Float[Tensor, "b D"], tuple]]:
+    """A few images, and where their codes stand in z, of at most `MOST_AT_ONCE` passes a part."""
+    images = max(1, MOST_AT_ONCE // z.shape[:-2].numel())
+    for first in range(0, len(x), images):
+        few = x[first : first + images]
+        samples = max(1, MOST_AT_ONCE // (z.shape[1:-2].numel() * len(few)))
+        for start in range(0, len(z), samples):
+            yield (
+                few,
+                (slice(start, start + samples), ..., slice(first, first + images), slice(None)),
+            )
 
 
 def _keep_freed_memory() -> None:

@@ -17,6 +17,9 @@ from bench.inference.tensors import tensors
 from vaes import VAE
 from vaes._shapes import Float
 
+IMAGES_AT_ONCE = 16
+"""Images whose Jacobians are held together: what they take beside G does not grow with more."""
+
 
 def parameters_of(posterior: Distribution) -> dict[str, Tensor]:
     """λ by path: the tensors the posterior is made of that follow from weights, or are some."""
@@ -45,6 +48,19 @@ def gram_matrix(
 
     `varying` are the paths of the λ that have a batch axis.
     """
+    first, left_out = _gram_matrix(model, x[:IMAGES_AT_ONCE], varying)
+    gram = first.new_empty(len(x), *first.shape[1:])
+    gram[:IMAGES_AT_ONCE] = first
+    for start in range(IMAGES_AT_ONCE, len(x), IMAGES_AT_ONCE):
+        part = slice(start, start + IMAGES_AT_ONCE)
+        gram[part], _ = _gram_matrix(model, x[part], varying)
+    return gram, left_out
+
+
+def _gram_matrix(
+    model: VAE, x: Float[Tensor, "B D"], varying: frozenset[str]
+) -> tuple[Float[Tensor, "B P P"], tuple[str, ...]]:
+    """`gram_matrix` of a few images at once."""
     calls: list[_Call] = []
     hooks = [
         module.register_forward_hook(lambda m, a, out: calls.append(_Call(m, a[0], out)))

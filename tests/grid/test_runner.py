@@ -57,6 +57,25 @@ def test_a_second_run_redoes_nothing_and_gives_the_same_rows(grid, inline):
     pd.testing.assert_frame_equal(rows_of(grid, first), rows_of(grid, second))
 
 
+def test_a_finished_task_costs_the_same_however_many_there_are(grid, inline, tmp_path, monkeypatch):
+    """The runs of the tables are not made again for each; trained weights stay on the disk."""
+    made = []
+    whole = Grid.run
+    monkeypatch.setattr(
+        Grid, "run", lambda self, *given, **named: made.append(1) or whole(self, *given, **named)
+    )
+    one = vars(grid) | {"variants": ("autoencoder",)}
+    counts = []
+    for seeds in (3, 12):
+        many = Grid(**(one | {"seeds": seeds, "cache": tmp_path / str(seeds)}))
+        made.clear()
+        outcome = execute(many, load(grid.dataset), inline)
+        counts.append(len(made))
+        assert outcome.executed == 2 * seeds
+        assert not any(trained.checkpoints for trained in outcome.trained.values())
+    assert counts == [3, 12]
+
+
 def test_variants_take_turns(grid):
     """So that workers that start together compile different steps."""
     asked = [Task(grid.run(name, seed)) for name in grid.variants for seed in (0, 1)]

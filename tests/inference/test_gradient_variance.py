@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
+from bench.inference import gradient_variance, gram_matrix
 from bench.inference.gradient_variance import PosteriorGradient, total_variance
 from bench.inference.gradients import ESTIMATORS
 from bench.inference.tensors import tensors
@@ -126,3 +127,32 @@ def test_the_standard_error_is_that_of_repetition():
     values = torch.stack([v.value[0] for v in found])
     stated = torch.stack([v.standard_error[0] for v in found]).square().mean().sqrt()
     assert 0.6 < values.std() / stated < 1.4
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_many_samples_and_images_are_decoded_in_parts_with_the_same_result(name, monkeypatch):
+    """Each part's own images and samples: 3 images, S = 4, in parts of at most 5 passes."""
+    gradient = PosteriorGradient.from_model(perturbed(OneScale).double(), images())
+    decoded: list[int] = []
+    whole = type(gradient.model).log_likelihood
+
+    def log_likelihood(model, x, z):
+        decoded.append(z.shape[:-1].numel())
+        return whole(model, x, z)
+
+    monkeypatch.setattr(type(gradient.model), "log_likelihood", log_likelihood)
+    expected = gradient.gradients(ESTIMATORS[name], 4, 1, seeded())
+    monkeypatch.setattr(gradient_variance, "MOST_AT_ONCE", 5)
+    decoded.clear()
+    found = gradient.gradients(ESTIMATORS[name], 4, 1, seeded())
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    most = LATENTS if name == "measure_valued" else 1  # codes that one sample of an image has
+    assert max(decoded) <= 5 * most
+    assert len(decoded) > 2
+
+
+def test_the_jacobians_of_many_images_are_taken_a_few_at_once(monkeypatch):
+    model, x = perturbed(Correlated).double(), images(7)
+    expected = PosteriorGradient.from_model(model, x).gram
+    monkeypatch.setattr(gram_matrix, "IMAGES_AT_ONCE", 3)
+    torch.testing.assert_close(PosteriorGradient.from_model(model, x).gram, expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import altair as alt
 import pandas as pd
 
@@ -9,7 +11,7 @@ from bench.questions.throughput.timings import Timings
 from bench.report.claims import listing
 from bench.report.estimators import amount_axis
 from bench.report.figure import Figure, curves
-from bench.report.section import Section, prose
+from bench.report.section import Section, paragraphs, prose
 from bench.report.style import PALETTE
 from bench.report.table import Cell, Column, Table
 from bench.statistics import log_log_slope
@@ -21,6 +23,23 @@ AXES = {
     "samples": ("noise samples S", "S"),
 }
 """What grows: on an axis, and in a sentence."""
+MEMORY = {
+    ("training", "pixels"): ("a training", "pixels D"),
+    ("importance_bound", "samples"): ("one image's IW bound", "K"),
+    ("importance_bound", "images"): ("the IW bound, K = 1,000", "images"),
+    ("gradient_variance", "samples"): ("a gradient's variance, 16 images", "S"),
+    ("gradient_variance", "images"): ("a gradient's variance, S = 1", "images"),
+    ("gradient_variance", "passes"): ("a gradient's variance, 16 images, S = 1", "decoder passes"),
+}
+"""(action, what of it grows) as they are printed; a training's memory is none that must not."""
+SCALE = {
+    "overhead": (Column("overhead a task, ms", 1), "the overhead"),
+    "parent_seconds": (Column("the parent's own, ms a task", 1), "the parent's own time"),
+    "cached_seconds": (Column("found done, ms a task", 1), "finding all done"),
+    "grown_bytes": (Column("memory of the parent, KiB a task", 1), "the parent's memory"),
+    "report_seconds": (Column("report, ms a task", 1), "the report"),
+}
+"""Of a grid, what must not grow faster than its tasks: a column a task, and in a sentence."""
 
 
 def sections(timings: Timings) -> list[Section]:
@@ -35,9 +54,30 @@ def sections(timings: Timings) -> list[Section]:
     ]
     columns = [Column("IW bound, K", 0), Column("peak memory of the process, MiB", 0)]
     by_k = Table("importance_memory", columns, memory, "One image's IW bound.")
-    tables = [_steps_table(steps), by_k, _grid_table(grid)]
-    takeaway, figures = _takeaway(steps, memory, grid), [_steps_figure(steps)]
-    return [Section("How cost grows", takeaway, "", tables, figures, prose(__file__, "growth"))]
+    beyond, tasks = memory_of(timings), scale_of(timings)
+    tables = [_steps_table(steps), _memory_table(beyond) if len(beyond) else by_k]
+    tables += [_grid_table(grid), _scale_table(tasks)]
+    parts = _takeaway(steps, () if len(beyond) else memory, grid)
+    takeaway = " ".join(filter(None, [parts, _memory_takeaway(beyond), _scale_takeaway(tasks)]))
+    notes = paragraphs(
+        prose(__file__, "growth"),
+        prose(__file__, "memory") if len(beyond) else "",
+        prose(__file__, "scale") if len(tasks) else "",
+    )
+    return [Section("How cost grows", takeaway, "", tables, [_steps_figure(steps)], notes)]
+
+
+def memory_of(timings: Timings) -> pd.DataFrame:
+    """A line a peak beyond torch, `mib`, by `action`, `axis` and ascending `value`."""
+    cases = timings.of("memory").sort_values("value", kind="stable")
+    beyond = (cases.peak_bytes - cases.base_bytes) / 2**20
+    return cases.assign(mib=beyond)[["action", "axis", "value", "mib"]]
+
+
+def scale_of(timings: Timings) -> pd.DataFrame:
+    """A line a grid of so many tasks, ascending: the totals of `SCALE`, in seconds and bytes."""
+    cases = timings.of("scale").sort_values("value", kind="stable")
+    return cases.assign(overhead=cases.seconds - cases.alone_seconds)[["value", *SCALE, "rows"]]
 
 
 def grid_of(timings: Timings) -> pd.DataFrame:
@@ -87,7 +127,44 @@ def _spread(gains: pd.Series) -> Cell:
     return Cell(gains.median(), text=f" ({least} – {greatest})" if least != greatest else "")
 
 
-def _takeaway(steps: pd.DataFrame, memory: list, grid: pd.DataFrame) -> str:
+def _memory_table(memory: pd.DataFrame) -> Table:
+    columns = ["peak beyond torch of", "against", Column("from", 0), Column("to", 0)]
+    columns += [Column("MiB, from", 0), Column("MiB, to", 0), "exponent"]
+    lines = []
+    for which, labels in MEMORY.items():
+        group = _series(memory, which)
+        if len(group):
+            ends = group.iloc[[0, -1]]
+            slope = log_log_slope(group.value, group.mib).mean
+            lines.append([*labels, *ends.value, *ends.mib, slope])
+    return Table("memory_growth", columns, lines, "Peak memory, from size to size.")
+
+
+def _series(memory: pd.DataFrame, which: tuple[str, str]) -> pd.DataFrame:
+    action, axis = which
+    return memory[(memory.action == action) & (memory.axis == axis)]
+
+
+def _scale_table(tasks: pd.DataFrame) -> Table:
+    columns = [Column("tasks in the grid", 0), *(column for column, _ in SCALE.values())]
+    unit = {name: 2**-10 if name == "grown_bytes" else 1e3 for name in SCALE}
+    lines: list[list] = [
+        [line.value, *(unit[name] * getattr(line, name) / line.value for name in SCALE), line.rows]
+        for line in tasks.itertuples()
+    ]
+    if len(tasks) > 1:
+        lines.append(["exponent of the whole", *(Cell(e) for e in _exponents(tasks).values()), ""])
+    caption = "A grid of tiny tasks on two workers: half train for one step, half measure that."
+    return Table("grid_scale", [*columns, Column("rows", 0)], lines, caption)
+
+
+def _exponents(tasks: pd.DataFrame) -> dict[str, float]:
+    """Of each total of `SCALE`, its power of the number of tasks at the largest two."""
+    last = tasks.iloc[-2:]
+    return {name: log_log_slope(last.value, last[name]).mean for name in SCALE}
+
+
+def _takeaway(steps: pd.DataFrame, memory: Sequence, grid: pd.DataFrame) -> str:
     powers = [
         f"{AXES[axis][1]} to the power {_exponent(group):.2f}"
         for axis, group in steps.groupby("axis", sort=False)
@@ -105,6 +182,36 @@ def _takeaway(steps: pd.DataFrame, memory: list, grid: pd.DataFrame) -> str:
             f"as one; handed the same trainings directly, {last.alone:.2f} times."
         )
     return text
+
+
+def _memory_takeaway(memory: pd.DataFrame) -> str:
+    """A training's peaks, and by how much the others' grow while their sizes do."""
+    said = []
+    training = _series(memory, ("training", "pixels"))
+    if len(training):
+        peaks = [f"{mib:,.0f} MiB at D = {d:,.0f}" for d, mib in zip(training.value, training.mib)]
+        said.append(f"Beyond torch itself a training takes {listing(peaks)}.")
+    grown = []
+    for which, (what, against) in MEMORY.items():
+        group = _series(memory, which)
+        if which[0] != "training" and len(group) > 1:
+            (least, most), (low, high) = (group[c].iloc[[0, -1]] for c in ("value", "mib"))
+            times = f"{most / least:,.0f} times the {against}"
+            grown.append(f"{what} {low:,.0f} to {high:,.0f} MiB over {times}")
+    if grown:
+        said.append(f"Peak memory of the evaluations: {'; '.join(grown)}.")
+    return " ".join(said)
+
+
+def _scale_takeaway(tasks: pd.DataFrame) -> str:
+    if len(tasks) < 2:
+        return ""
+    last = tasks.iloc[-1]
+    powers = [f"{SCALE[name][1]} to the power {e:.2f}" for name, e in _exponents(tasks).items()]
+    return (
+        f"A grid of {last.value:,.0f} tiny tasks adds {1e3 * last.overhead / last.value:.1f} ms to "
+        f"each; with their number grow {listing(powers)}."
+    )
 
 
 def _steps_figure(steps: pd.DataFrame) -> Figure:

@@ -21,7 +21,8 @@ NUMBERS = [
     *("samples", "passes", "batch", "K", "value", "items", "seconds", "peak_bytes"),
     *("bound_ratio", "ordinary_ratio", "lean_ratio", "float32_ratio"),
     *("jax_ratio", "torch_compile_ratio", "pythae_ratio"),
-    *("base_bytes", "alone_seconds", "cached_seconds", "report_seconds", "grown_bytes", "rows"),
+    *("base_bytes", "grown_bytes", "rows"),
+    *("alone_seconds", "parent_seconds", "cached_seconds", "report_seconds"),
 ]
 
 
