@@ -53,7 +53,8 @@ def training_step(
 ) -> Tensor:
     optimizer = torch.optim.Adam(model.parameters())  # fused Adam has no meta kernel
     pixels = prepared(bytes_on_meta(), binarization)
-    x = to_batch(pixels, binarization, generator("cpu", "pixels"))
+    index = torch.arange(B, device="meta")
+    x = to_batch(pixels, index, binarization, generator("cpu", "pixels"))
     estimator = None
     if isinstance(model, VAE):
         estimator = estimator_for(name, model.posterior(x), model.prior)

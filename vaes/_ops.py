@@ -100,9 +100,7 @@ def bernoulli_log_likelihood(
     return _value(x, logits)[0]
 
 
-def _value_alone(
-    x: Float[Tensor, "*#B D"], logits: Float[Tensor, "*B D"]
-) -> Float[Tensor, "*B"]:
+def _value_alone(x: Float[Tensor, "*#B D"], logits: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
     """`_value` without its derivative, for a compiler: no division, and a logarithm a lane.
 
     Pixels are dealt to some lanes, and log Σ (1 + exp(−|l|)) taken of each lane's product, which
@@ -113,7 +111,7 @@ def _value_alone(
     magnitudes = logits.abs()
     linear = ((x - 0.5) * logits - 0.5 * magnitudes).sum(-2)
     # no more than −|l|, but over the same axes as the sum: one loop then does both
-    return (linear - (1 + (0 * x - magnitudes).exp()).prod(-2).log()).sum(-1)
+    return (linear - (1 + (x - x - magnitudes).exp()).prod(-2).log()).sum(-1)
 
 
 def _lanes(pixels: int) -> int:

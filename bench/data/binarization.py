@@ -61,7 +61,7 @@ four, so that the bits are those of one call for all."""
 
 def draw_images(thresholds: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
     """`draw_pixels` of the images `thresholds` (N, D) at `index` (B,), float32 (B, D)."""
-    if index.is_cuda or len(index) <= AT_ONCE:
+    if index.device.type != "cpu" or len(index) <= AT_ONCE:
         return draw_pixels(thresholds.index_select(0, index), generator)
     drawn = torch.empty(len(index), thresholds.shape[1])
     for out, part in zip(drawn.split(AT_ONCE), index.split(AT_ONCE), strict=True):

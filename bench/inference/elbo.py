@@ -22,9 +22,27 @@ from torch.distributions import Distribution, kl_divergence
 from torch.quasirandom import SobolEngine
 
 from bench.errors import BenchError
-from bench.inference.reparameterize import Noise, draw, reparameterize, standard_normal
+from bench.inference.compiled import Compiled
+from bench.inference.native import NotCompiled
+from bench.inference.reparameterize import (
+    Noise,
+    draw,
+    is_map_of_noise,
+    reparameterize,
+    standard_normal,
+)
 from vaes import VAE, Autoencoder
 from vaes._shapes import Float
+
+Terms = Callable[
+    [Autoencoder, Float[Tensor, "B D"], Noise, int],
+    tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]],
+]
+"""A function like `elbo_terms`."""
+
+WORTHWHILE = 3e11
+"""Decoder passes × weights of all evaluations to come from which compiling them pays: that takes
+some 4 s for a variant's first run and 1 s, from the disk, for the others, and saves a third."""
 
 PASSES_AT_ONCE = {"cpu": 200, "cuda": 20_000}
 """Larger arrays leave the processor's cache: ten times this is half as fast on a CPU."""
@@ -58,6 +76,52 @@ def elbo_terms(
     except NotImplementedError:
         rate = posterior.log_prob(z) - model.prior.log_prob(z)
     return distortion, rate
+
+
+class CompiledTerms:
+    """`elbo_terms` as one native function for one number of samples and images.
+
+    Others take the function itself. Arguments:
+        model: float32, on a CPU.
+        x: images, an example.
+        samples: S.
+
+    Raises NotCompiled with the reason where it cannot be had.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: Autoencoder, x: Float[Tensor, "B D"], samples: int) -> None:
+        if isinstance(model, VAE) and not is_map_of_noise(model.posterior(x), x):
+            raise NotCompiled("the posterior is no map of noise")
+        self.shape = samples, len(x)
+        self._compiled = Compiled(
+            lambda model, x, noise: elbo_terms(model, x, lambda n: noise, samples),
+            (model, x, x.new_zeros(*self.shape, model.latent_dim)),
+        )
+
+    def __call__(
+        self, model: Autoencoder, x: Float[Tensor, "B D"], noise: Noise, samples: int
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+        if (samples, len(x)) != self.shape:
+            return elbo_terms(model, x, noise, samples)
+        distortion, rate = self._compiled(model, x, noise(samples))
+        return distortion, rate
+
+
+def terms_for(
+    model: Autoencoder, x: Float[Tensor, "B D"], samples: int, passes: int
+) -> tuple[Terms, str]:
+    """`elbo_terms`, compiled where that pays; and why not where it would have paid.
+
+    x and `samples` are what is evaluated at once, `passes` of the decoder are to come.
+    """
+    weights = sum(w.numel() for w in model.parameters())
+    if passes * weights < WORTHWHILE or x.device.type != "cpu":
+        return elbo_terms, ""
+    try:
+        return CompiledTerms(model, x, samples), ""
+    except NotCompiled as reason:
+        return elbo_terms, f"the ELBO's evaluation was not compiled: {reason}"
 
 
 def chunks(images: Tensor, size: int) -> Iterator[Tensor]:

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from bench.inference.native import NotCompiled, native
+from bench.inference.compiled import Compiled
+from bench.inference.native import NotCompiled
 from bench.inference.reparameterize import Noise, draw, is_map_of_noise
-from bench.inference.tensors import substitute, tensors
 from vaes import VAE
 from vaes._shapes import Float
 
 Weigh = Callable[[VAE, Distribution, Float[Tensor, "B D"], Noise, int], Float[Tensor, "S B"]]
 """A function like `log_weight`."""
 
-WORTHWHILE = 1e12
-"""Decoder passes × weights of an evaluation from which compiling it pays: that takes 3 to 15 s for
+WORTHWHILE = 3e11
+"""Decoder passes × weights of an evaluation from which compiling it pays: that takes some 4 s for
 a variant's first run and 1 s, from the disk, for the others, and saves a third of the time."""
 
 
@@ -82,14 +82,12 @@ class CompiledLogWeight:
         if not is_map_of_noise(posterior, x):
             raise NotCompiled("the posterior is no map of noise")
         self.shape = samples, len(x)
-        whole = model, posterior, x, x.new_zeros(*self.shape, model.latent_dim)
-        held = list(tensors(whole).values())
-
-        def of_tensors(*given: Tensor) -> list[Tensor]:
-            model, posterior, x, noise = substitute(whole, held, given)
-            return [log_weight(model, posterior, x, lambda n: noise, samples)]
-
-        self._native = native(of_tensors, held)
+        self._compiled = Compiled(
+            lambda model, posterior, x, noise: [
+                log_weight(model, posterior, x, lambda n: noise, samples)
+            ],
+            (model, posterior, x, x.new_zeros(*self.shape, model.latent_dim)),
+        )
 
     def __call__(
         self,
@@ -101,8 +99,7 @@ class CompiledLogWeight:
     ) -> Float[Tensor, "S B"]:
         if (samples, len(x)) != self.shape:
             return log_weight(model, posterior, x, noise, samples)
-        given = tensors((model, posterior, x, noise(samples))).values()
-        (weights,) = self._native(*(tensor.contiguous() for tensor in given))
+        (weights,) = self._compiled(model, posterior, x, noise(samples))
         return weights
 
 

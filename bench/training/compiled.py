@@ -19,7 +19,7 @@ from bench.training.step import BETAS, EPSILON, EagerStep, Objective, Step, draw
 from vaes import VAE, Autoencoder
 
 WORTHWHILE = 1e9
-"""Steps × weights of a training from which compiling its step pays: compiling takes 10 to 40 s
+"""Steps × weights of a training from which compiling its step pays: compiling takes some 10 s
 for the first of many trainings of a variant and 1 s, from the disk, for the others."""
 
 
@@ -58,7 +58,7 @@ class CompiledStep:
         drawn = [noise(n) for n in self.draws]
         arguments = [*self.weights, *self.first, *self.second, *self.constants, x, *drawn, scalars]
         with torch.no_grad():
-            (loss,) = self._function(len(x), arguments)(*arguments)
+            loss, *_ = self._function(len(x), arguments)(*arguments)
         return loss
 
     def compile(self, x: Tensor) -> None:
@@ -85,12 +85,25 @@ class CompiledStep:
             loss = functional_call(self.objective, named, (x, noise, kl_weight))
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         with torch.no_grad():
-            for w, m, v, g in zip(weights, first, second, gradients, strict=True):
-                if g is not None:
-                    m.mul_(BETAS[0]).add_(g, alpha=1 - BETAS[0])
-                    v.mul_(BETAS[1]).addcmul_(g, g, value=1 - BETAS[1])
-                    w.sub_(rate * m / (v.sqrt() * correction + EPSILON))
-        return [loss.detach()]
+            kept = self._update(weights, first, second, gradients, rate, correction)
+        return [loss.detach(), *kept]
+
+    def _update(
+        self,
+        weights: Sequence[Tensor],
+        first: Sequence[Tensor],
+        second: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        rate: Tensor,
+        correction: Tensor,
+    ) -> list[Tensor]:
+        """Adam's, in place; what else the native function is to return."""
+        for w, m, v, g in zip(weights, first, second, gradients, strict=True):
+            if g is not None:
+                m.mul_(BETAS[0]).add_(g, alpha=1 - BETAS[0])
+                v.mul_(BETAS[1]).addcmul_(g, g, value=1 - BETAS[1])
+                w.sub_(rate * m / (v.sqrt() * correction + EPSILON))
+        return []
 
 
 def step_for(

@@ -17,7 +17,7 @@ from bench.config import Run
 from bench.data.binarization import as_float, draw_images, thresholds
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.inference.elbo import chunks, elbo_terms
+from bench.inference.elbo import Terms, chunks, elbo_terms, terms_for
 from bench.inference.gradients import estimator_for
 from bench.inference.reparameterize import standard_normal
 from bench.randomness import generator
@@ -104,16 +104,22 @@ def kl_weight(run: Run, step: int, steps_per_epoch: int) -> float:
     return min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
 
 
-def validate(model: Autoencoder, images: Tensor, run: Run, split: str) -> dict[str, float]:
+def validation_draws(images: Tensor) -> int:
+    """Noise samples an image that a validation of images `(N, D)` takes."""
+    return -(-VALIDATION_DRAWS // len(images))
+
+
+def validate(
+    model: Autoencoder, images: Tensor, run: Run, split: str, terms: Terms = elbo_terms
+) -> dict[str, float]:
     """Mean ELBO, distortion and rate over a split, with the same noise at every epoch."""
     noise = generator(images.device, run.dataset, run.seed, split, "validation noise")
-    samples = -(-VALIDATION_DRAWS // len(images))
-    terms = []
+    found = []
     for chunk in chunks(images, EVALUATION_BATCH):
         draws = standard_normal(len(chunk), run.latent_dim, noise)
-        distortion, rate = elbo_terms(model, as_float(chunk), draws, samples)
-        terms.append(torch.stack([distortion.mean(0), rate.mean(0)]))
-    distortion, rate = torch.cat(terms, dim=1).double().mean(1).tolist()
+        distortion, rate = terms(model, as_float(chunk), draws, validation_draws(images))
+        found.append(torch.stack([distortion.mean(0), rate.mean(0)]))
+    distortion, rate = torch.cat(found, dim=1).double().mean(1).tolist()
     return {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
 
 
@@ -162,25 +168,33 @@ def train(
     """
     session = Session(run, variant, data)
     model, total = session.model, session.total
-    result = Trained(run, {"initialisation": _weights(model)}, notice=session.notice)
+    terms, notice = _terms(run, model, data, -(-total // session.steps_per_epoch))
+    notice = session.notice or notice
+    result = Trained(run, {"initialisation": _weights(model)}, notice=notice)
     while session.done < total:
         started = time.perf_counter()
         epoch = min(session.steps_per_epoch, total - session.done)
         losses = torch.stack([session.step() for _ in range(epoch)]).double().cpu()
         result.seconds += time.perf_counter() - started
-        end_epoch(result, model, data, losses, session.done, total)
+        end_epoch(result, model, data, losses, session.done, total, terms)
         on_epoch(result.history[-1])
     result.checkpoints["end"] = _weights(model)
     return result
 
 
 def end_epoch(
-    result: Trained, model: Autoencoder, data: Dataset, losses: Tensor, done: int, total: int
+    result: Trained,
+    model: Autoencoder,
+    data: Dataset,
+    losses: Tensor,
+    done: int,
+    total: int,
+    terms: Terms = elbo_terms,
 ) -> None:
     """Validate, write the history's next entry and keep the weights that later work needs.
 
-    losses `(steps,)` are those of the last of `done` steps of `total`. Raises Diverged where one
-    is not finite.
+    losses `(steps,)` are those of the last of `done` steps of `total`; `terms` evaluates the
+    ELBO's. Raises Diverged where a loss is not finite.
     """
     run = result.run
     if not losses.isfinite().all():
@@ -196,7 +210,7 @@ def end_epoch(
         "objective": losses.mean().item(),
     }
     for split in run.tracked:
-        values = validate(model, getattr(data, split), run, split)
+        values = validate(model, getattr(data, split), run, split, terms)
         entry |= {f"{split}_{name}": value for name, value in values.items()}
     best = result.score(result.best()) if result.history else -float("inf")
     result.history.append(entry)
@@ -215,6 +229,15 @@ def restore(trained: Trained, variant: type[Autoencoder], stage: str, device: st
     model = variant(data_dim, run.latent_dim, run.hidden_dim, **dict(run.hyperparameters))
     model.load_state_dict(weights)
     return model.to(device).eval()
+
+
+def _terms(run: Run, model: Autoencoder, data: Dataset, epochs: int) -> tuple[Terms, str]:
+    """How a training's validations evaluate the ELBO; and why not compiled where it would pay."""
+    splits = [getattr(data, split) for split in run.tracked]
+    passes = epochs * sum(len(images) * validation_draws(images) for images in splits)
+    images = max(splits, key=len)
+    x = as_float(images[:EVALUATION_BATCH])
+    return terms_for(model, x, validation_draws(images), passes)
 
 
 def _batches(run: Run, images: Tensor, binarization: str) -> Iterator[Tensor]:

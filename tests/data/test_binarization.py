@@ -6,7 +6,14 @@ import math
 
 import torch
 
-from bench.data.binarization import as_float, binarize
+from bench.data.binarization import (
+    AT_ONCE,
+    as_float,
+    binarize,
+    draw_images,
+    draw_pixels,
+    thresholds,
+)
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -84,3 +91,13 @@ def test_as_float_is_exact_at_both_ends():
     assert values[0] == 0
     assert values[255] == 1
     torch.testing.assert_close(values.double(), LEVELS.double() / 255, atol=1e-7, rtol=0)
+
+
+def test_many_images_are_drawn_as_in_one_call():
+    """Part by part, within the cache; the last part is no whole one, nor its words."""
+    pixels = thresholds(torch.randint(0, 256, (300, 7), dtype=torch.uint8))
+    index = torch.randperm(300)[: 2 * AT_ONCE + 5]
+    once, parts = (torch.Generator().manual_seed(4) for _ in range(2))
+    whole = draw_pixels(pixels.index_select(0, index), once)
+    assert torch.equal(draw_images(pixels, index, parts), whole)
+    assert torch.equal(draw_images(pixels, index[:9], parts), draw_pixels(pixels[index[:9]], once))

@@ -11,7 +11,8 @@ from bench.data.binarization import as_float
 from bench.data.dataset import load
 from bench.grid.runner import execute
 from bench.grid.tasks import Grid
-from bench.inference import importance, native
+from bench.inference import elbo, importance, native
+from bench.inference.elbo import CompiledTerms, elbo_terms, terms_for
 from bench.inference.importance import (
     CompiledLogWeight,
     effective_sample_size,
@@ -85,6 +86,46 @@ def test_traced_weights_are_those_of_any_model_and_images(variant, uncompiled):
             for weigh in (compiled, log_weight)
         )
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("variant", discover().variants)
+def test_traced_elbo_terms_are_those_of_any_model_and_images(variant, uncompiled):
+    traced, other = subject(variant), subject(variant, shaken)
+    images = as_float(other.data.test)
+    compiled = CompiledTerms(traced.model(), images[:B], S)
+    model = other.model()
+    for x, samples in ((images[B : 2 * B], S), (images[:B], S + 1), (images[: B + 1], S)):
+        found, wanted = (
+            terms(model, x, noise_of(len(x)), samples) for terms in (compiled, elbo_terms)
+        )
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4, equal_nan=True)
+
+
+@needs_compiler
+def test_a_compiled_function_follows_weights_that_move_and_models_that_differ(uncompiled):
+    images = as_float(subject("flow").data.test)[:B]
+    one, other = subject("flow").model(), subject("flow", shaken).model()
+    compiled = CompiledTerms(one, images, S)
+    for model in (one, other, one):
+        with torch.no_grad():
+            model.location.bias += 1
+            model.location.weight = torch.nn.Parameter(model.location.weight + 0.1)
+        found, wanted = (terms(model, images, noise_of(B), S) for terms in (compiled, elbo_terms))
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_elbo_terms_are_compiled_where_they_are_evaluated_often(uncompiled, monkeypatch):
+    one = subject("input_dependent")
+    x = as_float(one.data.test)[:B]
+    assert terms_for(one.model(), x, S, passes=10**4) == (elbo_terms, "")
+    monkeypatch.setattr(elbo, "WORTHWHILE", 1)
+    if native.compiler() is not None:
+        assert isinstance(terms_for(one.model(), x, S, passes=10**4)[0], CompiledTerms)
+    monkeypatch.setattr(native, "compiler", lambda: None)
+    terms, notice = terms_for(one.model(), x, S, passes=10**4)
+    assert terms is elbo_terms
+    assert "no C++ compiler" in notice
 
 
 @needs_compiler

@@ -15,8 +15,9 @@ from bench.config import Run
 from bench.data.binarization import as_float
 from bench.data.dataset import load
 from bench.errors import BenchError
+from bench.inference import native
 from bench.inference.gradient_variance import PosteriorGradient, total_variance
-from bench.questions.throughput import report, run_cases
+from bench.questions.throughput import parts, report, run_cases
 from bench.questions.throughput.actions import (
     brute_force_variance,
     evaluation,
@@ -279,6 +280,53 @@ def test_a_training_step_is_as_fast_as_its_case_says(timings, tmp_path):
     stacked = frame.loc["five seeds stacked"]
     assert (stacked["images/s"], stacked["× eager step"]) == (25_000, 2.5)
     assert stacked["× ordinary loop"] == 3
+
+
+def test_where_a_steps_time_goes_is_a_line_a_part_and_a_column_a_batch(timings, tmp_path):
+    case = {"kind": "parts", "variant": "input_dependent", "items": 100}
+    cases = [
+        case | {"batch": 100, "seconds": 2e-3, "parts": {"matrix products": 0.6, "calls": 0.05}},
+        case | {"batch": 1000, "seconds": 2e-2, "parts": {"matrix products": 0.8}},
+    ]
+    speed, *_ = report.sections(with_cases(timings, tmp_path, *cases))
+    assert tables_of(speed)["step_parts"].markdown().splitlines()[2:] == [
+        "| matrix products | 0.60 | 0.80 | 1.200 | 16.000 |",
+        "| calls | 0.05 | – | 0.100 | – |",
+    ]
+
+
+def test_a_compiled_step_stands_beside_its_roofline(timings, tmp_path):
+    case = {"kind": "compiled", "variant": "flow", "batch": 100, "items": 100, "seconds": 2e-3}
+    ratios = {"bound_ratio": 0.6, "roofline_ratio": 0.87, "ordinary_ratio": 2.0}
+    speed, *_ = report.sections(with_cases(timings, tmp_path, case | ratios))
+    assert "that is 0.87 (batch 100)" in speed.takeaway
+    frame = tables_of(speed)["training_speed"].frame().set_index("step")
+    assert frame.loc["compiled", "of roofline"] == 0.87
+
+
+def test_the_parts_left_out_are_left_out(monkeypatch):
+    """No update moves the weights; log p(x|z) is linear; without tanh z is affine in x."""
+    monkeypatch.setattr(native, "_compile", lambda graph, examples: graph)
+    data = load("digits")
+    run = Run("input_dependent", "digits", 0, 1, 4, 8, steps=1, batch_size=10)
+    kind = VARIANTS["input_dependent"]
+    linear, affine = (
+        parts._linear_in_logits(kind)(64, 4, 8),
+        parts._without_activations(kind)(64, 4, 8),
+    )
+    z, x = torch.randn(3, 10, 4), torch.ones(10, 64)
+    torch.testing.assert_close(linear.log_likelihood(x, z), linear.decode(z).sum(-1))
+    halves = affine.encode(x) + affine.encode(-x)
+    torch.testing.assert_close(halves, 2 * affine.encode(0 * x))
+    actions = parts.without_a_part(run, kind, data)
+    assert actions.keys() == {"step", "optimizer", "likelihood", "activations", "calls"}
+    losses = {
+        name: [float(action()) for _ in range(3)]
+        for name, action in actions.items()
+        if name != "calls"
+    }
+    assert losses["step"][2] < losses["step"][0]
+    assert losses["optimizer"][2] == losses["optimizer"][0]
 
 
 def test_a_grids_speed_up_stands_beside_that_of_its_trainings_alone(timings, tmp_path):

@@ -25,7 +25,7 @@ from bench.config import Run
 from bench.data.binarization import as_float
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError
-from bench.inference.elbo import elbo_terms
+from bench.inference.elbo import CompiledTerms, elbo_terms
 from bench.inference.gradients import admit, pathwise
 from bench.inference.importance import CompiledLogWeight, log_weight, log_weights, samples_at_once
 from bench.inference.reparameterize import standard_normal
@@ -117,10 +117,16 @@ def ordinary_step(run: Run, variant: type[Autoencoder], data: Dataset) -> Action
     return step
 
 
-def evaluation(model: Autoencoder, x: Tensor, noise: torch.Generator) -> Action:
-    """ELBO (or cross-entropy) of x `(B, D)` from one noise sample an image."""
+def evaluation(
+    model: Autoencoder, x: Tensor, noise: torch.Generator, compiled: bool = False
+) -> Action:
+    """ELBO (or cross-entropy) of x `(B, D)` from one noise sample an image.
+
+    Raises NotCompiled with the reason where it cannot be compiled.
+    """
     draws = standard_normal(len(x), model.latent_dim, noise)
-    return lambda: elbo_terms(model, x, draws, samples=1)
+    terms = CompiledTerms(model, x, samples=1) if compiled else elbo_terms
+    return lambda: terms(model, x, draws, 1)
 
 
 def importance_bound(

@@ -22,7 +22,7 @@ from bench.report.style import title
 from bench.report.table import Column, Table, escaped
 from bench.statistics import Estimate, paired_difference
 
-BATCH, OF_BOUND = Column("batch", 0), Column("of bound")
+BATCH, OF_BOUND = Column("batch", 0), Column("of products")
 START = {"memory": Column("peak memory, MiB", 0), "seconds": "start to first step, s"}
 MARKS = {
     "ordinary loop": "cross",
@@ -56,7 +56,8 @@ def _speed(results: Results, timings: Timings) -> list[Section]:
         f"{case.bound_ratio:.2f} of the speed of its matrix products"
     )
     start = _table("first_step", timings.of("fresh"), START, "A process that trains ten steps.")
-    tables = [_training(timings), _evaluation(timings), _estimators(timings), start]
+    tables = [_training(timings), _parts(timings), _evaluation(timings), _estimators(timings)]
+    tables.append(start)
     notes = paragraphs(_precision(results, timings), _machine(timings))
     return [Section("Throughput", _takeaway(timings), answer, tables, [_figure(timings)], notes)]
 
@@ -72,6 +73,14 @@ def _takeaway(timings: Timings) -> str:
             f" Compiled, as in long trainings, it reaches {_shares(compiled)}, and is up to "
             f"{compiled.ordinary_ratio.max():.2f} times as fast as the ordinary loop."
         )
+        if compiled.roofline_ratio.notna().any():
+            text += (
+                " Beside its roofline, which adds the time to copy what the optimizer must move, "
+                f"that is {_shares(compiled, 'roofline_ratio')}."
+            )
+    evaluation = timings.of("compiled_evaluation")
+    if len(evaluation):
+        text += f" The ELBO is evaluated, compiled, at {span(evaluation.bound_ratio)}."
     importance, faster = timings.of("importance"), timings.of("compiled_importance")
     if len(importance):
         text += (
@@ -82,9 +91,9 @@ def _takeaway(timings: Timings) -> str:
     return text
 
 
-def _shares(cases: pd.DataFrame) -> str:
+def _shares(cases: pd.DataFrame, of: str = "bound_ratio") -> str:
     """`0.36–0.54 (batch 100), 0.65–0.72 (batch 1,000)`: of the bound."""
-    groups = cases.groupby("batch").bound_ratio
+    groups = cases.groupby("batch")[of]
     return ", ".join(f"{span(ratios)} (batch {batch:,.0f})" for batch, ratios in groups)
 
 
@@ -115,22 +124,38 @@ def _training(timings: Timings) -> Table:
     }
     cases = pd.concat([cases.assign(step=step) for step, cases in steps.items()])
     columns = {"step": "step", "batch": BATCH, "rate": Column("images/s", 0, best="max")}
-    columns |= {"bound_ratio": OF_BOUND, "ordinary_ratio": "× ordinary loop"}
-    columns |= {"lean_ratio": "× eager step"}
+    columns |= {"bound_ratio": OF_BOUND, "roofline_ratio": "of roofline"}
+    columns |= {"ordinary_ratio": "× ordinary loop", "lean_ratio": "× eager step"}
     caption = "Training; long trainings are compiled. Bold: the fastest of its kind and batch."
     return _table("training_speed", cases, columns, caption, list(zip(cases.step, cases.batch)))
+
+
+def _parts(timings: Timings) -> Table:
+    """Where the time of a compiled step goes."""
+    cases = timings.of("parts").dropna(subset="parts")
+    names = dict.fromkeys(name for parts in cases.parts for name in parts)
+    columns = ["part of a compiled step"]
+    columns += [Column(f"share at batch {batch:,.0f}") for batch in cases.batch]
+    columns += [Column(f"ms at batch {batch:,.0f}", 3) for batch in cases.batch]
+    lines = []
+    for name in names:
+        shares = [parts.get(name) for parts in cases.parts]
+        lines.append([name, *shares, *(1e3 * cases.seconds * shares)])
+    caption = "What a part takes is what the step without it saves; parts overlap."
+    return Table("step_parts", columns, lines, caption)
 
 
 def _evaluation(timings: Timings) -> Table:
     kinds = {
         "evaluation": "ELBO, images",
+        "compiled_evaluation": "ELBO compiled, images",
         "importance": "IW bound, samples",
         "compiled_importance": "IW bound compiled, samples",
     }
     cases = pd.concat([timings.of(kind).assign(evaluated=what) for kind, what in kinds.items()])
     columns = {"evaluated": "evaluated", "K": Column("K", 0), "rate": Column("a second", 0)}
-    columns |= {"bound_ratio": OF_BOUND, "lean_ratio": "× eager bound"}
-    caption = "Evaluation; large test sets have their importance-weighted bound compiled."
+    columns |= {"bound_ratio": OF_BOUND, "lean_ratio": "× eager"}
+    caption = "Evaluation; what is evaluated often or on many images is compiled."
     return _table("evaluation_speed", cases, columns, caption)
 
 

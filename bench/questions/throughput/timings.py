@@ -15,11 +15,11 @@ from bench.report.style import in_order
 
 LABELS = [
     *("kind", "variant", "estimator", "axis", "importance_bytes", "rounds_by_tasks"),
-    *("network", "missing", "versions", "action"),
+    *("network", "missing", "versions", "action", "parts"),
 ]
 NUMBERS = [
     *("samples", "passes", "batch", "K", "value", "items", "seconds", "peak_bytes"),
-    *("bound_ratio", "ordinary_ratio", "lean_ratio", "float32_ratio"),
+    *("bound_ratio", "roofline_ratio", "ordinary_ratio", "lean_ratio", "float32_ratio"),
     *("jax_ratio", "torch_compile_ratio", "pythae_ratio"),
     *("base_bytes", "grown_bytes", "rows"),
     *("alone_seconds", "parent_seconds", "cached_seconds", "report_seconds"),

@@ -17,10 +17,18 @@ import pytest
 import torch
 
 from bench.config import REFERENCE, SMALL, Run
+from bench.data.binarization import as_float
 from bench.data.dataset import Dataset, load
 from bench.grid.environment import machine
 from bench.inference.gradients import ESTIMATORS
-from bench.questions.throughput.actions import Action, filled, products_of, synchronize
+from bench.questions.throughput.actions import (
+    Action,
+    filled,
+    memory_copy,
+    products_of,
+    synchronize,
+)
+from bench.training.loop import build
 from bench.training.stacked import captured
 from vaes import VAE, Autoencoder, discover
 
@@ -98,6 +106,13 @@ class Setup:
         multiply = products_of(action).action()
         return captured(multiply, [torch.Generator(self.device)])
 
+    def moved(self, run: Run) -> int:
+        """Bytes that Adam must move in a step of the run: it reads the weights, two moments and
+        the gradient, and writes all but the last."""
+        mean = as_float(self.data.train[:1]).mean(0)
+        weights = build(run, self.variant(run.variant), mean).parameters()
+        return 7 * sum(w.numel() * w.element_size() for w in weights)
+
     def variant(self, name: str) -> type[Autoencoder]:
         return FOUND[name]
 
@@ -132,12 +147,16 @@ def timed(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
     `beside` maps `bound` and `ordinary` to the actions that take turns with it. Stored with the
     labels are seconds a call (median over rounds), and each companion's seconds and its ratio to
     the action (median over rounds). On a CPU seconds are this process's own.
+
+    Where `moved` bytes are given, the roofline too: the bound, and these bytes at the bandwidth of
+    a copy that takes its turn with the others.
     """
     device = request.config.getoption("--device")
     budget = request.config.getoption("--case-seconds")
     clock = time.perf_counter if device == "cuda" else time.process_time
 
     def seconds(action: Action, repeats: int) -> float:
+        action()  # whoever had the turn before left the cache full of its own
         synchronize(device)
         started = clock()
         for _ in range(repeats):
@@ -146,16 +165,27 @@ def timed(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
         return (clock() - started) / repeats
 
     def measure(
-        action: Action, beside: Mapping[str, Action], items: int, repeats: int = 1, **labels
+        action: Action,
+        beside: Mapping[str, Action],
+        items: int,
+        repeats: int = 1,
+        moved: int = 0,
+        fewest: int = ROUNDS[0],
+        **labels,
     ) -> None:
+        copy, copied = memory_copy(device) if moved else (None, 0)
         actions = [action, *beside.values()]
         round_seconds = repeats * sum(seconds(each, 1) for each in actions)
-        rounds = min(max(int(budget / round_seconds), ROUNDS[0]), ROUNDS[1])
+        rounds = min(max(int(budget / round_seconds), fewest), ROUNDS[1])
         taken: dict[str, list[float]] = {name: [] for name in beside}
+        moving: list[float] = []
 
         def take_turns() -> None:
+            if copy is not None:
+                moving.append(seconds(copy, 1) * moved / copied)
             for name, other in beside.items():
                 taken[name].append(seconds(other, repeats))
+            action()
 
         def target() -> None:
             for _ in range(repeats):
@@ -169,6 +199,10 @@ def timed(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
             ratios = [t / o for t, o in zip(theirs, own, strict=True)]
             found[f"{name}_seconds"] = statistics.median(theirs)
             found[f"{name}_ratio"] = statistics.median(ratios)
+        if copy is not None:
+            limits = zip(taken["bound"], moving, own, strict=True)
+            found["moved_ratio"] = statistics.median(m / o for m, o in zip(moving, own))
+            found["roofline_ratio"] = statistics.median((b + m) / o for b, m, o in limits)
         benchmark.extra_info |= labels | found
 
     return measure

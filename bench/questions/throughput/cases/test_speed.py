@@ -46,6 +46,7 @@ def test_training(timed, setup, variant, batch_size):
         beside,
         items=batch_size,
         repeats=max(1, 1000 // batch_size),
+        moved=setup.moved(run),
         kind="training",
         variant=variant,
         batch=batch_size,
@@ -74,6 +75,8 @@ def test_compiled_training(timed, setup, variant, batch_size):
         beside,
         items=batch_size,
         repeats=max(1, 1000 // batch_size),
+        moved=setup.moved(run),
+        fewest=10 if setup.full else 2,
         kind="compiled",
         variant=variant,
         batch=batch_size,
@@ -100,6 +103,28 @@ def test_evaluation(timed, setup, variant):
     x = as_float(setup.data.test[:1000])
     action = evaluation(_model(setup, variant), x, generator(setup.device, "evaluation"))
     timed(action, {"bound": setup.bound(action)}, items=len(x), kind="evaluation", variant=variant)
+
+
+def test_compiled_evaluation(timed, setup, variant):
+    """As in the validations of a long training, beside the eager evaluation."""
+    if setup.device != "cpu":
+        pytest.skip("an evaluation is compiled on a CPU alone")
+    if variant != REFERENCE and not setup.full:
+        pytest.skip("compiling takes long: with --full alone")
+    x, model = as_float(setup.data.test[:1000]), _model(setup, variant)
+    noise = generator(setup.device, "evaluation")
+    try:
+        compiled = evaluation(model, x, noise, compiled=True)
+    except NotCompiled as reason:
+        pytest.skip(str(reason))
+    eager = evaluation(model, x, noise)
+    timed(
+        compiled,
+        {"bound": setup.bound(eager), "lean": eager},
+        items=len(x),
+        kind="compiled_evaluation",
+        variant=variant,
+    )
 
 
 def test_importance_bound(timed, setup, variant):

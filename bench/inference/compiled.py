@@ -1,0 +1,46 @@
+"""A function of a model and tensors as one native function for tensors of given shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from bench.inference.native import native
+from bench.inference.tensors import substitute, tensors
+
+
+class Compiled:
+    """`function(model, *others)`, which returns tensors, without a gradient.
+
+    The others may be distributions; every tensor in them and in the model is an argument of the
+    native function, so that it serves any that differ in nothing else.
+
+    Raises NotCompiled with the reason where it cannot be had.
+    """
+
+    @torch.no_grad()
+    def __init__(self, function: Callable[..., Sequence[Tensor]], example: tuple) -> None:
+        held = list(tensors(example).values())
+        self._model: tuple[list[int], list[Tensor]] = [], []
+
+        def of_tensors(*given: Tensor) -> list[Tensor]:
+            return list(function(*substitute(example, held, given)))
+
+        self._native = native(of_tensors, held)
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, *others: object) -> list[Tensor]:
+        given = self._of_model(model)
+        known = {id(tensor) for tensor in given}
+        rest = [tensor for tensor in tensors(others).values() if id(tensor) not in known]
+        return self._native(*(tensor.contiguous() for tensor in (*given, *rest)))
+
+    def _of_model(self, model: nn.Module) -> list[Tensor]:
+        """The model's tensors; looking through it takes long, so it is done once."""
+        present = [id(tensor) for tensor in chain(model.parameters(), model.buffers())]
+        if present != self._model[0]:
+            self._model = present, list(tensors(model).values())
+        return self._model[1]
