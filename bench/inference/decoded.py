@@ -11,35 +11,60 @@ import torch
 from torch import Tensor
 
 from bench.inference.compiled import Compiled
+from bench.inference.native import NotCompiled
 from vaes import VAE
 from vaes._shapes import Float
 
 LogLikelihood = Callable[[Float[Tensor, "B D"], Float[Tensor, "S B L"]], Float[Tensor, "S B"]]
 
 
+WORTHWHILE = 1e11
+"""Decoder passes × weights from which compiling them pays: that takes some 3 s for a variant's
+first run and 1 s, from the disk, for the others, and saves almost half of the time."""
+AT_ONCE = 1024
+"""Decoder passes in one call: their activations stay in a processor's cache."""
+
+
 class CompiledLogLikelihood:
-    """`model.log_likelihood(x, z)`, differentiable by z alone, for one number of codes at once.
+    """`model.log_likelihood(x, z)` for given images, differentiable by z alone.
 
     Each log p(x_b|z_sb) depends on one code, so that its derivative is found with it and kept in
-    the place of all activations. Others take the model's own function. Arguments:
+    the place of all activations. Codes that need no gradient, or whose number is no multiple of
+    `samples`, take the model's own function. Arguments:
         model: float32, on a CPU; its weights take no gradient.
-        x: images, an example.
-        samples: codes an image, S.
+        x: the images.
+        samples: codes an image in one call.
 
     Raises NotCompiled with the reason where it cannot be had.
     """
 
     def __init__(self, model: VAE, x: Float[Tensor, "B D"], samples: int) -> None:
-        self.model, self.shape = model, (samples, len(x), model.latent_dim)
-        example = model, x, x.new_zeros(self.shape)
+        self.model, self.samples = model, samples
+        example = model, x, x.new_zeros(samples, len(x), model.latent_dim)
         self._compiled = Compiled(_with_derivative, example)
 
-    def __call__(
-        self, x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]
-    ) -> Float[Tensor, "S B"]:
-        if z.shape != self.shape or not (torch.is_grad_enabled() and z.requires_grad):
+    def __call__(self, x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]) -> Float[Tensor, "S B"]:
+        if len(z) % self.samples or not (torch.is_grad_enabled() and z.requires_grad):
             return self.model.log_likelihood(x, z)
-        return _Decoded.apply(z, x, self.model, self._compiled)
+        parts = [_Decoded.apply(z, x, self.model, self._compiled) for z in z.split(self.samples)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def log_likelihood_for(
+    model: VAE, x: Float[Tensor, "B D"], passes: int
+) -> tuple[LogLikelihood, str]:
+    """`model.log_likelihood`, compiled where that pays; and why not where it would have paid.
+
+    `passes` of the decoder are to come.
+    """
+    weights = sum(w.numel() for w in model.parameters())
+    here = x.device.type == "cpu" and x.dtype == torch.float32
+    if passes * weights < WORTHWHILE or not here:
+        return model.log_likelihood, ""
+    try:
+        return CompiledLogLikelihood(model, x, max(1, AT_ONCE // len(x))), ""
+    except NotCompiled as reason:
+        return model.log_likelihood, f"log p(x|z) was not compiled: {reason}"
 
 
 def _with_derivative(model: VAE, x: Tensor, z: Tensor) -> list[Tensor]:

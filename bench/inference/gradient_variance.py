@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.func import grad, vmap
 
+from bench.inference.decoded import LogLikelihood, log_likelihood_for
 from bench.inference.gradients import ESTIMATORS, Estimator, Passes, Target, admit
 from bench.inference.gram_matrix import depended_on, gram_matrix, parameters_of, varying_paths
 from bench.inference.reparameterize import Noise, draw
@@ -75,6 +76,8 @@ class PosteriorGradient:
         gram: G of the λ that follow from φ, in float64.
         weights: the paths of the others, weights of the model themselves (a flow's): their G is
             the identity.
+        decoded: log p(x|z) of the model, compiled where many passes are to come.
+        notice: why it is not compiled, where that would have paid; or "".
     """
 
     model: VAE
@@ -84,17 +87,23 @@ class PosteriorGradient:
     varying: frozenset[str]
     gram: Float[Tensor, "B P P"]
     weights: tuple[str, ...]
+    decoded: LogLikelihood
+    notice: str = ""
     _templates: dict[int, tuple[Tensor, Distribution]] = field(default_factory=dict)
 
     @classmethod
-    def from_model(cls, model: VAE, x: Float[Tensor, "B D"]) -> PosteriorGradient:
-        """That of the model's posteriors of x; the model is copied."""
+    def from_model(cls, model: VAE, x: Float[Tensor, "B D"], passes: int = 0) -> PosteriorGradient:
+        """That of the model's posteriors of x; the model is copied.
+
+        `passes` of the decoder are to come.
+        """
         model = copy.deepcopy(model).requires_grad_(True)
         varying = varying_paths(model, x)
         gram, weights = gram_matrix(copy.deepcopy(model).double(), x.double(), varying)
         template, held = model.posterior(x[:1]), parameters_of(model.posterior(x))
         values = {path: tensor.detach() for path, tensor in held.items()}
-        return cls(model.requires_grad_(False), x, template, values, varying, gram, weights)
+        decoded = log_likelihood_for(model.requires_grad_(False), x, passes)
+        return cls(model, x, template, values, varying, gram, weights, *decoded)
 
     def posterior(self, values: dict[str, Tensor]) -> Distribution:
         """One image's posterior with λ as given, by path; where varying, of a batch of one."""
@@ -128,7 +137,8 @@ class PosteriorGradient:
             for path, v in self.parameters.items()
         }
         posterior = _exchanged(template, repeated)
-        surrogate = estimator(self._target(x), posterior, self._noise(x, generator), samples)
+        target = Target(self._of_repeated, self.model.prior)
+        surrogate = estimator(target, posterior, self._noise(x, generator), samples)
         found = torch.autograd.grad(
             surrogate.sum(), list(repeated.values()), materialize_grads=True
         )
@@ -140,10 +150,9 @@ class PosteriorGradient:
         """Each estimate by itself, vectorized: a shared λ has a gradient of its own in each."""
 
         def surrogate(varying: dict, shared: dict, x: Float[Tensor, "1 D"]) -> Float[Tensor, ""]:
+            target = Target(partial(self.model.log_likelihood, x), self.model.prior)
             noise = self._noise(x, generator)
-            return estimator(
-                self._target(x, whole=True), self.posterior(varying | shared), noise, samples
-            ).sum()
+            return estimator(target, self.posterior(varying | shared), noise, samples).sum()
 
         row = torch.arange(len(self.x), device=self.x.device).repeat(replicates)
         varying = {p: v[row].unsqueeze(1) for p, v in self.parameters.items() if p in self.varying}
@@ -162,10 +171,10 @@ class PosteriorGradient:
             self._templates[replicates] = x, self.model.posterior(x)
         return self._templates[replicates]
 
-    def _target(self, x: Float[Tensor, "B D"], whole: bool = False) -> Target:
-        model = self.model
-        log_likelihood = model.log_likelihood if whole else partial(_log_likelihood, model)
-        return Target(partial(log_likelihood, x), model.prior)
+    def _of_repeated(self, z: Float[Tensor, "*S rows L"]) -> Float[Tensor, "*S rows"]:
+        """log p(x|z) for codes of the images R times over."""
+        of_images = z.reshape(-1, len(self.x), z.shape[-1])
+        return _in_parts(self.decoded, self.x, of_images).reshape(z.shape[:-1])
 
     def _noise(self, x: Float[Tensor, "B D"], generator: torch.Generator) -> Noise:
         shape = (len(x), self.model.latent_dim)
@@ -283,51 +292,50 @@ def decoder_variance(
     return value.item(), error.item()
 
 
-def _log_likelihood(
-    model: VAE, x: Float[Tensor, "B D"], z: Float[Tensor, "*S B L"]
-) -> Float[Tensor, "*S B"]:
+def _in_parts(
+    decoded: LogLikelihood, x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]
+) -> Float[Tensor, "S B"]:
     """log p(x|z), of at most `MOST_AT_ONCE` decoder passes at once; the weights are constants."""
     if z.shape[:-1].numel() <= MOST_AT_ONCE:
-        return model.log_likelihood(x, z)
-    return _InParts.apply(z, model, x)
+        return decoded(x, z)
+    return _InParts.apply(z, decoded, x)
 
 
 class _InParts(torch.autograd.Function):
     """log p(x|z), part by part; backward each part is decoded again, so that none is kept."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, model: VAE, x: Tensor) -> Tensor:
+    def forward(ctx, z: Tensor, decoded: LogLikelihood, x: Tensor) -> Tensor:
         ctx.save_for_backward(z)
-        ctx.model, ctx.x = model, x
+        ctx.decoded, ctx.x = decoded, x
         found = torch.empty(z.shape[:-1], dtype=x.dtype, device=x.device)
-        for few, place in _parts(x, z):
-            found[place[:-1]] = model.log_likelihood(few, z[place])
+        for images, place in _parts(x, z):
+            found[place] = decoded(images, z[place])
         return found
 
     @staticmethod
     def backward(ctx, along: Tensor) -> tuple[Tensor, None, None]:
         (z,) = ctx.saved_tensors
         found = torch.empty_like(z)
-        for few, place in _parts(ctx.x, z):
+        for images, place in _parts(ctx.x, z):
             with torch.enable_grad():
                 codes = z[place].detach().requires_grad_()
-                value = ctx.model.log_likelihood(few, codes)
-            (found[place],) = torch.autograd.grad(value, codes, along[place[:-1]])
+                value = ctx.decoded(images, codes)
+            (found[place],) = torch.autograd.grad(value, codes, along[place])
         return found, None, None
 
 
 def _parts(
-    x: Float[Tensor, "B D"], z: Float[Tensor, "*S B L"]
-) -> Iterator[tuple[Float[Tensor, "b D"], tuple]]:
+    x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]
+) -> Iterator[tuple[Float[Tensor, "b D"], tuple[slice, slice]]]:
     """A few images, and where their codes stand in z, of at most `MOST_AT_ONCE` passes a part."""
-    images = max(1, MOST_AT_ONCE // z.shape[:-2].numel())
+    images = min(len(x), MOST_AT_ONCE)
+    samples = max(1, MOST_AT_ONCE // images)
     for first in range(0, len(x), images):
-        few = x[first : first + images]
-        samples = max(1, MOST_AT_ONCE // (z.shape[1:-2].numel() * len(few)))
         for start in range(0, len(z), samples):
             yield (
-                few,
-                (slice(start, start + samples), ..., slice(first, first + images), slice(None)),
+                x[first : first + images],
+                (slice(start, start + samples), slice(first, first + images)),
             )
 
 

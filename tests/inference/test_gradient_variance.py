@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.inference import gradient_variance, gram_matrix
+from bench.inference import decoded, gradient_variance, gram_matrix, native
 from bench.inference.gradient_variance import PosteriorGradient, total_variance
 from bench.inference.gradients import ESTIMATORS
 from bench.inference.tensors import tensors
@@ -27,9 +27,9 @@ from tests.posteriors import (
 from vaes import discover
 
 LATENTS = 3
-
-
 ERRORS = 4
+
+needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="there is no C++ compiler")
 
 
 def seeded(seed=0):
@@ -132,23 +132,22 @@ def test_the_standard_error_is_that_of_repetition():
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_many_samples_and_images_are_decoded_in_parts_with_the_same_result(name, monkeypatch):
     """Each part's own images and samples: 3 images, S = 4, in parts of at most 5 passes."""
-    gradient = PosteriorGradient.from_model(perturbed(OneScale).double(), images())
-    decoded: list[int] = []
-    whole = type(gradient.model).log_likelihood
+    passes: list[int] = []
+    whole = OneScale.log_likelihood
 
     def log_likelihood(model, x, z):
-        decoded.append(z.shape[:-1].numel())
+        passes.append(z.shape[:-1].numel())
         return whole(model, x, z)
 
-    monkeypatch.setattr(type(gradient.model), "log_likelihood", log_likelihood)
+    monkeypatch.setattr(OneScale, "log_likelihood", log_likelihood)
+    gradient = PosteriorGradient.from_model(perturbed(OneScale).double(), images())
     expected = gradient.gradients(ESTIMATORS[name], 4, 1, seeded())
     monkeypatch.setattr(gradient_variance, "MOST_AT_ONCE", 5)
-    decoded.clear()
+    passes.clear()
     found = gradient.gradients(ESTIMATORS[name], 4, 1, seeded())
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
-    most = LATENTS if name == "measure_valued" else 1  # codes that one sample of an image has
-    assert max(decoded) <= 5 * most
-    assert len(decoded) > 2
+    assert max(passes) <= 5
+    assert len(passes) > 2
 
 
 def test_the_jacobians_of_many_images_are_taken_a_few_at_once(monkeypatch):
@@ -156,3 +155,31 @@ def test_the_jacobians_of_many_images_are_taken_a_few_at_once(monkeypatch):
     expected = PosteriorGradient.from_model(model, x).gram
     monkeypatch.setattr(gram_matrix, "IMAGES_AT_ONCE", 3)
     torch.testing.assert_close(PosteriorGradient.from_model(model, x).gram, expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["pathwise", "sticking_the_landing", "score_function"])
+def test_compiled_and_eager_decoding_give_the_same_variance(name, monkeypatch):
+    """What is compiled, run operation by operation; the compiler itself is slow and not ours."""
+    monkeypatch.setattr(native, "_compile", lambda graph, examples: graph)
+    monkeypatch.setattr(decoded, "WORTHWHILE", 1)
+    monkeypatch.setattr(decoded, "AT_ONCE", 3 * 16)
+    monkeypatch.setattr(gradient_variance, "PASSES_AT_ONCE", 3 * 32)
+    model, calls = perturbed(discover().variants["input_dependent"]), []
+    derivative = decoded._with_derivative
+    monkeypatch.setattr(
+        decoded, "_with_derivative", lambda *given: calls.append(1) or derivative(*given)
+    )
+    eager, compiled = (
+        PosteriorGradient.from_model(model, images().float(), passes) for passes in (0, 10**4)
+    )
+    assert compiled.notice == ""
+    assert isinstance(compiled.decoded, decoded.CompiledLogLikelihood)
+    ours, theirs = (
+        total_variance(one, name, 2, seeded(), 0.0, 2000).value for one in (compiled, eager)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
+    assert calls
+    monkeypatch.setattr(native, "compiler", lambda: None)
+    without = PosteriorGradient.from_model(model, images().float(), 10**4)
+    assert "no C++ compiler" in without.notice

@@ -78,11 +78,12 @@ def measure(
         n = len(x) * DECODER_DRAWS
         settings = {"stage": stage, "S": 1}
         rows.append(Row("decoder_variance", value, SQUARED, settings, error, n))
-        gradient = PosteriorGradient.from_model(model, x)
+        cells_passes = passes * len(SAMPLES) * len(estimators)
+        gradient = PosteriorGradient.from_model(model, x, cells_passes)
         for samples in SAMPLES:
             cells = cells_of(subject, gradient, stage, samples, passes, estimators)
             rows += rows_of(cells, times, len(x), stage=stage, S=samples)
-    return Result(rows)
+    return Result(rows, notice=gradient.notice)
 
 
 def cells_of(
