@@ -5,8 +5,10 @@ Options become a `Config`; what is done with it is in `bench.commands`, imported
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import cyclopts
@@ -47,7 +49,7 @@ def run(*, config: Options = DEFAULT, measurements: Hidden = None) -> int:
     from bench.report import workers
 
     workers.start()  # while this process imports what it needs
-    from bench import commands
+    commands = _commands()
 
     if measurements is not None:
         names = (FORMER_NAMES.get(name, name) for name in measurements.split(","))
@@ -88,7 +90,7 @@ def throughput(
     results
         Folder the tables and figures go to.
     """
-    from bench import commands
+    commands = _commands()
 
     config = Config(
         dataset=dataset, variants=variants, device=device, data_dir=data_dir, results=results
@@ -129,7 +131,7 @@ def report(*, dataset: str | None = None, results: Path = Config.results) -> int
     from bench.report import workers
 
     workers.start()  # while this process imports what it needs
-    from bench import commands
+    commands = _commands()
 
     return commands.report(results, dataset, console)
 
@@ -164,6 +166,16 @@ def gpu_check(
     from bench.gpu_check import gpu_check
 
     return gpu_check(device, dataset, variants, preset, minutes, results, console)
+
+
+def _commands() -> ModuleType:
+    """`bench.commands`, sooner than by `import`: nothing of it is garbage to look for."""
+    gc.disable()
+    from bench import commands
+
+    gc.freeze()
+    gc.enable()
+    return commands
 
 
 def main() -> None:

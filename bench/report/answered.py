@@ -134,10 +134,14 @@ def _keep(page: Page, figure: Figure, redrawn: bool) -> None:
     stored, dataset = page.image(figure.name), page.results.dataset
     if figure.chart is not None:
         page.charts[figure.name] = figure.specification(dataset)
-    elif not redrawn and stored.exists():
-        page.images[figure.name] = stored.read_bytes()
-    else:
-        page.images[figure.name] = drawing.smaller(figure.picture(dataset))
+        return
+    image = stored.read_bytes() if stored.exists() else b""
+    fingerprint = drawing.picture_fingerprint(
+        figure.draw, f"{figure.title}: {dataset}", page.results.pictures
+    )
+    if (redrawn and not drawing.carries(image, fingerprint)) or not image:
+        image = drawing.smaller(figure.picture(dataset), fingerprint)
+    page.images[figure.name] = image
 
 
 def _made(found: Results) -> dict[str, object]:

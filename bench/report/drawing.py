@@ -7,9 +7,12 @@ for which this module imports nothing heavy.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import json
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
@@ -24,14 +27,25 @@ SCALE = 1.15
 
 def fingerprint(specification: dict) -> str:
     """What an image of the specification depends on, short; the image carries it."""
-    drawn_by = [version("vl-convert-python"), SCALE, COLOURS, EXACT]
-    text = json.dumps([specification, drawn_by], sort_keys=True)
+    return _short(["vl-convert-python", SCALE], specification)
+
+
+def picture_fingerprint(draw: Callable, title: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """What a picture by matplotlib depends on: its title, its arrays, the file it is drawn by."""
+    digests = {name: hashlib.sha256(a.tobytes()).hexdigest() for name, a in sorted(arrays.items())}
+    code = Path(inspect.getfile(draw)).read_text(encoding="utf-8")
+    return _short(["matplotlib"], [title, digests, code])
+
+
+def _short(drawn_by: list, content: object) -> str:
+    made_with = [version(drawn_by[0]), *drawn_by[1:], COLOURS, EXACT]
+    text = json.dumps([content, made_with], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def is_of(image: bytes, specification: dict) -> bool:
-    """Whether a PNG was drawn from the specification, so that it need not be drawn again."""
-    return fingerprint(specification).encode() in image[:1000]
+def carries(image: bytes, fingerprint: str) -> bool:
+    """Whether a PNG was drawn from what has the fingerprint, so that it need not be drawn again."""
+    return fingerprint.encode() in image[:1000]
 
 
 def png(specification: dict) -> bytes:

@@ -116,7 +116,8 @@ def _drawn(page: Page, executor: Executor) -> dict[str, Future]:
     images = {}
     for name, chart in page.charts.items():
         stored = page.image(name)
-        if stored.exists() and drawing.is_of(image := stored.read_bytes(), chart):
+        image = stored.read_bytes() if stored.exists() else b""
+        if drawing.carries(image, drawing.fingerprint(chart)):
             page.images[name] = image
         else:
             images[name] = executor.submit(drawing.png, chart)

@@ -16,6 +16,6 @@ def start() -> BaseContext:
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["bench.questions", "bench.report.answered"])
+    context.set_forkserver_preload(["bench.report.preloaded"])
     forkserver.ensure_running()
     return context

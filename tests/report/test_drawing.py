@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 from PIL import Image
@@ -33,6 +34,23 @@ def test_an_image_knows_what_it_was_drawn_from():
         "encoding": {"x": {"field": "x", "type": "quantitative"}},
     }
     image = drawing.png(chart)
-    assert drawing.is_of(image, chart)
-    assert not drawing.is_of(image, chart | {"mark": "bar"})
-    assert not drawing.is_of(b"another program's", chart)
+    assert drawing.carries(image, drawing.fingerprint(chart))
+    assert not drawing.carries(image, drawing.fingerprint(chart | {"mark": "bar"}))
+    assert not drawing.carries(b"another program's", drawing.fingerprint(chart))
+
+
+def test_a_picture_is_told_from_one_of_other_arrays_or_another_title():
+    """What a fingerprint leaves out would keep an old picture beside new numbers."""
+
+    def draw():
+        raise AssertionError
+
+    arrays = {"pictures/flow/0/samples": np.zeros((1, 2, 2), np.uint8)}
+    one = drawing.picture_fingerprint(draw, "Samples: mnist", arrays)
+    assert one == drawing.picture_fingerprint(draw, "Samples: mnist", dict(arrays))
+    others = [
+        drawing.picture_fingerprint(draw, "Samples: digits", arrays),
+        drawing.picture_fingerprint(draw, "Samples: mnist", {k: v + 1 for k, v in arrays.items()}),
+        drawing.picture_fingerprint(json.dumps, "Samples: mnist", arrays),
+    ]
+    assert one not in others
