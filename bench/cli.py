@@ -163,7 +163,7 @@ def gpu_check(
     results
         Folder the tables and figures go to (default: results, of a rehearsal a new folder).
     """
-    from bench.gpu_check import gpu_check
+    from bench.gpu_check.command import gpu_check
 
     return gpu_check(device, dataset, variants, preset, minutes, results, console)
 

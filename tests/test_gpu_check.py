@@ -13,9 +13,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import gpu_check
 from bench.errors import BenchError
-from bench.gpu_check import Check, Step
+from bench.gpu_check import command, steps
+from bench.gpu_check.steps import Check, Step
 from bench.questions.throughput.files import FILE, STATISTICS
 
 
@@ -24,7 +24,7 @@ def called(**options) -> tuple[int, str]:
     text = io.StringIO()
     console = Console(file=text, width=300, highlight=False)
     asked |= {"minutes": 1.0, "results": None, **options}
-    return gpu_check.gpu_check(**asked, console=console), text.getvalue()
+    return command.gpu_check(**asked, console=console), text.getvalue()
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_without_a_gpu_it_says_so():
     ("options", "message"),
     [
         ({"device": "tpu"}, "--device tpu: must be cuda"),
-        ({"results": gpu_check.COMMITTED}, "must not write into results/"),
+        ({"results": command.COMMITTED}, "must not write into results/"),
         ({"dataset": "ppca"}, "not on 'ppca'"),
         ({"dataset": "digit"}, "digits"),
         ({"variants": "none"}, "unknown variant 'none'"),
@@ -57,27 +57,27 @@ def test_a_mistake_is_one_line(options, message):
 
 
 def one(name: str) -> Step:
-    (step,) = (step for step in gpu_check.STEPS if step.name == name)
+    (step,) = (step for step in steps.STEPS if step.name == name)
     return step
 
 
 def test_the_command_rehearses_and_ends_in_time(tmp_path):
     """By the command line, with time for a few steps alone: the rest is said to be left out."""
-    command = [sys.executable, "-m", "bench", "gpu-check", "--device", "cpu", "--dataset", "digits"]
-    command += ["--variants", "autoencoder", "--preset", "quick", "--minutes", "0.2"]
+    words = [sys.executable, "-m", "bench", "gpu-check", "--device", "cpu", "--dataset", "digits"]
+    words += ["--variants", "autoencoder", "--preset", "quick", "--minutes", "0.2"]
     started = time.monotonic()
     done = subprocess.run(
-        [*command, "--results", str(tmp_path)],
-        cwd=gpu_check.ROOT,
+        [*words, "--results", str(tmp_path)],
+        cwd=steps.ROOT,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert time.monotonic() - started < 60
     assert done.returncode == 1
-    log = (tmp_path / "digits" / "cpu" / gpu_check.LOG).read_text()
+    log = (tmp_path / "digits" / "cpu" / command.LOG).read_text()
     assert log.split() == done.stdout.split()
-    for step in gpu_check.STEPS:
+    for step in steps.STEPS:
         assert f"{step.name}: " in log
     *_, good, bad = log.splitlines()
     assert good.startswith("rehearsed, proving nothing: ")
@@ -99,11 +99,11 @@ def test_what_a_step_finds_is_kept_where_it_fails_or_hangs(check, monkeypatch):
     def popen(command, **options):
         return real([sys.executable, "-c", start + endings[command[3]]], **options)
 
-    monkeypatch.setattr(gpu_check.subprocess, "Popen", popen)
+    monkeypatch.setattr(command.subprocess, "Popen", popen)
     states = {}
     for name in endings:
-        step = Step(name, 1, gpu_check.gpu_tests)
-        states[name] = gpu_check._attempt(step, check, 3 if name == "hangs" else 60, said.append)
+        step = Step(name, 1, steps.gpu_tests)
+        states[name] = command._attempt(step, check, 3 if name == "hangs" else 60, said.append)
     assert states == {
         "hangs": "out of time",
         "is not so": "failed",
@@ -116,40 +116,40 @@ def test_what_a_step_finds_is_kept_where_it_fails_or_hangs(check, monkeypatch):
 
 def test_stacked_seeds_must_gain_enough():
     case = {"variant": "flow", "items": 500, "ordinary_ratio": 4.4, "lean_ratio": 1.1}
-    (line,) = gpu_check.too_slow([case], ("flow",))
+    (line,) = steps.too_slow([case], ("flow",))
     assert line == "flow: 22.0 x the ordinary loop, 5.5 x the lean loop"
     slow = case | {"lean_ratio": 0.9, "ordinary_ratio": float("nan")}
     with pytest.raises(BenchError, match=r"nan x the ordinary loop, not 20; flow 4\.5 x the lean"):
-        list(gpu_check.too_slow([slow], ("flow",)))
+        list(steps.too_slow([slow], ("flow",)))
     with pytest.raises(BenchError, match="autoencoder was not timed"):
-        list(gpu_check.too_slow([case], ("autoencoder", "flow")))
+        list(steps.too_slow([case], ("autoencoder", "flow")))
 
 
 def test_captured_steps_agree_with_themselves(check, monkeypatch):
-    monkeypatch.setattr(gpu_check, "SAME_STEPS", 5)
-    found = list(gpu_check.captured_graphs(check))
+    monkeypatch.setattr(steps, "SAME_STEPS", 5)
+    found = list(steps.captured_graphs(check))
     assert [line.split(":")[0] for line in found] == ["autoencoder", "flow"]
     assert all("within 0.0e+00" in line for line in found)
-    whole = gpu_check.Stack._step
-    monkeypatch.setattr(gpu_check.Stack, "_step", lambda stack, index: 1.01 * whole(stack, index))
-    monkeypatch.setattr(gpu_check.Stack, "__call__", lambda stack, index, *_: whole(stack, index))
+    whole = steps.Stack._step
+    monkeypatch.setattr(steps.Stack, "_step", lambda stack, index: 1.01 * whole(stack, index))
+    monkeypatch.setattr(steps.Stack, "__call__", lambda stack, index, *_: whole(stack, index))
     with pytest.raises(BenchError, match="captured losses differ"):
-        list(gpu_check.captured_graphs(check))
+        list(steps.captured_graphs(check))
 
 
 def test_devices_that_agree_agree_and_others_do_not(check, monkeypatch):
     one = Check(**vars(check) | {"variants": ("input_dependent",)})
-    found = list(gpu_check.agreement_with_the_cpu(one))
+    found = list(steps.agreement_with_the_cpu(one))
     assert "the same weights within 0.0e+00 an image" in found[0]
     assert "cpu - cpu, " in found[0]
-    whole = gpu_check._trained
+    whole = steps._trained
 
     def worse(runs, kind, data):
         return whole([run.with_(learning_rate=1e-5) for run in runs], kind, data)
 
-    monkeypatch.setattr(gpu_check, "_trained", worse)
+    monkeypatch.setattr(steps, "_trained", worse)
     with pytest.raises(BenchError, match="input_dependent: trainings differ"):
-        list(gpu_check.agreement_with_the_cpu(one))
+        list(steps.agreement_with_the_cpu(one))
 
 
 def test_cases_timed_in_groups_are_stored_together(check, monkeypatch):
@@ -163,10 +163,10 @@ def test_cases_timed_in_groups_are_stored_together(check, monkeypatch):
         ]
         (folder / FILE).write_text(json.dumps({"benchmarks": cases, "machine_info": {}}))
 
-    monkeypatch.setattr(gpu_check.timing, "run_cases", run_cases)
-    assert gpu_check._timed(check, "skipped") == []
-    assert len(gpu_check._timed(check, "a")) == 2
-    gpu_check._timed(check, "b")
+    monkeypatch.setattr(steps.timing, "run_cases", run_cases)
+    assert steps._timed(check, "skipped") == []
+    assert len(steps._timed(check, "a")) == 2
+    steps._timed(check, "b")
     cases = json.loads((check.folder / FILE).read_text())["benchmarks"]
     assert [(c["name"], c["extra_info"]["kind"]) for c in cases] == [
         ("a", "a"),
