@@ -3,6 +3,9 @@
 torch traces it once, through the very code that also runs eagerly, and its inductor compiles what
 it saw, element-wise work in few passes. Compiling takes time and a C++ compiler: it is for long
 work on a CPU.
+
+The only file that names torch's private interfaces: they are those of torch 2.13. Where another
+version lacks one, nothing is compiled, and the reason is told.
 """
 
 from __future__ import annotations
@@ -30,13 +33,13 @@ def native(function: Callable, arguments: list[Tensor]) -> Callable:
 
     Raises NotCompiled where there is no compiler or the function cannot be compiled.
     """
-    from torch._export.utils import _compiling_state_context
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     if compiler() is None:
         raise NotCompiled("no C++ compiler with Python's headers")
     copies = [a.detach().clone().contiguous() for a in arguments]  # tracing runs the function
     try:
+        from torch._export.utils import _compiling_state_context
+        from torch.fx.experimental.proxy_tensor import make_fx
+
         with _compiling_state_context():
             graph = make_fx(function, decomposition_table=FORMULAS)(*copies)
         return _compile(graph, copies)
