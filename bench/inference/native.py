@@ -16,12 +16,16 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import shorten
 from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor
 
 from bench.errors import one_line
+
+MOST_CHARACTERS = 200
+"""Of a reason: a compiler's is its whole command."""
 
 
 class NotCompiled(Exception):
@@ -44,7 +48,8 @@ def native(function: Callable, arguments: list[Tensor]) -> Callable:
             graph = make_fx(function, decomposition_table=FORMULAS)(*copies)
         return _compile(graph, copies)
     except Exception as error:  # a compiler can fail in many ways, and is no reason not to work
-        raise NotCompiled(f"{type(error).__name__}: {one_line(error)}") from error
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise NotCompiled(shorten(reason, MOST_CHARACTERS)) from error
 
 
 def compiler() -> str | None:
@@ -97,5 +102,7 @@ SETTINGS = {
     "compile_threads": 1,  # a worker has one core: no pool of compilers
     "cpp_wrapper": True,  # one file to compile, and no Python between two kernels
     "cpp_cache_precompile_headers": False,  # takes longer than the one file
-    "cpp.vec_isa_ok": True,  # or each process imports torch once more to try the instructions
+    # or each process tries the processor's instructions, for which it imports torch once more; a
+    # compiler of C++20, which torch's headers need, knows them
+    "cpp.vec_isa_ok": True,
 }
