@@ -97,8 +97,8 @@ def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str
     if task.question is not None:
         code.append(task.question.measure)
         # a registry leads to no function: those it is asked for are named in the settings
-        named = dict(task.settings).get("estimators", ())
-        code += [ESTIMATORS[name].function for name in named]
+        named = (v for _, vs in task.settings for v in (vs if isinstance(vs, tuple) else (vs,)))
+        code += [ESTIMATORS[name].function for name in named if name in ESTIMATORS]
         identity |= {"measurement": task.question.name, "settings": task.settings}
     return fingerprint.key(identity, *code)
 
