@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import takewhile
 
 import altair as alt
 import numpy as np
@@ -14,7 +16,7 @@ from bench.report.figure import Figure, by_variant, named, variant_axis, variant
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
 from bench.report.section import Section, captioned, item, prose
-from bench.report.style import title
+from bench.report.style import order, title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
 from bench.statistics import from_error, interval, summary
 
@@ -44,8 +46,8 @@ def elbo_claims(results: Results) -> list[Claim]:
 
 
 def _sentences(rows: pd.DataFrame, found: list[Claim]) -> tuple[str, str]:
-    """The reference against every other variant; in short, against the simplest and those that
-    beat it."""
+    """The reference against every other variant; in short, against the simpler ones and those that
+    beat it. Numbers are those of the reference over the other."""
     name = title(REFERENCE)
     reference = interval(select(rows, metric="elbo", variant=REFERENCE).value)
     if not reference:
@@ -53,9 +55,11 @@ def _sentences(rows: pd.DataFrame, found: list[Claim]) -> tuple[str, str]:
     text = f"`{name}` reaches a test ELBO of {spoken(reference)} nats"
     if not found:
         return f"{text}.", f"{name} reaches {spoken(reference)} nats"
-    better = [claim for claim in found[1:] if claim.verdict == BEATS]
-    short = sentence([found[0], *better], "beaten by", "above", "undecided against")
-    verdicts = sentence(found, "beaten by", "above", "undecided against")
+    turned = [replace(c, difference=replace(c.difference, mean=-c.difference.mean)) for c in found]
+    simpler = [title(variant) for variant in takewhile(lambda v: v != REFERENCE, order())]
+    telling = [c for c in turned if c.subject in simpler or c.verdict == BEATS]
+    short = sentence(telling or turned[:1], "beaten by", "above", "undecided against")
+    verdicts = sentence(turned, "beaten by", "above", "undecided against")
     return f"{text}, {verdicts}.", f"{name}, ELBO in nats: {short}"
 
 
