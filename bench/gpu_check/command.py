@@ -1,7 +1,7 @@
 """The command: steps in order of value, each in a process with its share of the time left.
 
 One that fails or runs out of time is said, and the next goes on. What a step has found is written
-as it is found, so that nothing is lost wherever the time ends.
+group by group, so that only the one in progress is lost wherever the time ends.
 """
 
 from __future__ import annotations
@@ -117,10 +117,15 @@ def _attempt(step: Step, check: Check, seconds: float, say: Callable[[str], None
             start_new_session=True,
         ) as process:
             timer = _Deadline(process, seconds)
-            for line in process.stdout or ():
-                say(f"  {line.rstrip()}")
-            code_found = process.wait()
-            timer.cancel()
+            try:
+                for line in process.stdout or ():
+                    say(f"  {line.rstrip()}")
+                code_found = process.wait()
+            except BaseException:  # Ctrl-C reaches this process alone
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+            finally:
+                timer.cancel()
         if timer.passed:
             return "out of time"
         if code_found == 0:

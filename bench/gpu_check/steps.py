@@ -197,9 +197,14 @@ def agreement_with_the_cpu(check: Check) -> Iterator[str]:
 
 def throughput_table(check: Check) -> Iterator[str]:
     """The throughput cases, group by group; what is timed is stored with each."""
+    failed = []
     for only in CASES:
-        found = _timed(check, only)
-        yield f"{len(found)} cases of {only}"
+        try:
+            yield f"{len(_timed(check, only))} cases of {only}"
+        except BenchError as error:
+            failed.append(str(error))
+    if failed:
+        raise BenchError("; ".join(failed))
 
 
 def whole_bench(check: Check) -> Iterator[str]:
@@ -255,15 +260,23 @@ def _timed(check: Check, only: str) -> list[dict]:
     path = check.folder / timing.FILE
     with tempfile.TemporaryDirectory() as place:
         asked = Path(place), check.dataset, check.device, check.variants
-        timing.run_cases(*asked, seconds=timing.BRIEF_SECONDS, only=only)
+        failure = None
+        try:
+            timing.run_cases(*asked, seconds=timing.BRIEF_SECONDS, only=only)
+        except BenchError as error:  # what was timed is there all the same
+            failure = error
         made = Path(place) / timing.FILE
-        if not made.exists():  # every case was skipped
-            return []
-        found = stored(made)
+        found = stored(made) if made.exists() else None
+    if found is None:  # every case was skipped, or none could be timed
+        if failure is not None:
+            raise BenchError(f"no case of '{only}' could be timed")
+        return []
     new = {case["name"] for case in found["benchmarks"]}
     old = stored(path)["benchmarks"] if path.exists() else []
     whole = [*(case for case in old if case["name"] not in new), *found["benchmarks"]]
     write_atomically(path, (json.dumps(found | {"benchmarks": whole}, indent=1) + "\n").encode())
+    if failure is not None:
+        raise BenchError(f"some cases of '{only}' failed; {path} has the others")
     return [case["extra_info"] for case in found["benchmarks"]]
 
 

@@ -24,6 +24,7 @@ class Compiled:
     @torch.no_grad()
     def __init__(self, function: Callable[..., Sequence[Tensor]], example: tuple) -> None:
         held = list(tensors(example).values())
+        self._shapes = [tensor.shape for tensor in held]
         self._model: tuple[list[int], list[Tensor]] = [], []
 
         def of_tensors(*given: Tensor) -> list[Tensor]:
@@ -36,7 +37,10 @@ class Compiled:
         given = self._of_model(model)
         known = {id(tensor) for tensor in given}
         rest = [tensor for tensor in tensors(others).values() if id(tensor) not in known]
-        return self._native(*(tensor.contiguous() for tensor in (*given, *rest)))
+        every = [tensor.contiguous() for tensor in (*given, *rest)]
+        if [tensor.shape for tensor in every] != self._shapes:
+            raise ValueError("a compiled function was given tensors of other shapes than it is for")
+        return self._native(*every)
 
     def _of_model(self, model: nn.Module) -> list[Tensor]:
         """The model's tensors; looking through it takes long, so it is done once."""

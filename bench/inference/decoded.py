@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from bench.inference.compiled import Compiled
 from bench.inference.native import NotCompiled
@@ -39,12 +40,13 @@ class CompiledLogLikelihood:
     """
 
     def __init__(self, model: VAE, x: Float[Tensor, "B D"], samples: int) -> None:
-        self.model, self.samples = model, samples
+        self.model, self.samples, self.images = model, samples, len(x)
         example = model, x, x.new_zeros(samples, len(x), model.latent_dim)
         self._compiled = Compiled(_with_derivative, example)
 
     def __call__(self, x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]) -> Float[Tensor, "S B"]:
-        if len(z) % self.samples or not (torch.is_grad_enabled() and z.requires_grad):
+        fits = len(x) == self.images and len(z) % self.samples == 0
+        if not fits or not (torch.is_grad_enabled() and z.requires_grad):
             return self.model.log_likelihood(x, z)
         parts = [_Decoded.apply(z, x, self.model, self._compiled) for z in z.split(self.samples)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -83,6 +85,7 @@ class _Decoded(torch.autograd.Function):
         return value
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, along: Tensor) -> tuple[Tensor, None, None, None]:
         (derivative,) = ctx.saved_tensors
         return derivative * along.unsqueeze(-1), None, None, None

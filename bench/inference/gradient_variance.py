@@ -20,6 +20,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 from torch.func import grad, vmap
 
@@ -35,7 +36,7 @@ PASSES_AT_ONCE = 2048
 """Decoder passes in one call: large enough to be fast on a CPU core, and little memory."""
 MOST_AT_ONCE = 5120
 """Decoder passes in one call where a single replicate takes more: it is then made in parts, so
-that memory grows neither with S nor with the number of images."""
+that the decoder's activations grow neither with S nor with the number of images."""
 FEWEST_REPLICATES = 8
 """Replicates before a standard error is believed."""
 PARTS = ("total", "location", "scale")
@@ -314,6 +315,7 @@ class _InParts(torch.autograd.Function):
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, along: Tensor) -> tuple[Tensor, None, None]:
         (z,) = ctx.saved_tensors
         found = torch.empty_like(z)

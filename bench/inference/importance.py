@@ -78,9 +78,9 @@ class CompiledLogWeight:
 
     @torch.no_grad()
     def __init__(self, model: VAE, x: Float[Tensor, "B D"], samples: int) -> None:
-        posterior = model.posterior(x)
-        if not is_map_of_noise(posterior, x):
+        if not is_map_of_noise(model.posterior(x), x):
             raise NotCompiled("the posterior is no map of noise")
+        posterior = model.posterior(x)  # another: transforms may keep what passed through them
         self.shape = samples, len(x)
         self._compiled = Compiled(
             lambda model, posterior, x, noise: [

@@ -4,8 +4,8 @@ torch traces it once, through the very code that also runs eagerly, and its indu
 it saw, element-wise work in few passes. Compiling takes time and a C++ compiler: it is for long
 work on a CPU.
 
-The only file that names torch's private interfaces: they are those of torch 2.13. Where another
-version lacks one, nothing is compiled, and the reason is told.
+The only file that names the private interfaces of torch's compiler: they are those of torch 2.13.
+Where another version lacks one, nothing is compiled, and the reason is told.
 """
 
 from __future__ import annotations

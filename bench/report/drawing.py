@@ -31,9 +31,13 @@ def fingerprint(specification: dict) -> str:
 
 
 def picture_fingerprint(draw: Callable, title: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """What a picture by matplotlib depends on: its title, its arrays, the file it is drawn by."""
-    digests = {name: hashlib.sha256(a.tobytes()).hexdigest() for name, a in sorted(arrays.items())}
-    code = Path(inspect.getfile(draw)).read_text(encoding="utf-8")
+    """What a picture by matplotlib depends on: title, arrays, and the files it is drawn by."""
+    digests = [
+        (name, str(a.dtype), a.shape, hashlib.sha256(a.tobytes()).hexdigest())
+        for name, a in sorted(arrays.items())
+    ]
+    shared = [Path(__file__).with_name(name) for name in ("figure.py", "style.py")]
+    code = [f.read_text(encoding="utf-8") for f in (Path(inspect.getfile(draw)), *shared)]
     return _short(["matplotlib"], [title, digests, code])
 
 

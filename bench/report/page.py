@@ -11,7 +11,7 @@ import functools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -69,9 +69,15 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
             for folder in sorted(present, key=lambda folder: folder not in wanted)
         }
         script = _javascript(root / "index.html", executor)
-        redrawn = [found[folder].result() for folder in wanted]
+        redrawn = [_whatever_happens(found[folder], folder, questions, True) for folder in wanted]
         drawn = [_drawn(page, executor) for page in redrawn]
-        pages = _named([found[folder].result() for folder in present])
+        done = {page.results.folder: page for page in redrawn}
+        pages = _named(
+            [
+                done.get(folder) or _whatever_happens(found[folder], folder, questions, False)
+                for folder in present
+            ]
+        )
         for page, images in zip(redrawn, drawn, strict=True):
             _redraw(page, images)
         shared = {"pages": pages, "questions": questions, "statements": STATEMENTS}
@@ -84,6 +90,16 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
         {page.results.folder: page.sections for page in redrawn},
         [problem for page in pages for problem in page.problems],
     )
+
+
+def _whatever_happens(
+    answer: Future, folder: Path, questions: Sequence[Question], redrawn: bool
+) -> Page:
+    """The answered folder; answered here where the process died that did it."""
+    try:
+        return answer.result()
+    except BrokenExecutor:
+        return answered(folder, questions, redrawn)
 
 
 def _in_order(folders: Iterable[Path]) -> list[Path]:
@@ -120,8 +136,8 @@ def _drawn(page: Page, executor: Executor) -> dict[str, Future]:
         if drawing.carries(image, drawing.fingerprint(chart)):
             page.images[name] = image
         else:
-            images[name] = executor.submit(drawing.png, chart)
-    return images
+            images[name] = page.attempt(name, lambda c=chart: executor.submit(drawing.png, c))
+    return {name: future for name, future in images.items() if future}
 
 
 def _redraw(page: Page, drawn: Mapping[str, Future]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+from contextlib import suppress
 from pathlib import Path
 
 gc.disable()  # nothing of this is garbage, and looking for it takes a third of the time
@@ -14,7 +15,8 @@ REPORTS = sorted(Path(__file__).parents[1].glob("questions/*/report.py"))
 
 importlib.import_module("bench.report.answered")
 for path in REPORTS:
-    importlib.import_module(f"bench.questions.{path.parent.name}.report")
+    with suppress(Exception):  # the question's own page will tell of it
+        importlib.import_module(f"bench.questions.{path.parent.name}.report")
 schemapi.disable_debug_mode()  # the tests check every chart; here it takes a tenth of the time
 gc.freeze()
 gc.enable()

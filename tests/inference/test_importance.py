@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.distributions import Independent, Laplace
+from torch.distributions import (
+    Independent,
+    Laplace,
+    Normal,
+    TanhTransform,
+    TransformedDistribution,
+)
 
 from bench.config import PRESETS
 from bench.data.binarization import as_float
@@ -12,6 +18,7 @@ from bench.data.dataset import load
 from bench.grid.runner import execute
 from bench.grid.tasks import Grid
 from bench.inference import elbo, importance, native
+from bench.inference.compiled import Compiled
 from bench.inference.elbo import CompiledTerms, elbo_terms, terms_for
 from bench.inference.importance import (
     CompiledLogWeight,
@@ -177,3 +184,36 @@ def test_a_posterior_that_samples_by_itself_is_not_compiled(worthwhile):
     one = subject("input_dependent")
     own = headline.measure(type(one)(one.trained, Laplacian, one.data), 1, (1, 10))
     assert own.notice == "the IW bound was not compiled: the posterior is no map of noise"
+
+
+class Cached(VAE):
+    """A posterior whose transform keeps what last passed through it, as torch's own may."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.log_scale = torch.nn.Linear(self.hidden_dim, self.latent_dim)
+
+    def posterior(self, x):
+        base = Normal(self.encode(x), self.log_scale(self.encoder(x)).exp(), validate_args=False)
+        squashed = [TanhTransform(cache_size=1)]
+        return TransformedDistribution(Independent(base, 1), squashed, validate_args=False)
+
+
+@needs_compiler
+def test_a_posterior_that_keeps_tensors_is_compiled_without_them(uncompiled):
+    model, x = Cached(12, L, 6), torch.ones(B, 12)
+    compiled = CompiledLogWeight(model, x, S)
+    found, wanted = (
+        log_weights(model, x, noise_of(B), S, S, weigh) for weigh in (compiled, log_weight)
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
+
+
+@needs_compiler
+def test_a_compiled_function_refuses_tensors_of_other_shapes(uncompiled):
+    model = subject("flow").model()
+    compiled = Compiled(
+        lambda model, x: [model.encode(x)], (model, as_float(subject("flow").data.test)[:B])
+    )
+    with pytest.raises(ValueError, match="other shapes"):
+        compiled(model, as_float(subject("flow").data.test)[: B + 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import altair as alt
@@ -207,11 +208,14 @@ def _scale_takeaway(tasks: pd.DataFrame) -> str:
     if len(tasks) < 2:
         return ""
     last = tasks.iloc[-1]
-    powers = [f"{SCALE[name][1]} to the power {e:.2f}" for name, e in _exponents(tasks).items()]
-    return (
-        f"A grid of {last.value:,.0f} tiny tasks adds {1e3 * last.overhead / last.value:.1f} ms to "
-        f"each; with their number grow {listing(powers)}."
-    )
+    powers = [
+        f"{SCALE[name][1]} to the power {e:.2f}"
+        for name, e in _exponents(tasks).items()
+        if math.isfinite(e)
+    ]
+    each = 1e3 * max(0, last.overhead) / last.value
+    text = f"A grid of {last.value:,.0f} tiny tasks adds {each:.1f} ms to each"
+    return f"{text}; with their number grow {listing(powers)}." if powers else f"{text}."
 
 
 def _steps_figure(steps: pd.DataFrame) -> Figure:

@@ -1,7 +1,8 @@
 """Where a training step's time goes: the step again with one part left out.
 
-What a part takes is what its absence saves. Parts overlap (a pass over memory that is left out
-makes room in the cache for others), so that they need not add up to the whole.
+What a part takes is what its absence saves; products, copying and calls are timed alone. Parts
+overlap (a pass over memory that is left out makes room in the cache for others), so that they need
+not add up to the whole.
 """
 
 from __future__ import annotations

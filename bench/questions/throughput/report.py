@@ -80,7 +80,8 @@ def _takeaway(timings: Timings) -> str:
             )
     evaluation = timings.of("compiled_evaluation")
     if len(evaluation):
-        text += f" The ELBO is evaluated, compiled, at {span(evaluation.bound_ratio)}."
+        shares = span(evaluation.bound_ratio)
+        text += f" Compiled, the ELBO is evaluated at {shares} of its products' speed."
     importance, faster = timings.of("importance"), timings.of("compiled_importance")
     if len(importance):
         text += (
@@ -141,7 +142,10 @@ def _parts(timings: Timings) -> Table:
     for name in names:
         shares = [parts.get(name) for parts in cases.parts]
         lines.append([name, *shares, *(1e3 * cases.seconds * shares)])
-    caption = "What a part takes is what the step without it saves; parts overlap."
+    caption = (
+        "Optimizer, likelihood, activations and batch: what the step without it saves. Products, "
+        "what must be moved and calls: timed alone. Parts overlap."
+    )
     return Table("step_parts", columns, lines, caption)
 
 

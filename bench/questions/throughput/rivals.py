@@ -177,7 +177,7 @@ def torch_compile_epoch(model: VAE, images: Tensor, batch_size: int) -> Action:
     """
     theirs, probabilities = Plain(model), as_float(images)
     optimizer = torch.optim.Adam(theirs.parameters(), lr=RATE, fused=True)
-    loss_of = torch.compile(lambda batch: theirs(torch.bernoulli(batch)))
+    loss_of = torch.compile(lambda batch: theirs(torch.bernoulli(batch)), dynamic=False)
 
     def action() -> float:
         for index in torch.randperm(len(images)).split(batch_size):

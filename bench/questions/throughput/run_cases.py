@@ -19,7 +19,8 @@ CASES = FOLDER / "cases"
 PEERS = CASES / "test_peers.py"
 LIBRARIES = ("jax", "optax", "pythae")
 """What the cases of `PEERS` time beside our own: an optional extra."""
-CODE = (FOLDER / "run_cases.py", FOLDER / "actions.py", *sorted(CASES.glob("*.py")))
+TIMED = ("run_cases.py", "actions.py", "parts.py", "rivals.py")
+CODE = (*(FOLDER / name for name in TIMED), *sorted(CASES.glob("*.py")))
 """The cases and what they time; pytest finds them, so that no function here names them."""
 ROOT = FOLDER.parents[2]
 SECONDS = 0.8

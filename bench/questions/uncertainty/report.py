@@ -187,8 +187,8 @@ def origins(rows: pd.DataFrame) -> pd.DataFrame:
     told = signs(found)
     lines = []
     for key in dict.fromkeys(key[:-1] for key in found):
-        kind = origin(*(told[*key, column] for column in names))
-        lines.append((*key, *(found[*key, column] for column in names), kind))
+        kind = origin(*(told.get((*key, column), 0) for column in names))
+        lines.append((*key, *(found.get((*key, column), Estimate()) for column in names), kind))
     return pd.DataFrame(lines, columns=[*keys, *names, "origin"])
 
 
