@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bench.inference.native import native
+from bench.inference.native import NotCompiled, native
 from bench.inference.tensors import substitute, tensors
+
+T = TypeVar("T")
+
+
+def where_it_pays(
+    function: T,
+    compiled: Callable[[], T],
+    what: str,
+    model: nn.Module,
+    x: Tensor,
+    passes: int,
+    worthwhile: float,
+) -> tuple[T, str]:
+    """The function, or `compiled()`; and why not that, where it would have paid.
+
+    It pays from `worthwhile` weights × decoder passes to come on, in float32 on a CPU.
+    """
+    weights = sum(w.numel() for w in model.parameters())
+    here = x.device.type == "cpu" and x.dtype == torch.float32
+    if passes * weights < worthwhile or not here:
+        return function, ""
+    try:
+        return compiled(), ""
+    except NotCompiled as reason:
+        return function, f"{what} was not compiled: {reason}"
 
 
 class Compiled:

@@ -6,13 +6,13 @@ What the variance of a gradient costs is decoder passes; see `bench.inference.gr
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bench.inference.compiled import Compiled
-from bench.inference.native import NotCompiled
+from bench.inference.compiled import Compiled, where_it_pays
 from vaes import VAE
 from vaes._shapes import Float
 
@@ -59,14 +59,9 @@ def log_likelihood_for(
 
     `passes` of the decoder are to come.
     """
-    weights = sum(w.numel() for w in model.parameters())
-    here = x.device.type == "cpu" and x.dtype == torch.float32
-    if passes * weights < WORTHWHILE or not here:
-        return model.log_likelihood, ""
-    try:
-        return CompiledLogLikelihood(model, x, max(1, AT_ONCE // len(x))), ""
-    except NotCompiled as reason:
-        return model.log_likelihood, f"log p(x|z) was not compiled: {reason}"
+    compiled = partial(CompiledLogLikelihood, model, x, max(1, AT_ONCE // len(x)))
+    own = model.log_likelihood
+    return where_it_pays(own, compiled, "log p(x|z)", model, x, passes, WORTHWHILE)
 
 
 def _with_derivative(model: VAE, x: Tensor, z: Tensor) -> list[Tensor]:

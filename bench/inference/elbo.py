@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch.distributions import Distribution, kl_divergence
 from torch.quasirandom import SobolEngine
 
 from bench.errors import BenchError
-from bench.inference.compiled import Compiled
+from bench.inference.compiled import Compiled, where_it_pays
 from bench.inference.native import NotCompiled
 from bench.inference.reparameterize import (
     Noise,
@@ -115,13 +116,9 @@ def terms_for(
 
     x and `samples` are what is evaluated at once, `passes` of the decoder are to come.
     """
-    weights = sum(w.numel() for w in model.parameters())
-    if passes * weights < WORTHWHILE or x.device.type != "cpu":
-        return elbo_terms, ""
-    try:
-        return CompiledTerms(model, x, samples), ""
-    except NotCompiled as reason:
-        return elbo_terms, f"the ELBO's evaluation was not compiled: {reason}"
+    compiled = partial(CompiledTerms, model, x, samples)
+    what = "the ELBO's evaluation"
+    return where_it_pays(elbo_terms, compiled, what, model, x, passes, WORTHWHILE)
 
 
 def chunks(images: Tensor, size: int) -> Iterator[Tensor]:

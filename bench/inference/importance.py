@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from bench.inference.compiled import Compiled
+from bench.inference.compiled import Compiled, where_it_pays
 from bench.inference.native import NotCompiled
 from bench.inference.reparameterize import Noise, draw, is_map_of_noise
 from vaes import VAE
@@ -110,13 +111,8 @@ def log_weight_for(
 
     x and `samples` are what is decoded at once, `passes` of the decoder are to come.
     """
-    weights = sum(w.numel() for w in model.parameters())
-    if passes * weights < WORTHWHILE or x.device.type != "cpu":
-        return log_weight, ""
-    try:
-        return CompiledLogWeight(model, x, samples), ""
-    except NotCompiled as reason:
-        return log_weight, f"the IW bound was not compiled: {reason}"
+    compiled = partial(CompiledLogWeight, model, x, samples)
+    return where_it_pays(log_weight, compiled, "the IW bound", model, x, passes, WORTHWHILE)
 
 
 def passes_at_once(device: torch.device) -> int:
