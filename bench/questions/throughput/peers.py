@@ -122,7 +122,9 @@ def _takeaway(steps: pd.DataFrame, bounds: pd.DataFrame) -> str:
     ]
     text = f"On one core our training step is {listing(faster)}"
     behind = [_where(PEERS[name].name, ratios[ratios <= 1]) for name, ratios in found.items()]
-    text += f"; not ahead of {listing(filter(None, behind))}." if any(behind) else ": ahead of all."
+    everyone = "all" if len(found) == len(PEERS) else "all that were timed"
+    ahead = f": ahead of {everyone}."
+    text += f"; not ahead of {listing(filter(None, behind))}." if any(behind) else ahead
     goals = [_goal(PEERS[name], ratios) for name, ratios in found.items()]
     ratios = bounds.pythae_ratio.dropna()
     if len(ratios):
