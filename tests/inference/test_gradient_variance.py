@@ -162,7 +162,7 @@ def test_the_jacobians_of_many_images_are_taken_a_few_at_once(monkeypatch):
 def test_compiled_and_eager_decoding_give_the_same_variance(name, monkeypatch):
     """What is compiled, run operation by operation; the compiler itself is slow and not ours."""
     monkeypatch.setattr(native, "_compile", lambda graph, examples: graph)
-    monkeypatch.setattr(decoded, "WORTHWHILE", 1)
+    monkeypatch.setattr(decoded, "WORTHWHILE", 1.0)
     monkeypatch.setattr(decoded, "AT_ONCE", 3 * 16)
     monkeypatch.setattr(gradient_variance, "PASSES_AT_ONCE", 3 * 32)
     model, calls = perturbed(discover().variants["input_dependent"]), []

@@ -60,7 +60,7 @@ def uncompiled(monkeypatch):
 @pytest.fixture
 def worthwhile(monkeypatch):
     """Small test sets count as large ones."""
-    monkeypatch.setattr(importance, "WORTHWHILE", 1)
+    monkeypatch.setattr(importance, "WORTHWHILE", 1.0)
 
 
 def test_the_bound_is_the_log_of_the_mean_weight():
@@ -126,7 +126,7 @@ def test_elbo_terms_are_compiled_where_they_are_evaluated_often(uncompiled, monk
     one = subject("input_dependent")
     x = as_float(one.data.test)[:B]
     assert terms_for(one.model(), x, S, passes=10**4) == (elbo_terms, "")
-    monkeypatch.setattr(elbo, "WORTHWHILE", 1)
+    monkeypatch.setattr(elbo, "WORTHWHILE", 1.0)
     if native.compiler() is not None:
         assert isinstance(terms_for(one.model(), x, S, passes=10**4)[0], CompiledTerms)
     monkeypatch.setattr(native, "compiler", lambda: None)
@@ -139,7 +139,7 @@ def test_elbo_terms_are_compiled_where_they_are_evaluated_often(uncompiled, monk
 def test_a_compiled_measurement_agrees_with_the_eager_one(monkeypatch):
     one = subject("input_dependent", shaken)
     eager = headline.measure(one, samples=2, importance_samples=(1, 10))
-    monkeypatch.setattr(importance, "WORTHWHILE", 1)
+    monkeypatch.setattr(importance, "WORTHWHILE", 1.0)
     compiled = headline.measure(one, samples=2, importance_samples=(1, 10))
     assert compiled.notice == ""
     for ours, theirs in zip(compiled.rows, eager.rows, strict=True):
