@@ -7,7 +7,7 @@ import importlib
 from contextlib import suppress
 from pathlib import Path
 
-gc.disable()  # nothing of this is garbage, and looking for it takes a third of the time
+gc.disable()  # such a process ends with the page; looking for garbage takes a tenth of its time
 
 from altair.utils import schemapi  # noqa: E402
 
@@ -18,5 +18,3 @@ for path in REPORTS:
     with suppress(Exception):  # the question's own page will tell of it
         importlib.import_module(f"bench.questions.{path.parent.name}.report")
 schemapi.disable_debug_mode()  # the tests check every chart; here it takes a tenth of the time
-gc.freeze()
-gc.enable()
