@@ -47,7 +47,7 @@ def run(config: Config, console: Console) -> int:
     """`python -m bench run`: the exit code, 1 where something failed."""
     _check(config)
     chosen = _preset(config)
-    variants, questions = _variants(config.variants, console), _questions(config.questions)
+    variants, questions = variants_named(config.variants, console), _questions(config.questions)
     data = load(config.dataset, config.data_dir, config.binarize)
     overrides = _overrides(config, data)
     code, folders = 0, []
@@ -79,7 +79,7 @@ def throughput(
     """`python -m bench throughput`: times every case; the rest of a folder stays as it is."""
     if peers:
         timing.require_peers()
-    variants, data = _variants(config.variants, console), load(config.dataset, config.data_dir)
+    variants, data = variants_named(config.variants, console), load(config.dataset, config.data_dir)
     if data.binarization == "real":
         raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
     code = 0
@@ -275,7 +275,8 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _variants(text: str, console: Console) -> tuple[str, ...]:
+def variants_named(text: str, console: Console) -> tuple[str, ...]:
+    """The variants of a comma-separated list, or all; BenchError names what is none."""
     found = discover()
     for reason in found.broken.values():
         console.print(f"not a variant, left out: {reason}", style="yellow", markup=False)

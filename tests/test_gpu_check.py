@@ -16,7 +16,7 @@ from rich.console import Console
 from bench.errors import BenchError
 from bench.gpu_check import command, steps
 from bench.gpu_check.steps import Check, Step
-from bench.questions.throughput.files import FILE, STATISTICS
+from bench.questions.throughput.files import FILE, STATISTICS, joined, stored
 
 
 def called(**options) -> tuple[int, str]:
@@ -161,7 +161,10 @@ def test_cases_timed_in_groups_are_stored_together(check, monkeypatch):
             {"name": name, "stats": statistics, "extra_info": {"kind": only}}
             for name in (only, "shared")
         ]
-        (folder / FILE).write_text(json.dumps({"benchmarks": cases, "machine_info": {}}))
+        found = {"benchmarks": cases, "machine_info": {}}
+        if (folder / FILE).exists():
+            found = joined(stored(folder / FILE), found)
+        (folder / FILE).write_text(json.dumps(found))
 
     monkeypatch.setattr(steps.timing, "run_cases", run_cases)
     assert steps._timed(check, "skipped") == []

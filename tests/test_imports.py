@@ -24,7 +24,8 @@ LAYERS = (
     ("grid",),
     ("report",),
     ("questions",),
-    ("commands", "gpu_check"),
+    ("commands",),
+    ("gpu_check",),
     ("cli",),
     ("__main__",),
 )

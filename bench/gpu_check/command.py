@@ -21,11 +21,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from bench.commands import variants_named
+from bench.config import preset as amounts
 from bench.data.dataset import load
 from bench.errors import BenchError
 from bench.gpu_check.steps import ROOT, STEPS, Check, Step
 from bench.grid.environment import commit, machine
-from vaes import discover
 
 COMMITTED = ROOT / "results"
 LOG = "gpu-check.log"
@@ -59,10 +60,8 @@ def gpu_check(
         raise BenchError("a rehearsal must not write into results/: name another with --results")
     if Path(dataset).suffix or load(dataset).binarization == "real":
         raise BenchError(f"gpu-check trains on built-in images, not on '{dataset}'")
-    known = discover().variants
-    names = tuple(known) if variants == "all" else tuple(variants.split(","))
-    if unknown := [name for name in names if name not in known]:
-        raise BenchError(f"unknown variant '{unknown[0]}'")
+    amounts(preset)  # an unknown one is told at once
+    names = variants_named(variants, console)
     check = Check(device, dataset, names, preset, minutes, str(results.resolve()))
     check.folder.mkdir(parents=True, exist_ok=True)
     with (check.folder / LOG).open("w", encoding="utf-8") as log:

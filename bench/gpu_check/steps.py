@@ -5,11 +5,9 @@ A step yields lines of what it finds and raises BenchError where that is not as 
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +27,6 @@ from bench.questions.throughput import run_cases as timing
 from bench.questions.throughput.files import stored
 from bench.randomness import generator
 from bench.statistics import Estimate, holm, interval, p_value
-from bench.storage import write_atomically
 from bench.training.loop import Trained, restore, train
 from bench.training.stacked import Stack, train_stacked
 from vaes import VAE, Autoencoder, discover
@@ -256,28 +253,16 @@ def _bench(name: str, options: dict[str, str]) -> None:
 
 
 def _timed(check: Check, only: str) -> list[dict]:
-    """Run these throughput cases and add them to the stored ones; their labels and seconds."""
+    """Run these throughput cases into the stored ones; their labels and seconds."""
     path = check.folder / timing.FILE
-    with tempfile.TemporaryDirectory() as place:
-        asked = Path(place), check.dataset, check.device, check.variants
-        failure = None
-        try:
-            timing.run_cases(*asked, seconds=timing.BRIEF_SECONDS, only=only)
-        except BenchError as error:  # what was timed is there all the same
-            failure = error
-        made = Path(place) / timing.FILE
-        found = stored(made) if made.exists() else None
-    if found is None:  # every case was skipped, or none could be timed
-        if failure is not None:
-            raise BenchError(f"no case of '{only}' could be timed")
-        return []
-    new = {case["name"] for case in found["benchmarks"]}
-    old = stored(path)["benchmarks"] if path.exists() else []
-    whole = [*(case for case in old if case["name"] not in new), *found["benchmarks"]]
-    write_atomically(path, (json.dumps(found | {"benchmarks": whole}, indent=1) + "\n").encode())
-    if failure is not None:
-        raise BenchError(f"some cases of '{only}' failed; {path} has the others")
-    return [case["extra_info"] for case in found["benchmarks"]]
+    before = _cases(path)
+    asked = check.folder, check.dataset, check.device, check.variants
+    timing.run_cases(*asked, seconds=timing.BRIEF_SECONDS, only=only)
+    return [case["extra_info"] for case in _cases(path) if case not in before]
+
+
+def _cases(path: Path) -> list[dict]:
+    return stored(path)["benchmarks"] if path.exists() else []
 
 
 def _trained(runs: list[Run], kind: type[Autoencoder], data: Dataset) -> list[Trained]:

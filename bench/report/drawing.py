@@ -27,7 +27,7 @@ SCALE = 1.15
 
 def fingerprint(specification: dict) -> str:
     """What an image of the specification depends on, short; the image carries it."""
-    return _short(["vl-convert-python", SCALE], specification)
+    return _short(specification, "vl-convert-python", SCALE)
 
 
 def picture_fingerprint(draw: Callable, title: str, arrays: Mapping[str, np.ndarray]) -> str:
@@ -38,11 +38,11 @@ def picture_fingerprint(draw: Callable, title: str, arrays: Mapping[str, np.ndar
     ]
     shared = [Path(__file__).with_name(name) for name in ("figure.py", "style.py")]
     code = [f.read_text(encoding="utf-8") for f in (Path(inspect.getfile(draw)), *shared)]
-    return _short(["matplotlib"], [title, digests, code])
+    return _short([title, digests, code], "matplotlib")
 
 
-def _short(drawn_by: list, content: object) -> str:
-    made_with = [version(drawn_by[0]), *drawn_by[1:], COLOURS, EXACT]
+def _short(content: object, library: str, *settings: float) -> str:
+    made_with = [version(library), *settings, COLOURS, EXACT]
     text = json.dumps([content, made_with], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -61,25 +61,25 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
     """Redraw folders of results (None: all of them) and make the pages over all folders again."""
     present = _in_order(stored(root))
     wanted = {folder.resolve() for folder in (present if folders is None else folders)}
-    wanted = [folder for folder in present if folder.resolve() in wanted]
+    redrawn = [folder for folder in present if folder.resolve() in wanted]
     with ProcessPoolExecutor(min(4, os.cpu_count() or 1), workers.start()) as executor:
         # those that are redrawn first, since their figures follow
-        found = {
-            folder: executor.submit(answered, folder, questions, folder in wanted)
-            for folder in sorted(present, key=lambda folder: folder not in wanted)
+        answers = {
+            folder: executor.submit(answered, folder, questions, folder in redrawn)
+            for folder in sorted(present, key=lambda folder: folder not in redrawn)
         }
         script = _javascript(root / "index.html", executor)
-        redrawn = [_whatever_happens(found[folder], folder, questions, True) for folder in wanted]
-        drawn = [_drawn(page, executor) for page in redrawn]
-        done = {page.results.folder: page for page in redrawn}
-        pages = _named(
-            [
-                done.get(folder) or _whatever_happens(found[folder], folder, questions, False)
-                for folder in present
-            ]
-        )
-        for page, images in zip(redrawn, drawn, strict=True):
-            _redraw(page, images)
+        found, drawn = {}, {}
+        for folder, answer in answers.items():
+            try:
+                found[folder] = answer.result()
+            except BrokenExecutor:  # the process died
+                found[folder] = answered(folder, questions, folder in redrawn)
+            if folder in redrawn:
+                drawn[folder] = _drawn(found[folder], executor)
+        pages = _named([found[folder] for folder in present])
+        for folder in redrawn:
+            _redraw(found[folder], drawn[folder])
         shared = {"pages": pages, "questions": questions, "statements": STATEMENTS}
         text = _template("index.md").render(shared)
         write_atomically(root / "README.md", text.encode())
@@ -87,19 +87,9 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
         write_atomically(root / "index.html", html.encode())
     return Written(
         root / "index.html",
-        {page.results.folder: page.sections for page in redrawn},
+        {folder: found[folder].sections for folder in redrawn},
         [problem for page in pages for problem in page.problems],
     )
-
-
-def _whatever_happens(
-    answer: Future, folder: Path, questions: Sequence[Question], redrawn: bool
-) -> Page:
-    """The answered folder; answered here where the process died that did it."""
-    try:
-        return answer.result()
-    except BrokenExecutor:
-        return answered(folder, questions, redrawn)
 
 
 def _in_order(folders: Iterable[Path]) -> list[Path]:

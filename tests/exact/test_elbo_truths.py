@@ -25,7 +25,7 @@ from torch.distributions import (
 from bench.inference.elbo import elbo_estimate, elbo_terms, integrands, mean_elbo
 from bench.inference.importance import log_weights
 from bench.inference.reparameterize import standard_normal
-from bench.questions.headline.measure import _iw_bounds
+from bench.questions.headline.measure import iw_bounds
 from bench.questions.loss_noise.measure import jackknife, variance_over_noise
 from bench.randomness import generator
 from vaes import VAE, discover
@@ -150,7 +150,7 @@ def test_the_best_diagonal_posterior_misses_by_half_the_log_ratio_of_volumes():
 def test_iw_bounds_rise_to_the_evidence_of_the_linear_gaussian_model(stretch):
     model, x = BestDiagonal(), observations(4)
     model.stretch = stretch
-    result = _iw_bounds(model, x, generator("cpu", "iw"), (1, 10, 1000))
+    result = iw_bounds(model, x, generator("cpu", "iw"), (1, 10, 1000))
     rows = [row for row in result.rows if row.metric == "iw_bound"]
     exact = model.log_evidence(x).mean().item()
     values = [row.value for row in rows]
@@ -266,7 +266,7 @@ def test_elbo_and_iw_bounds_of_a_bernoulli_model_against_quadrature(latent_dim):
     error = errors.square().sum().sqrt().item() / len(x)
     assert abs(found.mean().item() - elbo) < ERRORS * error
 
-    result = _iw_bounds(model, x, generator("cpu", "iw"), (1, 10, 100, 5000))
+    result = iw_bounds(model, x, generator("cpu", "iw"), (1, 10, 100, 5000))
     rows = [row for row in result.rows if row.metric == "iw_bound"]
     for row in rows:
         assert elbo - ERRORS * row.standard_error <= row.value

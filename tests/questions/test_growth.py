@@ -13,8 +13,9 @@ from bench.grid.outcome import rows
 from bench.grid.runner import execute
 from bench.questions.throughput import growth, run_cases
 from bench.questions.throughput.cases import scale
-from bench.questions.throughput.cases.memory import in_fresh_process, peak_of
+from bench.questions.throughput.cases.memory import peak_of
 from bench.questions.throughput.files import FILE, stored
+from bench.questions.throughput.fresh import in_fresh_process
 from bench.questions.throughput.timings import read
 from bench.report.section import Section
 

@@ -71,7 +71,7 @@ def measure(subject: Subject, samples: int, importance_samples: tuple[int, ...])
             result.rows.append(Row(f"{name}_train_minus_test", gap, NATS))
     if isinstance(model, VAE):
         bits = -result.arrays["elbo"].mean().item() / math.log(2) / test.shape[1]
-        bounds = _iw_bounds(model, test, subject.generator("importance noise"), importance_samples)
+        bounds = iw_bounds(model, test, subject.generator("importance noise"), importance_samples)
         result.rows += [
             Row("bits_per_dim", bits, "bits/pixel", n=len(test)),
             _active_units(model, test, subject.generator("active units")),
@@ -87,7 +87,7 @@ def compare(results: Mapping[tuple[str, int], Result], reference: str) -> Iterat
     return paired_differences(results, reference)
 
 
-def _iw_bounds(
+def iw_bounds(
     model: VAE, images: Tensor, generator: torch.Generator, ks: tuple[int, ...]
 ) -> Result:
     """L_K of each K from one set of max(K) samples an image.

@@ -1,18 +1,13 @@
-"""What a step costs: the actions that are timed, the bounds beside them, and memory.
+"""What a step costs: the actions that are timed, and the bounds beside them.
 
-Nothing here reads a clock but `first_step`, which lives in a process of its own. An *action* does
-one unit of work and returns at once on a GPU; the cases in `cases/` time actions.
+An *action* does one unit of work and returns at once on a GPU. Nothing here reads a clock: the
+cases in `cases/` time actions.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,16 +18,15 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bench.config import Run
 from bench.data.binarization import as_float
-from bench.data.dataset import Dataset, load
+from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.inference.elbo import CompiledTerms, elbo_terms
 from bench.inference.gradients import admit, pathwise
 from bench.inference.importance import CompiledLogWeight, log_weight, log_weights, samples_at_once
 from bench.inference.reparameterize import standard_normal
-from bench.randomness import generator
 from bench.training.loop import Session, build
 from bench.training.step import objective
-from vaes import VAE, Autoencoder, discover
+from vaes import VAE, Autoencoder
 
 Action = Callable[[], object]
 
@@ -234,75 +228,3 @@ def synchronize(device: str) -> None:
     """Wait for what a GPU was told to do."""
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def peak_memory(device: str) -> int:
-    """Bytes: the allocator's peak on CUDA, else this process's peak resident size.
-
-    Linux's `VmHWM` belongs to this program alone; `ru_maxrss` would start from its parent's.
-    """
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def first_step(
-    run: dict, dataset: str, data_dir: str | None, started: float, importance_samples: list[int]
-) -> dict:
-    """Meant for a fresh process: load, build, take one training step; then IW bounds for each K.
-
-    `started` is `time.time()` at the process's start; K ascends, since a peak never falls.
-    Returns `seconds`, `peak_bytes` after ten steps, and `importance_bytes` by K (one image).
-    """
-    torch.set_num_threads(1)
-    run = Run(**run)
-    data = filled(load(dataset, data_dir).to(run.device), run.batch_size)
-    variant = discover().variants[run.variant]
-    step = training_step(run, variant, data)
-    step()
-    synchronize(run.device)
-    seconds = time.time() - started
-    for _ in range(9):
-        step()
-    found = {"seconds": seconds, "peak_bytes": peak_memory(run.device), "importance_bytes": {}}
-    model = build(run, variant, as_float(data.train).mean(0)) if importance_samples else None
-    for k in importance_samples:
-        if run.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        noise = generator(run.device, "memory")
-        importance_bound(model, as_float(data.test[:1]), noise, k)()
-        found["importance_bytes"][k] = peak_memory(run.device)
-    return found
-
-
-def in_fresh_process(run: Run, dataset: str, data_dir: str | None, ks: tuple[int, ...]) -> dict:
-    """`first_step` in a new interpreter. Raises BenchError with its last line where it fails."""
-    code = (
-        f"import json, sys; from {__name__} import first_step; "
-        "print(json.dumps(first_step(**json.load(sys.stdin))))"
-    )
-    asked = {
-        "run": run.identity(),
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "started": time.time(),
-        "importance_samples": ks,
-    }
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[3],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-    )
-    if found.returncode:
-        reason = (found.stderr.strip().splitlines() or ["no message"])[-1]
-        raise BenchError(f"{run.label}: a fresh process failed ({reason})")
-    return json.loads(found.stdout)

@@ -40,6 +40,19 @@ def stored(path: Path) -> dict:
     return found
 
 
+def joined(old: Mapping, new: Mapping) -> dict:
+    """The new timings, and the old cases of the same code and machine that they do not repeat."""
+
+    def made_by(found: Mapping) -> list:
+        machine = [found["machine_info"].get(name) for name in ("cpu", "gpu", "torch")]
+        return [found.get(name) for name in ("code", "dataset", "device")] + machine
+
+    names = {case["name"] for case in new["benchmarks"]}
+    kept = [case for case in old["benchmarks"] if case["name"] not in names]
+    same = made_by(old) == made_by(new)
+    return {**new, "benchmarks": [*(kept if same else []), *new["benchmarks"]]}
+
+
 def without_rounds(found: Mapping) -> dict:
     """pytest-benchmark's JSON without the options and the single rounds of its cases.
 

@@ -102,11 +102,12 @@ def _exponent(steps: pd.DataFrame) -> float:
 def _steps_table(steps: pd.DataFrame) -> Table:
     columns = ["a training step against", Column("from", 0), Column("to", 0)]
     columns += [Column("ms a step, from", None), Column("ms, to", None)]
-    columns += ["of bound, from", "of bound, to", "exponent at the end"]
+    columns += ["of products, from", "of products, to"]
+    columns += ["of roofline, from", "of roofline, to", "exponent at the end"]
     lines = []
     for axis, group in steps.groupby("axis", sort=False):
         ends = group.iloc[[0, -1]]
-        times = [*ends.value, *(1e3 * ends.seconds), *ends.bound_ratio]
+        times = [*ends.value, *(1e3 * ends.seconds), *ends.bound_ratio, *ends.roofline_ratio]
         lines.append([AXES[axis][0], *times, _exponent(group)])
     return Table("step_growth", columns, lines, "Time of a training step from size to size.")
 
@@ -220,10 +221,12 @@ def _scale_takeaway(tasks: pd.DataFrame) -> str:
 
 def _steps_figure(steps: pd.DataFrame) -> Figure:
     """A panel each size that grows, with its own axis."""
-    times = {"training step": 1, "its matrix products": steps.bound_ratio}
+    limits = {"its roofline": steps.roofline_ratio, "its matrix products": steps.bound_ratio}
+    times = {"training step": 1} | {n: t for n, t in limits.items() if t.notna().any()}
+    paint = {"training step": 6, "its roofline": 3, "its matrix products": 4}
     cases = [steps.assign(what=what, time=1e3 * steps.seconds * t) for what, t in times.items()]
     frame = pd.concat(cases)[["axis", "value", "what", "time"]]
-    scale = alt.Scale(domain=[*times], range=[PALETTE[6], PALETTE[4]])
+    scale = alt.Scale(domain=[*times], range=[PALETTE[paint[what]] for what in times])
     colours = alt.Color("what:N", scale=scale, legend=alt.Legend(title=None))
     charts = [
         curves(

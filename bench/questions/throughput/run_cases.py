@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.questions.throughput.files import FILE, stored, without_rounds
+from bench.questions.throughput.files import FILE, joined, stored, without_rounds
 from bench.storage import write_atomically
 
 FOLDER = Path(__file__).parent
@@ -19,7 +20,7 @@ CASES = FOLDER / "cases"
 PEERS = CASES / "test_peers.py"
 LIBRARIES = ("jax", "optax", "pythae")
 """What the cases of `PEERS` time beside our own: an optional extra."""
-TIMED = ("run_cases.py", "actions.py", "parts.py", "rivals.py")
+TIMED = ("run_cases.py", "actions.py", "fresh.py", "parts.py", "rivals.py")
 CODE = (*(FOLDER / name for name in TIMED), *sorted(CASES.glob("*.py")))
 """The cases and what they time; pytest finds them, so that no function here names them."""
 ROOT = FOLDER.parents[2]
@@ -40,8 +41,9 @@ def run_cases(
     only: str = "",
     peers: bool = False,
 ) -> Path:
-    """Time every case on one device; pytest-benchmark's JSON, replaced when all are done.
+    """Time every case on one device; pytest-benchmark's JSON, written when all are done.
 
+    Cases that were stored by the same code on the same machine stay, unless they are timed again.
     `full` adds every estimator of every variant, `peers` other libraries' steps; `only` is
     pytest's `-k`. Raises BenchError where cases failed (what was measured is stored all the same)
     or pytest-benchmark is missing.
@@ -82,8 +84,10 @@ def run_cases(
         command += ["-k", only]
     code = subprocess.run(command, cwd=ROOT, env=_environment()).returncode
     if partial.exists() and partial.stat().st_size:
-        text = json.dumps(without_rounds(stored(partial)), indent=1) + "\n"
-        write_atomically(path, text.encode())
+        found = {"code": fingerprint(), **without_rounds(stored(partial))}
+        with suppress(BenchError):  # where there is none, or none that can be read
+            found = joined(stored(path), found)
+        write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
     partial.unlink(missing_ok=True)
     if code:
         raise BenchError(f"some throughput cases failed (see above); {path} has the others")

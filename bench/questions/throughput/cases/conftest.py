@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pytest
 import torch
@@ -19,8 +20,10 @@ import torch
 from bench.config import REFERENCE, SMALL, Run
 from bench.data.binarization import as_float
 from bench.data.dataset import Dataset, load
+from bench.errors import BenchError
 from bench.grid.environment import machine
 from bench.inference.gradients import ESTIMATORS
+from bench.inference.native import NotCompiled
 from bench.questions.throughput.actions import (
     Action,
     filled,
@@ -32,6 +35,7 @@ from bench.training.loop import build
 from bench.training.stacked import captured
 from vaes import VAE, Autoencoder, discover
 
+T = TypeVar("T")
 FOUND = discover().variants
 ROUNDS = (2, 20)
 """Fewest and most rounds of a case."""
@@ -100,6 +104,20 @@ class Setup:
     def filled(self, batch_size: int) -> Dataset:
         """The data in whole batches of that size."""
         return filled(self.data, batch_size)
+
+    def compiled(self, make: Callable[[], T], brief: bool = False) -> T:
+        """What `make` compiles; where it cannot be had the case is skipped, saying why.
+
+        It takes long, so only what is `brief` is compiled without --full.
+        """
+        if self.device != "cpu":
+            pytest.skip("compiled on a CPU alone")
+        if not (brief or self.full):
+            pytest.skip("compiling takes long: with --full alone")
+        try:
+            return make()
+        except (BenchError, NotCompiled) as reason:
+            pytest.skip(str(reason))
 
     def bound(self, action: Action) -> Action:
         """The action's matrix products alone; on a GPU one graph, so that no launch counts."""

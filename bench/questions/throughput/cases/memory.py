@@ -6,25 +6,17 @@ baseline. On CUDA the allocator's peak is taken, which has no torch in it.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
 import torch
 
 from bench.config import REFERENCE, Run
 from bench.data.dataset import Dataset
-from bench.errors import BenchError
 from bench.inference.gradient_variance import PosteriorGradient, total_variance
-from bench.questions.headline.measure import _iw_bounds
-from bench.questions.throughput.actions import peak_memory
+from bench.questions.headline.measure import iw_bounds
+from bench.questions.throughput.fresh import peak_memory
 from bench.randomness import generator
 from bench.training.loop import build, train
 from vaes import discover
 
-ROOT = Path(__file__).parents[4]
 PIXELS = 784
 TRAINING_IMAGES, VALIDATION_IMAGES, STEPS = 1000, 200, 20
 
@@ -40,7 +32,7 @@ def training(device: str, pixels: int) -> None:
 def importance_bound(device: str, samples: int, images: int) -> None:
     """L_K with K = `samples` of so many images, as the headline measures it."""
     noise = generator(device, "memory")
-    _iw_bounds(_model(device, REFERENCE), _images(device, images), noise, (samples,))
+    iw_bounds(_model(device, REFERENCE), _images(device, images), noise, (samples,))
 
 
 def gradient_variance(
@@ -62,28 +54,6 @@ def peak_of(action: str, device: str, settings: dict[str, object]) -> dict[str, 
     base = 0 if device == "cuda" else peak_memory(device)
     ACTIONS[action](device, **settings)
     return {"base_bytes": base, "peak_bytes": peak_memory(device)}
-
-
-def in_fresh_process(function: Callable[..., dict], *arguments: object) -> dict:
-    """What a function of a module gives in a new interpreter, for arguments that JSON can write.
-
-    Raises BenchError with the process's last line where it fails.
-    """
-    code = (
-        f"import json, sys; from {function.__module__} import {function.__name__} as function; "
-        "print(json.dumps(function(*json.load(sys.stdin))))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        input=json.dumps(arguments),
-        capture_output=True,
-        text=True,
-    )
-    if found.returncode:
-        reason = (found.stderr.strip().splitlines() or ["no message"])[-1]
-        raise BenchError(f"{function.__name__}{arguments}: a fresh process failed ({reason})")
-    return json.loads(found.stdout.splitlines()[-1])
 
 
 def _run(device: str) -> Run:

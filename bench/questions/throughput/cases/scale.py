@@ -20,7 +20,7 @@ from bench.grid.outcome import Outcome, history, pictures, rows
 from bench.grid.runner import execute
 from bench.grid.tasks import Grid, start_worker, subject_of
 from bench.questions import QUESTIONS, named
-from bench.questions.throughput.actions import peak_memory
+from bench.questions.throughput.fresh import peak_memory
 from bench.report import page, results
 from bench.report import rows as tidy
 from bench.training.loop import train

@@ -42,6 +42,7 @@ def test_step(timed, setup, axis, value):
         {"bound": setup.bound(step)},
         items=run.batch_size,
         repeats=max(1, 500 // (run.batch_size * run.samples)),
+        moved=setup.moved(run),
         kind="growth",
         axis=axis,
         value=value,

@@ -5,21 +5,15 @@ from __future__ import annotations
 import pytest
 
 from bench.config import REFERENCE
-from bench.inference.native import NotCompiled
 from bench.questions.throughput.actions import training_step
 from bench.questions.throughput.parts import LONG, without_a_part
 
 
 @pytest.mark.parametrize("batch_size", [100, 1000])
 def test_parts(timed, benchmark, setup, batch_size):
-    if setup.device != "cpu" or not setup.full:
-        pytest.skip("a step is compiled on a CPU alone, and with --full alone: it takes long")
     run, data = setup.run(REFERENCE, batch_size=batch_size), setup.filled(batch_size)
     kind = setup.variant(REFERENCE)
-    try:
-        parts = without_a_part(run, kind, data)
-    except NotCompiled as reason:
-        pytest.skip(str(reason))
+    parts = setup.compiled(lambda: without_a_part(run, kind, data))
     step = training_step(run.with_(steps=LONG), kind, data)
     timed(
         step,

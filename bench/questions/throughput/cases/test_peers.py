@@ -20,8 +20,7 @@ import pytest
 from bench.config import REFERENCE, Run
 from bench.data.binarization import as_float
 from bench.data.dataset import Dataset
-from bench.errors import BenchError, one_line
-from bench.inference.native import NotCompiled
+from bench.errors import one_line
 from bench.questions.throughput.actions import (
     Action,
     filled,
@@ -29,6 +28,7 @@ from bench.questions.throughput.actions import (
     ordinary_step,
     training_step,
 )
+from bench.questions.throughput.parts import LONG
 from bench.questions.throughput.rivals import RIVALS, one_hidden_layer, pythae_log_likelihood
 from bench.questions.throughput.run_cases import LIBRARIES
 from bench.randomness import generator
@@ -68,12 +68,9 @@ def patient(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.parametrize("layers", NETWORKS)
 def test_peer_training(patient, timed, setup, layers, batch_size):
     run, kind, network = _network(setup, layers)
-    run, data = run.with_(batch_size=batch_size, steps=10**6), _images(setup, batch_size)
+    run, data = run.with_(batch_size=batch_size, steps=LONG), _images(setup, batch_size)
     steps = len(data.train) // batch_size
-    try:
-        ours = _epoch(training_step(run, kind, data), steps)
-    except BenchError as error:
-        pytest.skip(str(error))
+    ours = _epoch(setup.compiled(lambda: training_step(run, kind, data), brief=True), steps)
     bound = setup.bound(training_step(run.with_(steps=1), kind, data))  # compiled, none is seen
     beside = {"bound": _epoch(bound, steps)}
     beside["ordinary"], missing = _epoch(ordinary_step(run, kind, data), steps), {}
@@ -100,10 +97,8 @@ def test_peer_log_likelihood(patient, timed, setup, layers):
     model, k = _model(run, kind, setup.data).eval(), IMPORTANCE_SAMPLES
     x = as_float(setup.data.test[:IMPORTANCE_IMAGES])
     noise = generator(setup.device, "importance")
-    try:
-        ours = importance_bound(model, x, noise, k, compiled=True)
-    except NotCompiled as reason:
-        pytest.skip(str(reason))
+    make = partial(importance_bound, model, x, noise, k, compiled=True)
+    ours = setup.compiled(make, brief=True)
     theirs = _unless_it_fails(partial(pythae_log_likelihood, model, x, k))
     failed = isinstance(theirs, str)
     bound = setup.bound(importance_bound(model, x, noise, k))
@@ -120,8 +115,6 @@ def test_peer_log_likelihood(patient, timed, setup, layers):
 
 def _network(setup, layers: str) -> tuple[Run, type[VAE], str]:
     """A run of the reference, its class, and the networks as `784-400-20`."""
-    if setup.device != "cpu":
-        pytest.skip("peers are timed on a CPU alone")
     run, kind = setup.run(REFERENCE), setup.variant(REFERENCE)
     if layers == NETWORKS[0]:
         sizes = (run.hidden_dim, run.hidden_dim)

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from bench.questions.throughput.cases.memory import in_fresh_process, peak_of
+from bench.questions.throughput.cases.memory import peak_of
 from bench.questions.throughput.cases.scale import scale
+from bench.questions.throughput.fresh import in_fresh_process
 
 MEMORY = {
     ("training", "pixels"): ((784, 20_000), {}),

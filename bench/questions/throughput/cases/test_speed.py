@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -11,17 +12,17 @@ from bench.config import REFERENCE, Run
 from bench.data.binarization import as_float
 from bench.errors import BenchError
 from bench.inference.gradients import admit
-from bench.inference.native import NotCompiled
 from bench.questions.throughput.actions import (
     evaluation,
     fewest_samples,
     importance_bound,
-    in_fresh_process,
     matrix_product,
     memory_copy,
     ordinary_step,
     training_step,
 )
+from bench.questions.throughput.fresh import start
+from bench.questions.throughput.parts import LONG
 from bench.randomness import generator
 from bench.training.loop import build
 from bench.training.stacked import Stack
@@ -56,16 +57,10 @@ def test_training(timed, setup, variant, batch_size):
 @pytest.mark.parametrize("batch_size", [100, 1000])
 def test_compiled_training(timed, setup, variant, batch_size):
     """The step of a long training, beside the eager one and the ordinary loop."""
-    if setup.device != "cpu":
-        pytest.skip("a step is compiled on a CPU alone")
-    if (variant, batch_size) != (REFERENCE, 100) and not setup.full:
-        pytest.skip("compiling takes long: with --full alone")
     run, data = setup.run(variant, batch_size=batch_size), setup.filled(batch_size)
     kind = setup.variant(variant)
-    try:
-        step = training_step(run.with_(steps=10**6), kind, data)
-    except BenchError as error:
-        pytest.skip(str(error))
+    brief = (variant, batch_size) == (REFERENCE, 100)
+    step = setup.compiled(lambda: training_step(run.with_(steps=LONG), kind, data), brief)
     eager = training_step(run, kind, data)
     beside = {"bound": setup.bound(eager), "lean": eager}
     with suppress(NotImplementedError):
@@ -107,16 +102,10 @@ def test_evaluation(timed, setup, variant):
 
 def test_compiled_evaluation(timed, setup, variant):
     """As in the validations of a long training, beside the eager evaluation."""
-    if setup.device != "cpu":
-        pytest.skip("an evaluation is compiled on a CPU alone")
-    if variant != REFERENCE and not setup.full:
-        pytest.skip("compiling takes long: with --full alone")
     x, model = as_float(setup.data.test[:1000]), _model(setup, variant)
     noise = generator(setup.device, "evaluation")
-    try:
-        compiled = evaluation(model, x, noise, compiled=True)
-    except NotCompiled as reason:
-        pytest.skip(str(reason))
+    make = partial(evaluation, model, x, noise, compiled=True)
+    compiled = setup.compiled(make, variant == REFERENCE)
     eager = evaluation(model, x, noise)
     timed(
         compiled,
@@ -146,16 +135,12 @@ def test_importance_bound(timed, setup, variant):
 def test_compiled_importance_bound(timed, setup, variant):
     """The bound as on a large test set, beside the eager one."""
     model, k = _model(setup, variant), IMPORTANCE_SAMPLES
-    if setup.device != "cpu" or not isinstance(model, VAE):
-        pytest.skip("an IW bound is compiled on a CPU alone, and needs a posterior")
-    if variant != REFERENCE and not setup.full:
-        pytest.skip("compiling takes long: with --full alone")
+    if not isinstance(model, VAE):
+        pytest.skip("a plain autoencoder has no posterior, so no bound")
     x = as_float(setup.data.test[:IMPORTANCE_IMAGES])
     noise = generator(setup.device, "importance")
-    try:
-        compiled = importance_bound(model, x, noise, k, compiled=True)
-    except NotCompiled as reason:
-        pytest.skip(str(reason))
+    make = partial(importance_bound, model, x, noise, k, compiled=True)
+    compiled = setup.compiled(make, variant == REFERENCE)
     eager = importance_bound(model, x, noise, k)
     timed(
         compiled,
@@ -171,10 +156,9 @@ def test_compiled_importance_bound(timed, setup, variant):
 def test_first_step_and_memory(benchmark, setup, variant):
     if variant != REFERENCE and not setup.full:
         pytest.skip("a fresh process takes long to start: with --full alone")
-    ks = MEMORY_SAMPLES if variant == REFERENCE else ()
-    found = benchmark.pedantic(
-        in_fresh_process, (setup.run(variant), setup.dataset, setup.data_dir, ks)
-    )
+    # with --full `test_memory` measures the bound's memory, beside others'
+    ks = MEMORY_SAMPLES if variant == REFERENCE and not setup.full else ()
+    found = benchmark.pedantic(start, (setup.run(variant), setup.dataset, setup.data_dir, ks))
     benchmark.extra_info |= {"kind": "fresh", "variant": variant, **found}
 
 
@@ -183,7 +167,7 @@ def test_first_step_and_memory_by_estimator(benchmark, setup, variant, estimator
     if not setup.full:
         pytest.skip("a fresh process takes long to start: with --full alone")
     run, _ = _admitted(setup, variant, estimator, batch_size=100)
-    found = benchmark.pedantic(in_fresh_process, (run, setup.dataset, setup.data_dir, ()))
+    found = benchmark.pedantic(start, (run, setup.dataset, setup.data_dir, ()))
     benchmark.extra_info |= {
         "kind": "fresh_estimator",
         "variant": variant,
