@@ -14,19 +14,21 @@ JOBS ?= 0
 PRESET ?= default
 PRECISION ?= float32
 PEERS ?=
+RESULTS ?= results
 
 # Values reach the program through the environment, as one argument each, whatever they hold.
-VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION BASE
+VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION RESULTS BASE
 $(foreach name,$(VARIABLES),$(eval export BENCH_ARG_$(name) := $$(value $(name))))
 OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" \
 	--preset "$$BENCH_ARG_PRESET" --precision "$$BENCH_ARG_PRECISION" \
+	--results "$$BENCH_ARG_RESULTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
 .PHONY: bench quick throughput throughput-compare report gpu-check test lint format clean help
 
-bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION=)
+bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
 
 quick: export BENCH_ARG_DATASET := digits

@@ -18,7 +18,7 @@ from bench.report import drawing, results, rows
 from bench.report.figure import Figure
 from bench.report.from_the_notes import Statement
 from bench.report.results import Results
-from bench.report.section import Section
+from bench.report.section import Section, paragraphs
 
 T = TypeVar("T")
 
@@ -102,8 +102,12 @@ def answered(folder: Path, questions: Sequence[Question], redrawn: bool) -> Page
     page = Page(found, made=_made(found), problems=list(found.problems))
     for question in questions:
         sections = _sections(page, question)
+        seeds = found.of(question.name).seed.nunique()
         for section in sections:
             section.question = question.name
+            if seeds:
+                counted = f"{seeds} seed{'s' * (seeds > 1)} here."
+                section.notes = paragraphs(counted, section.notes)
             for figure in section.figures:
                 page.attempt(figure.name, lambda figure=figure: _keep(page, figure, redrawn))
             kept = page.charts.keys() | page.images.keys()

@@ -28,12 +28,13 @@ def sections(results: Results) -> list[Section]:
     failures = [Section("What failed", reasons)] if reasons else []
     if rows.empty:
         return failures
-    takeaway, answer = _sentences(rows, elbo_claims(results))
+    found = elbo_claims(results)
+    takeaway, answer = _sentences(rows, found)
     best = select(rows, metric="best_epoch").value
     last = results.history.reindex(columns=["epoch"]).epoch.max()
     if rising := int((best == last).sum()):
         takeaway += f" After {last} epochs, {rising} of {len(best)} runs were still improving."
-    tables, notes = [_table(results, rows)], prose(__file__, item=per)
+    tables, notes = [_table(results, rows, found)], prose(__file__, item=per)
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
     asked = "What the posterior's variance buys"
     return [Section(asked, takeaway, answer, tables, figures, notes), *failures]
@@ -47,7 +48,7 @@ def elbo_claims(results: Results) -> list[Claim]:
 
 def _sentences(rows: pd.DataFrame, found: list[Claim]) -> tuple[str, str]:
     """The reference against every other variant; in short, against the simpler ones and those that
-    beat it. Numbers are those of the reference over the other."""
+    beat it. An undecided number has the table's direction, and says so."""
     name = title(REFERENCE)
     reference = interval(select(rows, metric="elbo", variant=REFERENCE).value)
     if not reference:
@@ -55,15 +56,15 @@ def _sentences(rows: pd.DataFrame, found: list[Claim]) -> tuple[str, str]:
     text = f"`{name}` reaches a test ELBO of {spoken(reference)} nats"
     if not found:
         return f"{text}.", f"{name} reaches {spoken(reference)} nats"
-    turned = [replace(c, difference=replace(c.difference, mean=-c.difference.mean)) for c in found]
+    found = [c if c.decided else replace(c, note=" in its favour") for c in found]
     simpler = [title(variant) for variant in takewhile(lambda v: v != REFERENCE, order())]
-    telling = [c for c in turned if c.subject in simpler or c.verdict == BEATS]
-    short = sentence(telling or turned[:1], "beaten by", "above", "undecided against")
-    verdicts = sentence(turned, "beaten by", "above", "undecided against")
+    telling = [c for c in found if c.subject in simpler or c.verdict == BEATS]
+    short = sentence(telling or found[:1], "beaten by", "above", "undecided against")
+    verdicts = sentence(found, "beaten by", "above", "undecided against")
     return f"{text}, {verdicts}.", f"{name}, ELBO in nats: {short}"
 
 
-def _table(results: Results, rows: pd.DataFrame) -> Table:
+def _table(results: Results, rows: pd.DataFrame, found: list[Claim]) -> Table:
     """One line a variant; of the IW bound the largest K."""
     most = rows.K.max()
     rows = rows[(rows.K.isna() | rows.K.eq(most)).to_numpy(dtype=bool)]
@@ -71,6 +72,7 @@ def _table(results: Results, rows: pd.DataFrame) -> Table:
     columns = {
         "elbo": Column("ELBO", best="max"),
         "elbo_difference": Column(f"difference to {title(REFERENCE)}", sign=True),
+        "verdict": Column("verdict"),
         "image_pairs": Column(f"± of {per} pairs", 3),
         "iw_bound": Column("L_K" if pd.isna(most) else f"L_{most}", best="max"),
         "effective_sample_size": Column("ESS", 0, interval=False),
@@ -93,6 +95,8 @@ def _table(results: Results, rows: pd.DataFrame) -> Table:
         entries[variant, "image_pairs"] = interval(pair.half_width for pair in each).mean
         entries[variant, "variant"] = _name(results, variant)
         entries[variant, "seeds"] = mine.seed.nunique()
+    verdicts = {claim.subject: claim.verdict for claim in found}
+    entries |= {(v, "verdict"): verdicts.get(title(v), "") for v in results.variants(rows)}
     caption = "Test ELBO and its parts, one line a variant, from simple to flexible"
     return Table.of_variants("elbo", columns, entries, caption)
 

@@ -78,7 +78,8 @@ def memory_of(timings: Timings) -> pd.DataFrame:
 def scale_of(timings: Timings) -> pd.DataFrame:
     """A line a grid of so many tasks, ascending: the totals of `SCALE`, in seconds and bytes."""
     cases = timings.of("scale").sort_values("value", kind="stable")
-    return cases.assign(overhead=cases.seconds - cases.alone_seconds)[["value", *SCALE, "rows"]]
+    cases = cases.assign(overhead=cases.seconds - cases.alone_seconds)
+    return cases[["value", "alone_seconds", *SCALE, "rows"]]
 
 
 def grid_of(timings: Timings) -> pd.DataFrame:
@@ -131,14 +132,14 @@ def _spread(gains: pd.Series) -> Cell:
 
 def _memory_table(memory: pd.DataFrame) -> Table:
     columns = ["peak beyond torch of", "against", Column("from", 0), Column("to", 0)]
-    columns += [Column("MiB, from", 0), Column("MiB, to", 0), "exponent"]
+    columns += [Column("MiB, from", 0), Column("MiB, to", 0), Column("KiB for each more", 2)]
     lines = []
     for which, labels in MEMORY.items():
         group = _series(memory, which)
         if len(group):
             ends = group.iloc[[0, -1]]
-            slope = log_log_slope(group.value, group.mib).mean
-            lines.append([*labels, *ends.value, *ends.mib, slope])
+            each = 2**10 * (ends.mib.diff() / ends.value.diff()).iloc[-1]
+            lines.append([*labels, *ends.value, *ends.mib, each])
     return Table("memory_growth", columns, lines, "Peak memory, from size to size.")
 
 
@@ -148,14 +149,16 @@ def _series(memory: pd.DataFrame, which: tuple[str, str]) -> pd.DataFrame:
 
 
 def _scale_table(tasks: pd.DataFrame) -> Table:
-    columns = [Column("tasks in the grid", 0), *(column for column, _ in SCALE.values())]
+    columns = [Column("tasks in the grid", 0), Column("tasks alone, ms a task", 1)]
+    columns += [column for column, _ in SCALE.values()]
     unit = {name: 2**-10 if name == "grown_bytes" else 1e3 for name in SCALE}
-    lines: list[list] = [
-        [line.value, *(unit[name] * getattr(line, name) / line.value for name in SCALE), line.rows]
-        for line in tasks.itertuples()
-    ]
+    lines: list[list] = []
+    for line in tasks.itertuples():
+        each = [unit[name] * getattr(line, name) / line.value for name in SCALE]
+        lines.append([line.value, 1e3 * line.alone_seconds / line.value, *each, line.rows])
     if len(tasks) > 1:
-        lines.append(["exponent of the whole", *(Cell(e) for e in _exponents(tasks).values()), ""])
+        powers = [Cell(e) for e in _exponents(tasks).values()]
+        lines.append(["exponent of the whole", "", *powers, ""])
     caption = "A grid of tiny tasks on two workers: half train for one step, half measure that."
     return Table("grid_scale", [*columns, Column("rows", 0)], lines, caption)
 

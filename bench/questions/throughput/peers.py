@@ -60,7 +60,7 @@ def sections(timings: Timings) -> list[Section]:
 
 def _steps_table(steps: pd.DataFrame) -> Table:
     """A line a cell: the fastest of its contestants is bold."""
-    columns = ["network", Column("batch", 0), Column("ours, ms a step"), Column("of bound")]
+    columns = ["network", Column("batch", 0), Column("ours, ms a step"), Column("of products")]
     columns += [Column(peer.heading) for peer in PEERS.values()]
     lines = []
     for _, case in steps.iterrows():
@@ -77,7 +77,7 @@ def _steps_table(steps: pd.DataFrame) -> Table:
 
 
 def _bounds_table(bounds: pd.DataFrame) -> Table:
-    columns = ["network", Column("K", 0), Column("ours, samples/s", 0), Column("of bound")]
+    columns = ["network", Column("K", 0), Column("ours, samples/s", 0), Column("of products")]
     columns += [Column("pythae, samples/s", 0), Column(LOG_LIKELIHOOD.heading)]
     lines = [
         [
