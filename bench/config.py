@@ -158,8 +158,9 @@ class Preset:
         elbo_samples: noise samples an image for ELBO, distortion and rate.
         importance_samples: the K of the IW bounds, ascending.
         variance_images: test images over which estimator variances are averaged.
-        gradient_images: the same for the variances of gradients.
+        gradient_images: training images over which variances of gradients are averaged.
         gradient_passes: decoder passes after which a gradient's variance is reported as it is.
+        gradient_seeds: trained models whose gradients are looked at.
         scaling_steps: training steps for each latent dimension of the scaling figure.
         comparison_steps: training steps of each gradient estimator, by data set.
         comparison_seeds: training runs a gradient estimator.
@@ -176,8 +177,9 @@ class Preset:
     elbo_samples: int = 100
     importance_samples: tuple[int, ...] = (1, 10, 100, 1000)
     variance_images: int = 32
-    gradient_images: int = 16
+    gradient_images: int = 128
     gradient_passes: int = 20_000
+    gradient_seeds: int = 3
     scaling_steps: int = 500
     comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1500, "": 300})
     comparison_seeds: int = 3
@@ -208,8 +210,9 @@ PRESETS = {
         seeds=2,
         importance_samples=(1, 10, 100),
         variance_images=10,
-        gradient_images=4,
+        gradient_images=16,
         gradient_passes=2000,
+        gradient_seeds=1,
         scaling_steps=20,
         comparison_steps={"": 20},
         comparison_seeds=2,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIDENCE = 0.95
+STRAIGHT = 0.9
+"""R² from which points in logarithms are called a power law."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,45 @@ def paired_difference(rows: pd.DataFrame, one: str, other: str, by: str = "varia
     return interval((values[0] - values[1]).dropna())
 
 
+@dataclass(frozen=True)
+class PowerLaw:
+    """y as a power of x, fitted to their logarithms by least squares.
+
+    Attributes:
+        exponent: with its interval, from the scatter about the line (none from two points).
+        r_squared: the share of the scatter of log y that the line explains; NaN where fewer than
+            three different x have a y.
+    """
+
+    exponent: Estimate
+    r_squared: float = math.nan
+
+    @property
+    def holds(self) -> bool:
+        """Whether the points lie on a line well enough to have an exponent."""
+        return self.r_squared >= STRAIGHT
+
+
+def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
+    """The fit to these points; those without a positive y are left out."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    fine = np.isfinite(y) & (y > 0)
+    different = len(np.unique(x[fine]))
+    if different < 2:
+        return PowerLaw(Estimate())
+    fit = stats.linregress(np.log(x[fine]), np.log(y[fine]))
+    free = int(fine.sum()) - 2
+    half = _quantile(free) * fit.stderr if free else math.nan
+    exponent = Estimate(float(fit.slope), half, free + 2)
+    return PowerLaw(exponent, float(fit.rvalue**2) if different > 2 else math.nan)
+
+
 def log_log_slope(x: Sequence[float], y: Sequence[float]) -> Estimate:
     """Least-squares exponent of y as a power of x, with its interval; points without y left out.
 
     Two points give a slope without an interval, fewer none.
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    fine = np.isfinite(y) & (y > 0)
-    if fine.sum() < 2:
-        return Estimate()
-    fit = stats.linregress(np.log(x[fine]), np.log(y[fine]))
-    free = int(fine.sum()) - 2
-    half = _quantile(free) * fit.stderr if free else math.nan
-    return Estimate(float(fit.slope), half, free + 2)
+    return power_law(x, y).exponent
 
 
 def p_value(difference: Estimate) -> float:

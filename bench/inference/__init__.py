@@ -4,7 +4,8 @@
 - `elbo`: distortion and rate, and Monte Carlo estimators of the ELBO.
 - `importance`: importance weights, the IW bound, the effective sample size.
 - `gradients`: estimators of the ELBO's gradient, one function each.
-- `gradient_variance`: their total variance; `gram_matrix`: the G = J Jᵀ it needs.
+- `gradient_variance`: their variance, Monte Carlo and data, in the encoder, `decoder_variance` in
+  the decoder; `gram_matrix`: the G = J Jᵀ both need.
 - `refit`: the posterior optimised for one image, decoder fixed.
 - `codes`: posterior means and covariances, active units.
 - `probabilistic_pca`: the model whose every quantity is known.

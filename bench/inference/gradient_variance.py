@@ -1,10 +1,16 @@
-"""Total variance tr Cov[g] of a gradient estimator, by tr(C G).
+"""Total variance tr Cov[g] of an estimator of the encoder's gradient, by tr(C G).
 
 The gradient of one image's ELBO with respect to everything its posterior depends on is
 g = Jᵀ g_λ: λ are the tensors the posterior is made of, J = ∂λ/∂φ is not random. Hence
 tr Cov[g] = tr(C G) with C = Cov[g_λ] and G = J Jᵀ, and a noise sample costs decoder passes only:
 the encoder is differentiated once an image. λ may be anything that separates φ from the noise,
-so a posterior's tensors serve, whatever its family.
+so a posterior's tensors serve, whatever its family. The decoder's part of the gradient is in
+`bench.inference.decoder_variance`.
+
+A minibatch of B independent images has the mean of their gradients, whose variance is by the law of
+total variance (1/B)(E tr Cov[g|x] + tr Cov[E[g|x]]): the Monte Carlo part, that of the noise of q
+given the images, and the data part, that of which images (and binarizations) they are.
+`total_variance` gives the first image by image, `between_images` the second.
 
 In shapes, R counts replicates, independent estimates of one gradient; P the numbers in λ.
 """
@@ -12,7 +18,6 @@ In shapes, R counts replicates, independent estimates of one gradient; P the num
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,8 +31,15 @@ from torch.func import grad, vmap
 
 from bench.inference.decoded import LogLikelihood, log_likelihood_for
 from bench.inference.gradients import ESTIMATORS, Estimator, Passes, Target, admit
-from bench.inference.gram_matrix import depended_on, gram_matrix, parameters_of, varying_paths
-from bench.inference.reparameterize import Noise, draw
+from bench.inference.gram_matrix import (
+    bound_parameters,
+    depended_on,
+    gram_matrix,
+    norm_and_products_of_mean,
+    parameters_of,
+    varying_paths,
+)
+from bench.inference.reparameterize import Noise
 from bench.inference.tensors import substitute, tensors
 from vaes import VAE
 from vaes._shapes import Float
@@ -38,30 +50,36 @@ MOST_AT_ONCE = 5120
 """Decoder passes in one call where a single replicate takes more: it is then made in parts, so
 that the decoder's activations grow neither with S nor with the number of images."""
 FEWEST_REPLICATES = 8
-"""Replicates before a standard error is believed."""
+"""Of every image, before a standard error is believed; fewer where the passes do not suffice."""
 PARTS = ("total", "location", "scale")
 
 
 @dataclass(frozen=True)
 class Variance:
-    """A measured total variance, averaged over images.
+    """A measured total variance.
 
     Attributes:
-        value, standard_error: of each of `PARTS`: the total, the part of the location parameters
+        per_image: unbiased, for each of `PARTS`: the total, the part of the location parameters
             alone and that of all others alone; what is missing from their sum is twice their
             covariance.
-        signal: ‖E g‖² averaged over images, unbiased.
+        standard_error: of its mean over these images, over the noise of q alone.
+        mean: the mean of all estimates of each image's gradient, by path.
         replicates: independent estimates for each image.
         capped: whether the cap was hit before the relative standard error was reached.
         cause: why the value is not finite ("" where it is).
     """
 
-    value: Float[Tensor, "3"]
+    per_image: Float[Tensor, "3 B"]
     standard_error: Float[Tensor, "3"]
-    signal: float
+    mean: dict[str, Float[Tensor, "B _"]]
     replicates: int
     capped: bool
     cause: str = ""
+
+    @property
+    def value(self) -> Float[Tensor, "3"]:
+        """Averaged over the images."""
+        return self.per_image.mean(1)
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,7 @@ class PosteriorGradient:
         self, estimator: Estimator, samples: int, replicates: int, generator: torch.Generator
     ) -> dict[str, Float[Tensor, "R B _"]]:
         """R independent estimates of every image's gradient, by path, in float64."""
-        with _seeded(generator):
+        with seeded(generator):
             if self.varying == self.parameters.keys():
                 found = self._of_batch(estimator, samples, replicates, generator)
             else:
@@ -216,81 +234,72 @@ def total_variance(
     relative_error: float,
     most_passes: int,
 ) -> Variance:
-    """tr Cov[g] of an estimator with S = `samples`, averaged over the images.
+    """tr Cov[g] of an estimator with S = `samples`, for each of the images.
 
-    Replicates are added until the relative standard error is below `relative_error` or
-    `most_passes` decoder passes are spent. The standard error takes one replicate of all images
-    as a batch (batch means). Raises BenchError where the posterior does not admit the estimator.
+    Replicates are added until the relative standard error of the mean over these images is below
+    `relative_error` or `most_passes` decoder passes are spent, which two replicates may exceed.
+    Raises BenchError where the posterior does not admit the estimator.
     """
     _keep_freed_memory()
     each = len(gradient.x) * gradient.passes(name, samples).total
+    fewest = min(FEWEST_REPLICATES, max(2, most_passes // each))
     batch = max(1, PASSES_AT_ONCE // each)
-    batches = _batches(gradient, ESTIMATORS[name], samples, batch, generator)
     pilot: dict[str, Tensor] = {}
-    # in one growing table: small results kept between large scratch arrays would fragment the heap
-    table = torch.empty(3, 0, dtype=torch.float64, device=gradient.x.device)
-    done = 0
-    while True:
-        g = next(batches)
+    done, sums, squares = 0, 0.0, 0.0
+    for g in _batches(gradient, ESTIMATORS[name], samples, batch, fewest, generator):
         if not pilot:
-            pilot = {path: v.mean(0, keepdim=True) for path, v in g.items()}
+            pilot = {path: v.mean(0) for path, v in g.items()}
             shift = {path: torch.zeros_like(v) for path, v in pilot.items()}
         centred = {path: v - pilot[path] for path, v in g.items()}
-        shift = {path: shift[path] + v.sum(0, keepdim=True) for path, v in centred.items()}
-        squares = gradient.squared_norms(centred).mean(-1)
-        if done + squares.shape[1] > table.shape[1]:
-            table = torch.cat([table[:, :done], squares.new_empty(3, done + squares.shape[1])], 1)
-        table[:, done : done + squares.shape[1]] = squares
-        done += squares.shape[1]
-        u = table[:, :done]
+        shift = {path: shift[path] + v.sum(0) for path, v in centred.items()}
+        found = gradient.squared_norms(centred)
+        done += found.shape[1]
+        sums, squares = sums + found.sum(1), squares + found.square().sum(1)
         moved = {path: v / done for path, v in shift.items()}
-        away = gradient.squared_norms(moved).mean((1, 2))
-        value = (u.sum(1) - done * away) / (done - 1)
-        error = u.std(1) * math.sqrt(done) / (done - 1)
+        away = gradient.squared_norms({path: v[None] for path, v in moved.items()})[:, 0]
+        value = (sums - done * away) / (done - 1)
+        # of a replicate's squared norm about the pilot, image by image
+        spread = (squares - sums.square() / done).clamp(min=0) / (done - 1)
+        error = (spread.sum(1) * done).sqrt() / (done - 1) / len(gradient.x)
+        mean = {path: pilot[path] + moved[path] for path in pilot}
         if not value.isfinite().all():
-            bad = int((~u[0].isfinite()).sum())
-            cause = f"{bad} of {done} gradient estimates are not finite"
-            return Variance(value, error, math.nan, done, False, cause)
-        good = bool(error[0] <= relative_error * value[0])
+            cause = "gradient estimates are not finite in {} of {} images"
+            cause = cause.format(int((~value[0].isfinite()).sum()), len(gradient.x))
+            return Variance(value, error, mean, done, False, cause)
+        # fewer replicates than that lie too evenly about their mean to tell their spread
+        sure = done >= FEWEST_REPLICATES
+        good = sure and bool(error[0] <= relative_error * value[0].mean())
         if good or done * each >= most_passes:
-            mean = {path: pilot[path] + moved[path] for path in pilot}
-            signal = gradient.squared_norms(mean)[0].mean() - value[0] / done
-            return Variance(value, error, signal.item(), done, not good)
+            return Variance(value, error, mean, done, not good)
 
 
-def decoder_variance(
-    model: VAE, x: Float[Tensor, "B D"], samples: int, generator: torch.Generator
-) -> tuple[float, float]:
-    """tr Cov of the decoder's gradient from one noise sample, and its standard error.
+def signal(gradient: PosteriorGradient, found: Variance) -> Float[Tensor, "B"]:
+    """‖E g‖² of every image, unbiased."""
+    return _squared_norm_of_mean(gradient, found) - found.per_image[0] / found.replicates
 
-    Averaged over the images, from `samples` draws of each. The decoder's estimator is the same
-    beside every estimator of the encoder's gradient.
+
+def between_images(gradient: PosteriorGradient, found: Variance) -> Float[Tensor, "B"]:
+    """Numbers of the images whose mean is tr Cov of E[g|x] over images x, unbiased.
+
+    ‖m_n − M‖² with m_n the mean of the image's estimates and M that of all images, with Bessel's
+    correction and less the noise that is left in m_n. The data part of a minibatch's variance.
     """
-    model = copy.deepcopy(model).requires_grad_(True)
-    posterior = model.posterior(x)
-    shape = (*posterior.batch_shape, *posterior.event_shape)
+    model = copy.deepcopy(gradient.model).double().requires_grad_(True)
+    numbers, left_out = bound_parameters(model, gradient.x.double(), gradient.varying)
+    bound = [found.mean[path] for path in gradient.parameters if path not in left_out]
+    direct = torch.cat([numbers[:, :0].detach(), *(found.mean[path] for path in left_out)], 1)
+    norm, products = direct.mean(0).square().sum(), direct @ direct.mean(0)
+    if bound:
+        weights = depended_on(numbers.sum(), model.parameters())
+        more = norm_and_products_of_mean(numbers, weights, torch.cat(bound, 1))
+        norm, products = norm + more[0], products + more[1]
+    away = _squared_norm_of_mean(gradient, found) - 2 * products + norm
+    count = len(away)
+    return count / (count - 1) * away - found.per_image[0] / found.replicates
 
-    def noise(n: int) -> Float[Tensor, "S B L"]:
-        return torch.randn((n, *shape), generator=generator, dtype=x.dtype, device=x.device)
 
-    with _seeded(generator):
-        z = draw(posterior, noise, samples)
-    weights = depended_on(model.log_likelihood(x, z).sum(), model.parameters())
-
-    def log_likelihood(
-        values: list[Tensor], x: Float[Tensor, "B D"], z: Float[Tensor, "B L"]
-    ) -> Float[Tensor, ""]:
-        return substitute(model, weights, values).log_likelihood(x, z).sum()
-
-    of_draws = vmap(grad(log_likelihood), in_dims=(None, None, 0))
-    fixed = [w.detach() for w in weights]
-    squares = torch.zeros(samples, dtype=torch.float64, device=x.device)
-    for image in range(len(x)):
-        for g in of_draws(fixed, x[image : image + 1], z[:, image : image + 1]):
-            squares += (g - g.mean(0)).square().reshape(len(g), -1).sum(1).double() / len(x)
-    value = squares.sum() / (samples - 1)
-    error = squares.std() * math.sqrt(samples) / (samples - 1)
-    return value.item(), error.item()
+def _squared_norm_of_mean(gradient: PosteriorGradient, found: Variance) -> Float[Tensor, "B"]:
+    return gradient.squared_norms({path: v[None] for path, v in found.mean.items()})[0, 0]
 
 
 def _in_parts(
@@ -354,12 +363,12 @@ def _batches(
     estimator: Estimator,
     samples: int,
     batch: int,
+    fewest: int,
     generator: torch.Generator,
 ) -> Iterator[dict[str, Float[Tensor, "R B _"]]]:
-    """Batches of estimates; the first has `FEWEST_REPLICATES`, so that its mean can be a pilot."""
+    """Batches of estimates; the first has the `fewest`, so that its mean can be a pilot."""
     first = [
-        gradient.gradients(estimator, samples, batch, generator)
-        for _ in range(-(-FEWEST_REPLICATES // batch))
+        gradient.gradients(estimator, samples, batch, generator) for _ in range(-(-fewest // batch))
     ]
     yield {path: torch.cat([g[path] for g in first]) for path in first[0]}
     while True:
@@ -377,7 +386,7 @@ def _is_location(path: str) -> bool:
 
 
 @contextmanager
-def _seeded(generator: torch.Generator) -> Iterator[None]:
+def seeded(generator: torch.Generator) -> Iterator[None]:
     """Let a posterior's own `sample`, which takes no generator, follow from ours."""
     device = generator.device
     seed = torch.randint(2**62, (), generator=generator, device=device).item()

@@ -14,11 +14,18 @@ import pandas as pd
 
 from bench.inference.gradients import ESTIMATORS
 from bench.report.figure import curves
+from bench.report.rows import SETTINGS
 from bench.report.style import title, words
 from bench.report.table import Cell, Column, Table, escaped
-from bench.statistics import Estimate, from_error
+from bench.statistics import Estimate, from_error, interval
 
-HEADINGS = {"stage": "weights", "kl": "KL", "sampling": "samples", "K": Column("K", 0)}
+HEADINGS = {
+    "stage": "weights",
+    "kl": "KL",
+    "sampling": "samples",
+    "S": Column("S", 0),
+    "K": Column("K", 0),
+}
 DASHES = {"solid": [1, 0], "dashed": [6, 3], "dotted": [2, 2]}
 BAR = "M-.35,-1H.35V1H-.35Z"
 MARKS = "circle square diamond triangle-up cross triangle-down triangle-left triangle-right"
@@ -97,6 +104,32 @@ def short(value: float) -> str:
 # --- numbers with a standard error -------------------------------------------------------------
 
 
+def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line a metric and setting: the mean over the seeds that have a finite number of it.
+
+    Its standard error and n are those of the wider interval of two: over the seeds, which holds
+    all there is but is of few numbers, and over the images and noise within each seed.
+    """
+    by = ["variant", "metric", *(column for column in SETTINGS if column != "capped")]
+    lines = []
+    for _, group in rows.groupby(by, dropna=False, sort=False):
+        finite = group[np.isfinite(group.value)]
+        line = (finite if len(finite) else group).iloc[0].to_dict()
+        if len(finite) > 1:
+            between = interval(finite.value)
+            within = math.hypot(*finite.standard_error) / len(finite)
+            inside = from_error(between.mean, within, int(finite.n.sum()))
+            error = float(finite.value.sem()), within
+            wider = between.half_width < inside.half_width
+            n = inside.n if wider else between.n
+            line |= {"value": between.mean, "standard_error": error[wider], "n": n}
+        capped = group.capped.fillna(False).any()
+        reason = group.reason.dropna()
+        line |= {"capped": bool(capped), "reason": reason.iloc[0] if len(reason) else None}
+        lines.append(line)
+    return pd.DataFrame(lines, columns=rows.columns).astype(rows.dtypes.to_dict())
+
+
 def _keyed(rows: pd.DataFrame, columns: Iterable[str]) -> Iterator[tuple[tuple, object, Estimate]]:
     """Of each row the columns' values, itself and its number with its 95 % interval."""
     for row in rows.itertuples():
@@ -165,12 +198,6 @@ def for_chart(rows: pd.DataFrame, printed: Printed, *columns: str, times: str = 
     numbers = {name: [float(f"{v:.4g}") for v in found[name] * factor] for name in found}
     settings = {column: rows[column].map(dict(names)) for column, names in printed.items()}
     return rows[list(columns)].assign(**settings, **numbers)
-
-
-def slope_cell(slope: Estimate) -> Cell:
-    """A fitted exponent: marked where two points give no interval, a dash for fewer."""
-    lacks = bool(slope) and math.isnan(slope.half_width)
-    return Cell(slope.mean, slope.half_width, text="‡" if lacks else "")
 
 
 def absences(rows: pd.DataFrame, *by: str) -> str:

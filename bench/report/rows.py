@@ -52,6 +52,7 @@ SETTINGS = {
     "noise_unit": "str",  # absolute: latent units; relative: standard deviations of the codes
     "proposals": "Int64",  # samples behind log p(x)
     "reference": "str",  # what a ratio or difference is to: a variant or an estimator
+    "reference_S": "Int64",  # the S of that estimator, where it is not the row's own
     "capped": "boolean",  # sampling ended before the wanted precision
     "chosen": "boolean",  # among candidates, by validation
 }

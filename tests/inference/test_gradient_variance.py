@@ -13,7 +13,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference import decoded, gradient_variance, gram_matrix, native
-from bench.inference.gradient_variance import PosteriorGradient, total_variance
+from bench.inference.gradient_variance import PosteriorGradient, between_images, total_variance
 from bench.inference.gradients import ESTIMATORS
 from bench.inference.tensors import tensors
 from tests.posteriors import (
@@ -57,6 +57,52 @@ def test_the_quadratic_form_is_exact_for_any_posterior(variant):
         flat = {p: v.reshape(1, 1, -1).expand(1, len(x), -1) for p, v in direction.items()}
         norms = gradient.squared_norms(flat)[0, 0]
         torch.testing.assert_close(norms[image], expected, rtol=1e-9, atol=0)
+
+
+def gradients_by_hand(model, gradient, along):
+    """Σ λ · a over one image's λ, backward: the rows `(B, W)` of all images."""
+    parameters, rows = list(model.parameters()), []
+    for image in range(len(gradient.x)):
+        held = tensors(model.posterior(gradient.x[image : image + 1]))
+        terms = [
+            (held[path] * a[image].reshape(held[path].shape)).sum() for path, a in along.items()
+        ]
+        found = torch.autograd.grad(sum(terms), parameters, materialize_grads=True)
+        rows.append(torch.cat([g.flatten() for g in found]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(
+    "variant", [Correlated, ModuleFlow, Reused, OneScale, Mixture, discover().variants["flow"]]
+)
+def test_the_variance_between_images_is_that_of_every_image_s_own_gradient(variant):
+    """Without any row being formed, whatever the posterior is made of: agreement to rounding."""
+    model = perturbed(variant).double()
+    gradient = PosteriorGradient.from_model(model, images())
+    found = total_variance(gradient, "score_function", 2, seeded(), 0.0, 100)
+    rows = gradients_by_hand(model, gradient, found.mean)
+    expected = rows.var(0).sum() - found.value[0] / found.replicates
+    torch.testing.assert_close(between_images(gradient, found).mean(), expected, rtol=1e-9, atol=0)
+
+
+class TiedDecoder(discover().variants["input_dependent"]):
+    """A decoder that uses a layer's weights once more, outside of the layer."""
+
+    def decode(self, z):
+        return super().decode(z) + self.decoder[-1].bias.square().sum()
+
+
+@pytest.mark.parametrize("variant", [OneScale, TiedDecoder])
+def test_inner_products_of_passes_are_those_of_their_gradients(variant):
+    model, x = perturbed(variant).double(), images(2)
+    z = torch.randn(4, 2, LATENTS, generator=seeded(3), dtype=x.dtype)
+    gram = gram_matrix.gram_of_passes(model, x, z)
+    for image in range(2):
+        values = model.log_likelihood(x, z)[:, image]
+        weights = [*model.decoder.parameters()]
+        found = [torch.autograd.grad(value, weights, retain_graph=True) for value in values]
+        rows = torch.stack([torch.cat([g.flatten() for g in each]) for each in found])
+        torch.testing.assert_close(gram[image], rows @ rows.T, rtol=1e-9, atol=0)
 
 
 def test_a_flow_s_own_weights_take_no_part_in_the_gram_matrix():
@@ -113,6 +159,16 @@ def test_the_cap_is_flagged_and_more_passes_narrow_the_error():
     loose = total_variance(gradient, "score_function", 1, seeded(), 0.5, 30_000)
     assert not loose.capped
     assert loose.standard_error[0] <= 0.5 * loose.value[0]
+
+
+def test_a_dear_estimator_has_two_replicates_whatever_the_cap(monkeypatch):
+    monkeypatch.setattr(gradient_variance, "PASSES_AT_ONCE", 1)
+    model = perturbed(discover().variants["input_dependent"])
+    gradient = PosteriorGradient.from_model(model, images(dtype=torch.float32))
+    found = total_variance(gradient, "measure_valued", 4, seeded(), 0.01, 1)
+    assert found.replicates == 2
+    assert found.capped
+    assert (found.per_image[0] > 0).all()
 
 
 def test_the_standard_error_is_that_of_repetition():

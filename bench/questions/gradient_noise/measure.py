@@ -1,229 +1,234 @@
-"""How noisy the gradient is: every estimator's total variance, signal-to-noise ratio and cost.
+"""How noisy a training step's gradient is, by estimator, S and stage, and what its noise costs.
 
-For one example, tr Cov[g] of the estimated ELBO gradient with respect to everything the posterior
-depends on, averaged over test images; by stage of training, estimator and S. A cell an estimator
-does not admit is a NaN with its reason.
+The gradient of a minibatch of B images, for every weight, has the variance (MC + data) / B in
+nats². MC, the Monte Carlo part, is the mean over images of tr Cov[g | image] over the noise of q;
+data is tr Cov of E[g | image] over training images, each binarized afresh where training does so.
+Both are split into the encoder's weights and the decoder's. Every estimator of the ELBO's gradient
+has the same E[g | image], so that the data part is measured once a stage, by the quietest.
+
+Images are the independent batches behind every standard error: a jackknife over them, which holds
+the noise of q too and keeps what the two parts of a ratio share.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-import statistics
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from bench.config import Preset, Run
-from bench.data.binarization import as_float
+from bench.config import REFERENCE, Preset, Run
 from bench.errors import BenchError
 from bench.grid.contract import Request, Result, Row, Subject
+from bench.inference.decoder_variance import DecoderGradient
 from bench.inference.gradient_variance import (
+    FEWEST_REPLICATES,
     PARTS,
     PosteriorGradient,
     Variance,
-    decoder_variance,
+    between_images,
+    signal,
     total_variance,
 )
 from bench.inference.gradients import ESTIMATORS
-from bench.inference.reparameterize import standard_normal
+from bench.questions.averages import image_mean, jackknife
 from bench.questions.gradient_noise import STAGES
-from bench.training.step import EagerStep
+from bench.questions.gradient_noise.step_times import Time, step_times
+from bench.training.loop import prepared, to_batch
 from vaes import VAE
 
-SAMPLES = (1, 4, 16)
+SAMPLES = (1, 2, 4)
 RELATIVE_ERROR = 0.05
-DECODER_DRAWS = 32
-ROUNDS = 12
-TIMING_SECONDS = 0.2
-"""Steps of one estimator are repeated up to `ROUNDS` times within this time, at least twice."""
+"""Of a variance over the noise of q: images, of which there are few, then leave more."""
+DECODER_PASSES = 16
+"""Behind the decoder's variance, an image and cell, in two estimates or more."""
 EVERY = tuple(ESTIMATORS)
+USUAL = ("pathwise", "pathwise_sampled_kl", "pathwise_antithetic", "sticking_the_landing")
+"""What variants other than the reference are measured with."""
 SQUARED = "nats²"
 """Unit of a squared norm of an ELBO gradient; network parameters have none."""
+Key = tuple[str, int]
+"""An estimator and S."""
 
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
-    """One measurement a variant, of its first seed: the spread is over images and noise."""
-    if run.seed == 0:
-        yield Request(run, amounts(preset.gradient_images, preset.gradient_passes))
+    """One measurement a run of the first seeds: of every estimator for the reference."""
+    if run.seed < preset.gradient_seeds:
+        estimators = EVERY if run.variant == REFERENCE else USUAL
+        yield Request(run, amounts(preset.gradient_images, preset.gradient_passes, estimators))
 
 
-def amounts(images: int, passes: int) -> tuple[tuple[str, object], ...]:
+def amounts(
+    images: int, passes: int, estimators: tuple[str, ...] = EVERY
+) -> tuple[tuple[str, object], ...]:
     """Settings of a measurement; the estimators' names are among them, so that a new estimator, or
     an edited one, is measured."""
-    return ("images", images), ("passes", passes), ("estimators", EVERY)
+    return ("images", images), ("passes", passes), ("estimators", estimators)
 
 
 def measure(
     subject: Subject, images: int, passes: int, estimators: tuple[str, ...] = EVERY
 ) -> Result:
-    """These estimators at every stage and S; at most `passes` decoder passes a cell or a few
-    replicates."""
+    """These estimators at every stage and S; at most `passes` decoder passes a cell, or two
+    estimates an image."""
     if not issubclass(subject.variant, VAE):
         return Result()
-    x = as_float(subject.data.test[:images])
-    batch = as_float(subject.data.train[: subject.run.batch_size])
+    x = training_images(subject, images)
+    batch = training_images(subject, subject.run.batch_size)
     noise = subject.generator("gradient timing")
-    times = step_times(subject.model(), batch, subject.run, noise, estimators)
-    rows = []
+    times = step_times(subject.model(), batch, subject.run, noise, estimators, SAMPLES)
+    expected = len(x) * FEWEST_REPLICATES * sum(SAMPLES) * len(estimators)
+    rows, notice = [], ""
     for stage in STAGES:
-        model = subject.model(stage)
-        value, error = decoder_variance(
-            model, x, DECODER_DRAWS, subject.generator("decoder gradient", stage)
-        )
-        n = len(x) * DECODER_DRAWS
-        settings = {"stage": stage, "S": 1}
-        rows.append(Row("decoder_variance", value, SQUARED, settings, error, n))
-        cells_passes = passes * len(SAMPLES) * len(estimators)
-        gradient = PosteriorGradient.from_model(model, x, cells_passes)
-        for samples in SAMPLES:
-            cells = cells_of(subject, gradient, stage, samples, passes, estimators)
-            rows += rows_of(cells, times, len(x), stage=stage, S=samples)
-    return Result(rows, notice=gradient.notice)
+        gradient = PosteriorGradient.from_model(subject.model(stage), x, expected)
+        found = cells_of(subject, gradient, stage, SAMPLES, passes, estimators)
+        rows += _rows(subject, gradient, stage, found, times)
+        notice = gradient.notice
+    return Result(rows, notice=notice)
+
+
+def training_images(subject: Subject, count: int) -> Tensor:
+    """So many training images `(count, D)`, drawn at random, as a training step is given them."""
+    images, binarization = subject.data.train, subject.data.binarization
+    draws = subject.generator("gradient images")
+    chosen = torch.randperm(len(images), generator=draws, device=images.device)[:count]
+    return to_batch(prepared(images, binarization), chosen, binarization, draws)
 
 
 def cells_of(
     subject: Subject,
     gradient: PosteriorGradient,
     stage: str,
-    samples: int,
+    samples: tuple[int, ...],
     passes: int,
     estimators: tuple[str, ...],
-) -> dict[str, Variance | str]:
-    """Estimator → its variance, or why there is none."""
-    cells: dict[str, Variance | str] = {}
-    for name in estimators:
-        noise = subject.generator("gradient variance", stage, name, samples)
-        try:
-            cells[name] = total_variance(gradient, name, samples, noise, RELATIVE_ERROR, passes)
-        except BenchError as error:
-            cells[name] = str(error)
+) -> dict[Key, Variance | str]:
+    """The encoder's variance by estimator and S, or why there is none."""
+    cells: dict[Key, Variance | str] = {}
+    for s in samples:
+        for name in estimators:
+            noise = subject.generator("gradient variance", stage, name, s)
+            try:
+                cells[name, s] = total_variance(gradient, name, s, noise, RELATIVE_ERROR, passes)
+            except BenchError as error:
+                cells[name, s] = str(error)
     return cells
 
 
-@dataclass(frozen=True)
-class Time:
-    """Microseconds of a training step for each noise sample of each image."""
-
-    value: float
-    standard_error: float
-    rounds: int
-
-
-def rows_of(
-    cells: dict[str, Variance | str],
-    times: dict[tuple[str, int], Time],
-    images: int,
-    **settings: object,
-) -> Iterator[Row]:
-    """The rows of one stage and S; ratios are to the first estimator that is admitted."""
-    measured = {name: cell for name, cell in cells.items() if isinstance(cell, Variance)}
-    finite = {name: cell for name, cell in measured.items() if not cell.cause}
-    reference = next(iter(finite), None)
-    # E g is the same for all of them: the quietest tells it best
-    signal = min(finite.values(), key=lambda v: v.value[0] / v.replicates).signal if finite else 0
-    for name, cell in cells.items():
-        here = {**settings, "estimator": name}
-        if isinstance(cell, str):
-            yield Row("total_variance", math.nan, SQUARED, here, reason=cell)
-            continue
-        flagged = {**here, "capped": True} if cell.capped else here
-        n = images * cell.replicates
-        values, errors = cell.value.tolist(), cell.standard_error.tolist()
-        for part, value, error in zip(PARTS, values, errors, strict=True):
-            yield Row(f"{part}_variance", value, SQUARED, flagged, error, n, cell.cause)
-        if name in finite:
-            to_noise = signal / values[0] if values[0] else math.inf
-            yield Row("signal_to_noise", to_noise, "1", here, to_noise * _relative(cell), n)
-            yield from _comparison(name, reference, finite, times, n, here)
-
-
-def _comparison(
-    name: str,
-    reference: str,
-    cells: dict[str, Variance],
-    times: dict[tuple[str, int], Time],
-    n: int,
-    settings: dict[str, object],
-) -> Iterator[Row]:
-    """Its variance over the reference's, and of variance times time the reference's over its own.
-
-    The reference's own ratios are exactly 1.
-    """
-    cell, other, certain = cells[name], cells[reference], name == reference
-    compared = {**settings, "reference": reference}
-    variance = other.value[0].item()
-    ratio = cell.value[0].item() / variance if variance else math.nan
-    spread = 0.0 if certain else math.hypot(_relative(cell), _relative(other))
-    yield Row("variance_ratio", ratio, "1", compared, ratio * spread, n)
-    own, base = (times.get((estimator, settings.get("S"))) for estimator in (name, reference))
-    if own is None or base is None:
+def encoder_rows(cell: Variance | str, settings: dict[str, object]) -> Iterator[Row]:
+    """The encoder's Monte Carlo part, whole and in parts; or the reason why there is none."""
+    if isinstance(cell, str):
+        yield Row("total_variance", math.nan, SQUARED, settings, reason=cell)
         return
-    step = "step_microseconds"
-    yield Row(step, own.value, "µs/sample", settings, own.standard_error, own.rounds)
-    efficiency = base.value / (ratio * own.value) if ratio else math.inf
-    clock = math.hypot(own.standard_error / own.value, base.standard_error / base.value)
-    spread = 0.0 if certain else math.hypot(spread, clock)
-    yield Row("efficiency", efficiency, "1", compared, efficiency * spread, n)
+    flagged = {**settings, "capped": True} if cell.capped else settings
+    for part, values in zip(PARTS, cell.per_image, strict=True):
+        row = image_mean(f"{part}_variance", values, SQUARED, flagged)
+        reason = cell.cause if not math.isfinite(row.value) else ""
+        yield Row(row.metric, row.value, SQUARED, flagged, row.standard_error, row.n, reason)
 
 
-def _relative(cell: Variance) -> float:
-    return (cell.standard_error[0] / cell.value[0]).item() if cell.value[0] else 0.0
+@dataclass(frozen=True)
+class Split:
+    """The variance of one estimator's gradient, image by image `(B,)`, in nats².
 
-
-def step_times(
-    model: VAE, x: Tensor, run: Run, generator: torch.Generator, estimators: tuple[str, ...]
-) -> dict[tuple[str, int], Time]:
-    """Time of a whole training step on x `(B, D)` by (estimator, S), per image and noise sample.
-
-    Medians over rounds in which the estimators take turns, so that a busy moment hits them alike.
+    The means over images are the parts; `encoder` and `decoder` are Monte Carlo, the rest data.
     """
-    model = copy.deepcopy(model)
-    noise = standard_normal(len(x), model.latent_dim, generator)
 
-    @cache
-    def move_by(name: str, samples: int) -> EagerStep:
-        return EagerStep(model, ESTIMATORS[name], run.with_(samples=samples))
+    encoder: Tensor
+    decoder: Tensor
+    encoder_data: Tensor
+    decoder_data: Tensor
 
-    def step(name: str, samples: int) -> float:
-        move = move_by(name, samples)
-        started = _now(x.device)
-        move(x, noise, 1.0, 0.0)
-        return _now(x.device) - started
+    @property
+    def monte_carlo(self) -> Tensor:
+        return self.encoder + self.decoder
 
-    taken: dict[tuple[str, int], list[float]] = {}
-    for samples in SAMPLES:
-        for turn in range(ROUNDS + 1):
-            for name in estimators:
-                key = (name, samples)
-                if turn and (key not in taken or _enough(taken[key])):
-                    continue
-                try:
-                    taken.setdefault(key, []).append(step(name, samples))
-                except (BenchError, NotImplementedError):
-                    taken.pop(key, None)
-    return {
-        key: _per_sample(seconds[1:] if len(seconds) > 2 else seconds, len(x) * key[1])
-        for key, seconds in taken.items()
+    @property
+    def whole(self) -> Tensor:
+        return self.monte_carlo + self.encoder_data + self.decoder_data
+
+
+def _rows(
+    subject: Subject,
+    gradient: PosteriorGradient,
+    stage: str,
+    found: Mapping[Key, Variance | str],
+    times: Mapping[Key, Time],
+) -> Iterator[Row]:
+    """All rows of a stage."""
+    for (name, s), cell in found.items():
+        yield from encoder_rows(cell, {"stage": stage, "estimator": name, "S": s})
+    finite = {k: c for k, c in found.items() if isinstance(c, Variance) and not c.cause}
+    if not finite:
+        return
+    decoders = {
+        (name, s): DecoderGradient.of_estimator(
+            gradient.model,
+            gradient.x,
+            name,
+            s,
+            max(2, DECODER_PASSES // s),
+            subject.generator("decoder gradient", stage, name, s),
+        )
+        for name, s in finite
     }
+    # E[g | image] is the same for all of them: the quietest tells it best
+    best = min(finite, key=lambda key: finite[key].value[0] / finite[key].replicates)
+    data = between_images(gradient, finite[best]), decoders[best].between_images()
+    for side, values in zip(("encoder", "decoder"), data, strict=True):
+        yield image_mean(f"{side}_data_variance", values, SQUARED, {"stage": stage})
+    squared_signal = signal(gradient, finite[best])
+    splits = {
+        key: Split(cell.per_image[0], decoders[key].variances(), *data)
+        for key, cell in finite.items()
+    }
+    passes = {(name, s): gradient.passes(name, s).total for name, s in finite}
+    base = next(iter(finite))
+    for (name, s), split in splits.items():
+        here = {"stage": stage, "estimator": name, "S": s}
+        yield image_mean("decoder_variance", split.decoder, SQUARED, here)
+        yield image_mean("whole_variance", split.whole, SQUARED, here)
+        yield ratio("monte_carlo_share", split.monte_carlo, split.whole, here)
+        yield ratio("squared_signal_to_noise", squared_signal, split.encoder, here)
+        same_s = next(key for key in finite if key[1] == s)
+        compared = {**here, "reference": same_s[0]}
+        yield ratio("variance_ratio", split.encoder, splits[same_s].encoder, compared)
+        yield ratio("whole_variance_ratio", split.whole, splits[same_s].whole, compared)
+        yield Row("decoder_passes", passes[name, s], "passes/image", here)
+        yield from _precisions(splits, passes, times, (name, s), base, here)
 
 
-def _enough(seconds: list[float]) -> bool:
-    return len(seconds) >= 2 and sum(seconds) > TIMING_SECONDS
+def _precisions(
+    splits: Mapping[Key, Split],
+    passes: Mapping[Key, int],
+    times: Mapping[Key, Time],
+    key: Key,
+    base: Key,
+    here: dict[str, object],
+) -> Iterator[Row]:
+    """1 / (whole variance × cost an image), relative to the base's: by passes and by the clock."""
+    compared = {**here, "reference": base[0], "reference_S": base[1]}
+    gain = ratio("precision_per_pass", splits[base].whole, splits[key].whole, compared)
+    cheaper = passes[base] / passes[key]
+    yield scaled(gain, cheaper)
+    if key not in times or base not in times:
+        return
+    own, other = times[key], times[base]
+    yield Row("step_time", own.value, "µs/image", here, own.standard_error, own.rounds)
+    clock = 0.0 if key == base else math.hypot(own.relative_error, other.relative_error)
+    yield scaled(gain, other.value / own.value, clock, "precision_per_second")
 
 
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-    return time.thread_time()  # other processes on the machine do not slow it
+def ratio(metric: str, above: Tensor, below: Tensor, settings: dict[str, object]) -> Row:
+    """Of two means over images `(B,)`."""
+    value, error = jackknife(lambda v: v[0] / v[1], torch.stack([above, below]))
+    return Row(metric, value, "1", settings, error, len(above))
 
 
-def _per_sample(seconds: list[float], samples: int) -> Time:
-    each = [1e6 * s / samples for s in seconds]
-    error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
-    return Time(statistics.median(each), error, len(each))
+def scaled(row: Row, factor: float, relative_error: float = 0.0, metric: str = "") -> Row:
+    """The row's value times a factor with an independent relative error of its own."""
+    value = row.value * factor
+    error = math.hypot(row.standard_error * factor, value * relative_error)
+    return Row(metric or row.metric, value, row.unit, row.settings, error, row.n)

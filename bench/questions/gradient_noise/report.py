@@ -1,137 +1,287 @@
-"""How noisy the gradient is, by estimator, stage and S, and what the quiet ones cost."""
+"""How noisy a training step's gradient is, by estimator, stage and S, and what quiet ones cost."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import altair as alt
+import numpy as np
 import pandas as pd
+from scipy.stats import kendalltau
 
 from bench.config import REFERENCE
 from bench.report import estimators
-from bench.report.claims import BEATS, TRAILS, claims, listing, sentence
-from bench.report.estimators import Printed, estimates, for_chart, slope_cell, table
+from bench.report.claims import BEATS, Claim, claims, sentence
+from bench.report.estimators import Printed, estimates, for_chart, short, table
 from bench.report.figure import Figure, by_variant, panels, tooltips
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import STAGES, title
-from bench.report.table import Column, Table
-from bench.statistics import log_log_slope
+from bench.report.table import Column, Table, decimal, spoken
+from bench.statistics import Estimate
 
 WORDS = ("quieter than", "noisier than", "undecided against")
-COLUMNS = {
-    "variance_ratio": Column("ratio", None, "min"),
-    "total_variance": Column("total variance, nats²", None, "min"),
+PARTS = {
+    "total_variance": "encoder, Monte Carlo",
+    "decoder_variance": "decoder, Monte Carlo",
+    "encoder_data_variance": "encoder, data",
+    "decoder_data_variance": "decoder, data",
+}
+"""Metric → the part of a minibatch gradient's variance that it is."""
+COLOURS = ("#004488", "#997700", "#88BBEE", "#EECC66")
+SPLIT = {metric: Column(f"{part}, nats²", None) for metric, part in PARTS.items()} | {
+    "whole_variance": Column("whole, nats²", None, "min"),
+    "monte_carlo_share": Column("Monte Carlo share"),
+    "whole_variance_ratio": Column("÷ pathwise's at equal S", None, "min"),
+}
+COST = {
+    "decoder_passes": Column("decoder passes, 1/image", 0),
+    "step_time": Column("step, µs/image", None),
+    "precision_per_pass": Column("precision a pass", None, "max"),
+    "precision_per_second": Column("precision a second", None, "max"),
+}
+ENCODER = {
+    "variance_ratio": Column("Monte Carlo ÷ pathwise's at equal S", None, "min"),
+    "total_variance": Column("Monte Carlo, nats²", None, "min"),
     "location_variance": Column("location part, nats²", None),
     "scale_variance": Column("scale part, nats²", None),
-    "signal_to_noise": Column("signal-to-noise", None),
-    "step_microseconds": Column("step, µs/sample", None),
-    "efficiency": Column("efficiency", None, "max"),
+    "squared_signal_to_noise": Column("squared signal-to-noise", None, "max"),
 }
+EVERY_LABEL = alt.Axis(labelOverlap=False, labelLimit=260)
+TRAINED = {"epoch_1": "after epoch 1", "best": "at the best weights"}
+"""Stages at which precision is held against the test ELBO of trainings by estimator."""
 
 
 def sections(results: Results) -> list[Section]:
     """The section on the gradient's variance; [] where it was not measured."""
-    rows = results.of("gradient_noise")
+    rows = estimators.over_seeds(results.of("gradient_noise"))
     if rows.empty:
         return []
-    admitted = select(rows, metric="total_variance")
-    admitted = admitted[admitted.n > 0].groupby("estimator").S.min()
     labels = estimators.labels(rows.estimator.dropna())
-    least = {name: int(admitted.get(name, 1)) for name in labels}
     printed: Printed = {
         "variant": {variant: title(variant) for variant in results.variants(rows)},
         "stage": STAGES,
-        "estimator": {n: labels[n] + f" (S = {s})" * (s > 1) for n, s in least.items()},
+        "estimator": labels,
+        "S": {s: int(s) for s in sorted(rows.S.dropna().unique())},
     }
-    at_least = rows[rows.estimator.map(least) == rows.S]
-    takeaway, answer = _sentences(at_least, printed)
-    figures = [_stages_figure(at_least, printed), _efficiency_figure(at_least, printed)]
-    absences = estimators.absences(rows, "estimator", "variant")
-    notes = [prose(__file__), estimators.citations(labels), absences]
-    tables = _tables(rows, at_least, printed)
-    return [
-        Section("How noisy the gradient is", takeaway, answer, tables, figures, paragraphs(*notes))
-    ]
-
-
-def _sentences(rows: pd.DataFrame, printed: Printed) -> tuple[str, str]:
-    """Who is quieter, who noisier, who worth its cost, at the best weights; the quietest and the
-    noisiest that are told from the reference, in short."""
     variant = REFERENCE if REFERENCE in printed["variant"] else next(iter(printed["variant"]))
-    rows = select(rows, variant=variant, stage="best")
-    references = select(rows, metric="variance_ratio").reference.dropna()
-    if references.empty:
-        none = "No gradient estimator has a finite variance at the best weights of "
-        return f"{none}`{title(variant)}`.", ""
-    names = estimators.labels(references) | printed["estimator"]
-    reference, others = names[references.iloc[0]], rows[rows.estimator != references.iloc[0]]
-    ratios, gains = (
-        {names[key]: e for (key,), e in estimates(select(others, metric=m), "estimator").items()}
-        for m in ("variance_ratio", "efficiency")
+    of_variant = select(rows, variant=variant)
+    takeaway, answer = _sentences(of_variant, labels)
+    takeaway += _beside_training(of_variant, results, labels)
+    figures = [
+        _parts_figure(of_variant, printed),
+        _stages_figure(rows, printed),
+        _precision_figure(rows, printed),
+    ]
+    absences = estimators.absences(rows, "estimator", "variant")
+    notes = prose(__file__, reference=title(REFERENCE)), estimators.citations(labels), absences
+    tables, name = _tables(rows, printed), "How noisy the gradient is"
+    return [Section(name, takeaway, answer, tables, figures, paragraphs(*notes))]
+
+
+# --- sentences ---------------------------------------------------------------------------------
+
+
+def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
+    """Of one variant at the best weights: how much of the variance is Monte Carlo, who is quieter
+    and who worth its cost; in short, the first and the last."""
+    rows = select(rows, stage="best")
+    every = rows.S.dropna().unique()
+    names = {(name, s): f"{label} (S = {s})" for name, label in labels.items() for s in every}
+    shares = _of(rows, "monte_carlo_share", names)
+    if not shares:
+        return "The whole gradient's variance was not measured at the best weights.", ""
+    of = f"`{title(rows.variant.iloc[0])}`"
+    first, least = next(iter(shares)), min(shares, key=lambda name: shares[name].mean)
+    part = f"{_percent(shares[first])} with `{first}`"
+    if least != first:
+        part += f", {_percent(shares[least])} with `{least}`"
+    text = (
+        "Of the variance of a minibatch's gradient, whatever its size, the noise of q makes "
+        f"{part} (encoder and decoder, best weights of {of}); the rest is which images it holds."
     )
-    found = claims(ratios, higher_is_better=False, equal=1)
+    least_s = rows.groupby("estimator").S.transform("min") == rows.S
+    compared = select(rows[least_s], metric="whole_variance_ratio")
+    compared = compared[compared.estimator != compared.reference]
+    found = claims(_of(compared, "whole_variance_ratio", names), False, equal=1)
     found.sort(key=lambda claim: claim.difference.mean)
+    reference = labels.get(compared.reference.iloc[0], "") if len(compared) else ""
     words = (f"{word} {reference}:" for word in WORDS)
-    takeaway = (
-        f"At the best weights of `{title(variant)}`, the gradient's variance as a multiple of that "
-        f"of {reference} at equal S (1, or the least admitted): "
-        f"{sentence(found, *words, digits=None) or 'no other estimator is admitted'}."
-    )
-    if gains:
-        most = max(claims(gains, equal=1), key=lambda claim: claim.difference.mean)
-        takeaway += (
-            f" For its cost `{most.subject}` gives most, {most.spoken(None)} times the precision "
-            f"of {reference} a second{' (undecided)' if most.verdict != BEATS else ''}."
+    if found:
+        text += (
+            f" The whole gradient's variance as a multiple of that of {reference} at equal S (1, "
+            f"or the least admitted): {sentence(found, *words, digits=None)}."
         )
-    quieter, noisier = ([c for c in found if c.verdict == its] for its in (BEATS, TRAILS))
-    short = [f"`{c.subject}` {c.spoken(None)} ×" for c in (*quieter[:1], *noisier[-1:])]
-    return takeaway, f"{listing(short)} the variance of {reference}" if short else ""
+    most = {unit: _most(_of(rows, f"precision_per_{unit}", names)) for unit in ("pass", "second")}
+    base = f"`{first}`"
+    gains = [
+        f"a {'decoder pass' if unit == 'pass' else unit} {_times(claim, first)}"
+        for unit, claim in most.items()
+        if claim
+    ]
+    if gains:
+        text += f" Precision, 1 / variance, relative to {base}: most {'; most '.join(gains)}."
+    answer = f"of a minibatch gradient's variance, the noise of q makes {part}"
+    if best := most["second"]:
+        answer += f"; most precision a second, relative to {base}: {_times(best, first)}"
+    return text, answer
 
 
-def _tables(rows: pd.DataFrame, at_least: pd.DataFrame, printed: Printed) -> list[Table]:
-    totals, ratios = select(rows, metric="total_variance"), _ratios(at_least)
-    side_by_side = {}
-    for variant, name in printed["variant"].items():
-        own = select(ratios, variant=variant)
-        other = estimators.labels({*own.reference.dropna()} - {"pathwise"})
-        heading = " ".join([name, *(f"(÷ {label})" for label in other.values())])
-        side_by_side[Column(heading, None, "min")] = own
-    every = {column: select(at_least, metric=metric) for metric, column in COLUMNS.items()}
-    every[COLUMNS["variance_ratio"]] = ratios
-    every[Column("slope in S")] = {
-        key: slope_cell(log_log_slope(group.S.astype(float), group.value))
-        for key, group in totals.groupby([*printed])
-    }
-    decoder = {Column("variance, nats²", None): select(rows, metric="decoder_variance")}
-    captions = (
-        "Variance relative to pathwise (÷ another where that is not admitted), at equal S.",
-        "Every estimator of the gradient, with the least S it admits.",
-        "Total variance of the decoder's gradient from one sample (S = 1).",
+def _of(rows: pd.DataFrame, metric: str, names: dict[tuple, str]) -> dict[str, Estimate]:
+    """Name of an estimator with its S → its number, in the order of S."""
+    found = estimates(select(rows, metric=metric).sort_values("S", kind="stable"), "estimator", "S")
+    places = {key: place for place, key in enumerate(names)}
+    order = sorted(found, key=lambda key: (key[1], places[key]))
+    return {names[key]: found[key] for key in order}
+
+
+def _most(gains: dict[str, Estimate]) -> Claim | None:
+    """The highest gain over the first, which is 1, with a verdict that holds among all of them."""
+    return max(claims(gains, equal=1), key=lambda claim: claim.difference.mean, default=None)
+
+
+def _times(claim: Claim, base: str) -> str:
+    """Who has most of it and how many times what the base has, 1 for the base itself."""
+    if claim.subject == base:
+        return f"`{base}` itself"
+    unsure = "" if claim.verdict == BEATS else " (undecided)"
+    return f"`{claim.subject}`, {claim.spoken(None)} times{unsure}"
+
+
+def _percent(share: Estimate) -> str:
+    return spoken(Estimate(100 * share.mean, 100 * share.half_width, share.n), 1) + " %"
+
+
+def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str]) -> str:
+    """Whether the order by precision a second is that of the ELBO after an equal time."""
+    elbo = results.of("estimator_training", "elbo", variant=rows.variant.iloc[0])
+    elbo = elbo[elbo.budget.fillna("").str.contains("time") & elbo.reason.isna()]
+    reached = elbo.assign(value=elbo.value.fillna(-np.inf)).groupby(["estimator", "S"]).value.mean()
+    parts, tops = [], ""
+    for stage, when in TRAINED.items():
+        own = select(rows, stage=stage, metric="precision_per_second")
+        precision = own.set_index(["estimator", "S"]).value
+        both = pd.concat([precision, reached], axis=1, keys=["precision", "elbo"], join="inner")
+        if len(both) < 3:
+            continue
+        tau, p = kendalltau(both.precision, both.elbo.rank())
+        pairs = len(both) * (len(both) - 1) // 2
+        agree = round((1 + tau) / 2 * pairs)
+        parts.append(f"{agree} of {pairs} pairs {when} (Kendall's τ {decimal(tau)}, p = {p:.2g})")
+        named = [
+            f"{labels[name]}, S = {s}" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
+        ]
+        tops = (
+            f"; {when} the most precise is `{named[0]}`, the highest ELBO is that of `{named[1]}`"
+        )
+    if not parts:
+        return ""
+    return (
+        " Beside trainings of an equal time with each estimator, the order by precision a second "
+        f"is that of the test ELBO in {' and '.join(parts)}{tops}."
     )
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def _tables(rows: pd.DataFrame, printed: Printed) -> list[Table]:
+    data = [metric for metric in PARTS if metric.endswith("data_variance")]
+    cells = select(rows, metric="whole_variance")[["variant", "stage", "estimator", "S"]]
+    # the data part is that of every estimator
+    spread = select(rows, metric=data).drop(columns=["estimator", "S"])
+    rows = pd.concat([rows, spread.merge(cells, on=["variant", "stage"])])
+    captions = (
+        "Variance of a minibatch's gradient, times its number of images, in its parts.",
+        "What precision costs, at the best weights: relative to pathwise with S = 1.",
+        "The encoder's Monte Carlo part by itself.",
+    )
+    split, cost = [*printed], ["variant", "estimator", "S"]
+    best = select(rows, stage="best")
     return [
-        table("gradient_ratio", captions[0], printed, ("stage", "estimator"), side_by_side, 1),
-        table("gradient_variance", captions[1], printed, [*printed], every, 2),
-        table("decoder_variance", captions[2], printed, ("variant", "stage"), decoder),
+        table("gradient_split", captions[0], printed, split, _entries(rows, SPLIT), 2),
+        table("gradient_cost", captions[1], printed, cost, _entries(best, COST), 1),
+        table("gradient_variance", captions[2], printed, split, _entries(rows, ENCODER), 2),
     ]
 
 
-def _ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    """Variance ratios, marked where sampling was capped, with the reasons where there is none."""
-    key = ["variant", "stage", "estimator"]
-    totals, ratios = (select(rows, metric=m) for m in ("total_variance", "variance_ratio"))
-    ratios = ratios.drop(columns="capped").merge(totals[[*key, "capped"]], on=key)
-    return pd.concat([ratios, totals[totals.reason.notna()]])
+def _entries(rows: pd.DataFrame, columns: dict[str, Column]) -> dict[Column, pd.DataFrame]:
+    entries = {column: select(rows, metric=metric) for metric, column in columns.items()}
+    return {column: found for column, found in entries.items() if len(found)}
 
 
 # --- figures -----------------------------------------------------------------------------------
 
 
+def _parts_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
+    """The parts' shares of the whole, a bar an estimator and S, a panel a stage."""
+    whole = select(rows, metric="whole_variance")
+    whole = whole[np.isfinite(whole.value)][["stage", "estimator", "S", "value"]]
+    if whole.empty:
+        return None
+    pieces = []
+    for metric, part in PARTS.items():
+        own = select(rows, metric=metric)
+        on = ["stage"] if metric.endswith("data_variance") else ["stage", "estimator", "S"]
+        found = whole.merge(own[[*on, "value"]], on=on, suffixes=("_whole", ""))
+        pieces.append(found.assign(part=part, share=found.value / found.value_whole))
+    frame = pd.concat(pieces)
+    names = _with_s(frame, printed)
+    frame = frame.assign(
+        stage=frame.stage.map(STAGES),
+        bar=[names[key] for key in zip(frame.estimator, frame.S)],
+        share=(100 * frame.share.clip(0, 1)).round(2),
+        order=frame.part.map({part: i for i, part in enumerate(PARTS.values())}),
+    )[["stage", "bar", "part", "share", "order"]]
+    colours = alt.Scale(domain=[*PARTS.values()], range=[*COLOURS])
+    base = (
+        alt.Chart(frame)
+        .mark_bar()
+        .encode(
+            x=alt.X(
+                "share:Q",
+                stack="zero",
+                title="share of the variance, %",
+                scale=alt.Scale(domain=[0, 100]),
+            ),
+            y=alt.Y("bar:N", sort=[*names.values()], title=None, axis=EVERY_LABEL),
+            color=alt.Color("part:N", scale=colours, legend=alt.Legend(title=None)),
+            order="order:Q",
+            tooltip=tooltips(frame.drop(columns="order")),
+        )
+    )
+    stages = [stage for stage in STAGES.values() if stage in set(frame.stage)]
+    chart = panels(base.properties(width=250, height=alt.Step(15)), "stage", stages)
+    noise = (
+        frame[frame.part.str.contains("Monte")].groupby(["stage", "bar"], sort=False).share.sum()
+    )
+    seen = ". ".join(
+        f"{stage}, {'; '.join(f'{bar} {short(share)}' for bar, share in noise[stage].items())}"
+        for stage in stages
+    )
+    of = title(rows.variant.iloc[0])
+    return captioned(__file__, "gradient_parts", chart, ("stage",), variant=of, seen=seen)
+
+
+def _with_s(frame: pd.DataFrame, printed: Printed) -> dict[tuple[str, int], str]:
+    """(estimator, S) → what both are called, in the order of the tables."""
+    present = set(zip(frame.estimator, frame.S))
+    return {
+        (name, s): f"{label} (S = {s})"
+        for name, label in printed["estimator"].items()
+        for s in printed["S"]
+        if (name, s) in present
+    }
+
+
 def _stages_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
-    """Variance relative to the reference's, a panel a stage."""
-    frame = for_chart(select(rows, metric="variance_ratio"), printed)
+    """Whole variance relative to the reference's at equal S, a panel a stage."""
+    rows = select(rows, metric="whole_variance_ratio")
+    frame, names = _named(rows[rows.groupby("estimator").S.transform("min") == rows.S], printed)
     if frame.empty:
         return None
-    points = _points(frame, "variance ÷ pathwise's", printed, 300)
+    points = _points(frame, "whole variance ÷ pathwise's", names, printed, 300)
     stages = [stage for stage in STAGES.values() if stage in set(frame.stage)]
     seen = [f"{stage}, {estimators.ranking(select(frame, stage=stage))}" for stage in stages]
     chart = panels(points, "stage", stages).resolve_scale(x="independent")
@@ -139,22 +289,34 @@ def _stages_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
     return captioned(__file__, "gradient_variance_by_stage", chart, filters, medians=medians)
 
 
-def _efficiency_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
-    """Work-normalised efficiency by estimator, a point a variant."""
-    frame = for_chart(select(rows, metric="efficiency", stage="best"), printed)
+def _precision_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
+    """Precision of the whole gradient a second, a point a variant."""
+    rows = select(rows, metric="precision_per_second", stage="best")
+    frame, names = _named(rows, printed)
     if frame.empty:
         return None
-    chart = _points(frame, "1 / (variance × time), relative to pathwise", printed, 560)
+    chart = _points(frame, "precision a second ÷ that of pathwise, S = 1", names, printed, 560)
     medians = estimators.ranking(frame)
     return captioned(__file__, "gradient_efficiency", chart, ("estimator",), medians=medians)
 
 
-def _points(frame: pd.DataFrame, x: str, printed: Printed, width: int) -> alt.LayerChart:
+def _named(rows: pd.DataFrame, printed: Printed) -> tuple[pd.DataFrame, list[str]]:
+    """Positive values for a chart, an estimator called with its S; and these names in order."""
+    names = _with_s(rows, printed)
+    called = [names[key] for key in zip(rows.estimator, rows.S)]
+    settings = {"variant": printed["variant"], "stage": printed["stage"]}
+    own = {"estimator": {name: name for name in names.values()}}
+    return for_chart(rows.assign(estimator=called), settings | own), [*names.values()]
+
+
+def _points(
+    frame: pd.DataFrame, x: str, names: Iterable[str], printed: Printed, width: int
+) -> alt.LayerChart:
     """A row an estimator on a logarithmic axis, in it a point a variant, and a line at 1."""
     scale = alt.Scale(type="log", nice=False, padding=10)
-    bounds = alt.Axis(grid=True, tickBand="extent")
+    bounds = alt.Axis(grid=True, tickBand="extent", labelLimit=260)
     base = alt.Chart(frame).encode(
-        y=alt.Y("estimator:N", sort=[*printed["estimator"].values()], title=None, axis=bounds),
+        y=alt.Y("estimator:N", sort=[*names], title=None, axis=bounds),
         yOffset=alt.YOffset("variant:N", sort=[*printed["variant"].values()]),
         color=by_variant(printed["variant"]),
     )

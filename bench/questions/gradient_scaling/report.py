@@ -10,59 +10,73 @@ import pandas as pd
 
 from bench.config import REFERENCE
 from bench.report import estimators
-from bench.report.claims import sentence_case
-from bench.report.estimators import Printed, for_chart, slope_cell, table, tens
+from bench.report.claims import listing, sentence_case
+from bench.report.estimators import Printed, for_chart, table, tens
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import STAGES, title
 from bench.report.table import Column, number, spoken
-from bench.statistics import Estimate, log_log_slope
+from bench.statistics import Estimate, PowerLaw, power_law
 
 
 def sections(results: Results) -> list[Section]:
     """The section on latent dimension; [] where it was not measured."""
-    totals = results.of("gradient_scaling", "total_variance")
-    if totals.empty:
+    every = results.of("gradient_scaling", "total_variance")
+    if every.empty:
         return []
     printed: Printed = {
         "stage": STAGES,
-        "estimator": estimators.labels(totals.estimator.unique()),
+        "estimator": estimators.labels(every.estimator.unique()),
     }
-    exponents = {
-        key: log_log_slope(group.L.astype(float), group.value)
-        for key, group in totals.groupby([*printed])
+    laws = {
+        key: power_law(group.L.astype(float), group.value)
+        for key, group in every.groupby([*printed])
     }
+    totals = estimators.over_seeds(every)
     entries = {
         Column(f"L = {dim}, nats²", None): select(totals, L=int(dim))
         for dim in sorted(totals.L.unique())
     }
-    entries[Column("exponent")] = {key: slope_cell(slope) for key, slope in exponents.items()}
-    caption = "Total variance of one example's gradient at S = 2 by number of latents L."
+    entries[Column("exponent")] = {key: _exponent(law) for key, law in laws.items()}
+    entries[Column("R²")] = {key: law.r_squared for key, law in laws.items()}
+    caption = "The encoder's Monte Carlo variance at S = 2 by number of latents L."
     tables = [table("gradient_scaling", caption, printed, [*printed], entries)]
-    notes = prose(__file__, reference=title(REFERENCE)), estimators.absences(totals, "estimator")
-    heading, takeaway = "Gradient noise and latent dimension", _takeaway(totals, exponents, printed)
+    values = {"reference": title(REFERENCE), "seeds": every.seed.nunique()}
+    notes = prose(__file__, **values), estimators.absences(totals, "estimator")
+    heading, takeaway = "Gradient noise and latent dimension", _takeaway(totals, laws, printed)
     figures = [_figure(totals, printed)]
     return [Section(heading, takeaway, "", tables, figures, paragraphs(*notes))]
 
 
-def _takeaway(totals: pd.DataFrame, exponents: Mapping[tuple, Estimate], printed: Printed) -> str:
-    """Exponents of the flattest and steepest growth, and the gap at either end."""
+def _exponent(law: PowerLaw) -> Estimate | str:
+    return law.exponent if law.holds else "no power law" * math.isfinite(law.r_squared)
+
+
+def _takeaway(totals: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Printed) -> str:
+    """Exponents of the flattest and steepest growth, who has none, and the gap at either end."""
     parts = []
     for stage, label in printed["stage"].items():
-        fine = {name: e for (where, name), e in exponents.items() if where == stage and e}
-        if fine:
-            order = sorted(fine, key=lambda name: fine[name].mean)
-            low, high = (
-                f"{spoken(fine[name])} (`{printed['estimator'][name]}`"
-                f"{', two points and no interval' if math.isnan(fine[name].half_width) else ''})"
-                for name in (order[0], order[-1])
-            )
+        fitted = {
+            f"`{printed['estimator'][name]}`": law
+            for (where, name), law in laws.items()
+            if where == stage and math.isfinite(law.r_squared)
+        }
+        order = sorted(
+            (name for name in fitted if fitted[name].holds),
+            key=lambda name: fitted[name].exponent.mean,
+        )
+        ends = dict.fromkeys(order[:1] + order[-1:])
+        ends = [f"{spoken(fitted[name].exponent)} ({name})" for name in ends]
+        none = [name for name in fitted if name not in order]
+        said = [f"goes as L to the power {' to '.join(ends)}"] * bool(ends)
+        said += [f"follows no power law for {listing(none)}"] * bool(none)
+        if said:
             when = label if label.startswith("after") else f"at {label}"
-            parts.append(f"{when}, total variance at S = 2 grows as L to the power {low} to {high}")
+            parts.append(f"{when}, the encoder's variance at S = 2 {' and '.join(said)}")
     if not parts:
-        return "No variance is finite at two numbers of latents."
+        return "No variance is finite at three numbers of latents."
     return sentence_case("; ".join([*parts, *_gap(totals)]))
 
 
@@ -84,7 +98,7 @@ def _figure(totals: pd.DataFrame, printed: Printed) -> Figure | None:
     frame = for_chart(totals, printed, "L")
     if frame.empty:
         return None
-    across, up = estimators.amount_axis("L", "latent dimension L", frame.L), "total variance, nats²"
+    across, up = estimators.amount_axis("L", "latent dimension L", frame.L), "variance, nats²"
     up = alt.Y("value:Q", title=up, scale=alt.Scale(type="log"), axis=tens())
     chart = estimators.lines(frame, across, up, printed["estimator"], width=330, height=300)
     last = select(frame, L=frame.L.max())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from bench.errors import BenchError
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.elbo import KLS, SAMPLINGS, elbo_estimate, integrands
 from bench.inference.importance import effective_sample_size, iw_bound
-from bench.questions.averages import NATS
+from bench.questions.averages import NATS, jackknife
 from bench.questions.loss_noise import STAGES
 from vaes import VAE
 
@@ -83,18 +83,6 @@ def variance_over_noise(pool: Tensor, samples: int) -> Tensor:
     blocks = most // samples
     means = pool[:, : blocks * samples].reshape(replicates, blocks, samples, batch).mean(2)
     return means.var(0).mean(0)
-
-
-def jackknife(statistic: Callable[[Tensor], Tensor], per_image: Tensor) -> tuple[float, float]:
-    """A function of means over images, and its standard error by leaving out one image at a time.
-
-    per_image `(K, B)`; `statistic` maps means `(K, ...)` to `(...)`.
-    """
-    count = per_image.shape[1]
-    value = statistic(per_image.mean(1))
-    left_out = statistic((per_image.sum(1, keepdim=True) - per_image) / (count - 1))
-    error = ((count - 1) * left_out.var(correction=0)).sqrt()
-    return value.item(), error.item()
 
 
 def log_log_slope(variances: Tensor, samples: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,95 @@
+"""How long a training step takes with each gradient estimator."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from scipy.stats.mstats import mjci
+from torch import Tensor
+
+from bench.config import Run
+from bench.errors import BenchError
+from bench.inference.gradients import ESTIMATORS
+from bench.inference.reparameterize import standard_normal
+from bench.training.step import EagerStep
+from vaes import VAE
+
+ROUNDS = 12
+TIMING_SECONDS = 0.1
+"""Steps of one estimator are repeated up to `ROUNDS` times within this time, at least three times,
+after a first that does not count."""
+
+
+@dataclass(frozen=True)
+class Time:
+    """Median microseconds of a training step for each image, and its standard error."""
+
+    value: float
+    standard_error: float
+    rounds: int
+
+    @property
+    def relative_error(self) -> float:
+        return self.standard_error / self.value
+
+
+def step_times(
+    model: VAE,
+    x: Tensor,
+    run: Run,
+    generator: torch.Generator,
+    estimators: tuple[str, ...],
+    samples: tuple[int, ...],
+) -> dict[tuple[str, int], Time]:
+    """Time of a whole training step on x `(B, D)` by (estimator, S), where it is admitted.
+
+    Medians over rounds in which the estimators take turns, so that a busy moment hits them alike.
+    """
+    model = copy.deepcopy(model)
+    noise = standard_normal(len(x), model.latent_dim, generator)
+
+    @cache
+    def move_by(name: str, s: int) -> EagerStep:
+        return EagerStep(model, ESTIMATORS[name], run.with_(samples=s))
+
+    def step(name: str, s: int) -> float:
+        move = move_by(name, s)
+        started = _now(x.device)
+        move(x, noise, 1.0, 0.0)
+        return _now(x.device) - started
+
+    taken: dict[tuple[str, int], list[float]] = {}
+    for s in samples:
+        for turn in range(ROUNDS + 1):
+            for name in estimators:
+                key = (name, s)
+                if turn and (key not in taken or _enough(taken[key])):
+                    continue
+                try:
+                    taken.setdefault(key, []).append(step(name, s))
+                except (BenchError, NotImplementedError):
+                    taken.pop(key, None)
+    return {key: _per_image(seconds[1:], len(x)) for key, seconds in taken.items()}
+
+
+def _enough(seconds: list[float]) -> bool:
+    return len(seconds) > 3 and sum(seconds[1:]) > TIMING_SECONDS
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.thread_time()  # other processes on the machine do not slow it
+
+
+def _per_image(seconds: list[float], images: int) -> Time:
+    """The median; its standard error is that of Maritz & Jarrett (1978)."""
+    each = [1e6 * s / images for s in seconds]
+    (error,) = mjci(each, [0.5])
+    return Time(statistics.median(each), float(error), len(each))
