@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from bench.grid.contract import Row
-from bench.questions.gradient_noise import STAGES
+from bench.questions.gradient_noise import STAGES, step_times
 from bench.questions.gradient_noise import measure as gradient_noise
 from bench.questions.gradient_noise.report import sections
+from bench.report import rows as tidy
 from tests.posteriors import Mixture, Overflowing, perturbed
 from tests.stored import lines_of, printed, stored
 from tests.subjects import of_digits
 from vaes import discover
+
+REFERENCE = "input_dependent"
+SOME = ("pathwise", "pathwise_antithetic", "score_function", "rloo")
+FIGURES = ["gradient_parts", "gradient_variance_by_stage", "gradient_efficiency"]
 
 
 def test_no_rows_no_section():
@@ -23,42 +29,39 @@ def test_no_rows_no_section():
 @pytest.fixture(scope="module")
 def measured():
     """(variant, seed, rows) of real measurements, with few repetitions."""
-    variants = {"input_dependent": discover().variants["input_dependent"]}
+    variants = {REFERENCE: discover().variants[REFERENCE]}
     variants |= {"mixture": Mixture, "overflowing": Overflowing}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradient_noise, "ROUNDS", 1)
-        patch.setattr(gradient_noise, "DECODER_DRAWS", 4)
+        patch.setattr(step_times, "ROUNDS", 3)
         return [
-            (name, 0, gradient_noise.measure(of_digits(perturbed(variant, 64)), 2, 300).rows)
-            for name, variant in variants.items()
+            (name, 0, gradient_noise.measure(of_digits(perturbed(kind, 64)), 6, 200, SOME).rows)
+            for name, kind in variants.items()
         ]
 
 
 def test_the_tables_of_gradient_noise(measured):
     (section,) = sections(stored("gradient_noise", measured))
     tables = printed(section)
-    assert set(tables) == {"gradient_ratio", "gradient_variance", "decoder_variance"}
-    (first,) = lines_of(tables["gradient_ratio"], "initialisation", "pathwise")
-    assert [text.strip("*") for text in first[2:]] == ["1.00", "n/a", "n/a"]
-    (mixture,) = lines_of(tables["gradient_variance"], "mixture", "best weights", "pathwise")
-    assert mixture[4] == "n/a"
-    assert lines_of(tables["gradient_ratio"], "best weights", "leave-one-out (S = 4)")
+    assert set(tables) == {"gradient_split", "gradient_cost", "gradient_variance"}
+    start = ("mixture", "best weights", "pathwise", "1")
+    assert [line[4] for line in lines_of(tables["gradient_split"], *start)] == ["n/a"]
+    (line,) = lines_of(tables["gradient_split"], "input-dependent", "best weights", "pathwise", "2")
+    assert line[-1].strip("*") == "1.00"
+    assert "–" not in line
+    assert lines_of(tables["gradient_cost"], "mixture", "leave-one-out", "4")
     assert "not finite" in section.notes
     assert "Kingma" in section.notes
-    assert "input-dependent" in section.takeaway
-    assert "× the variance of pathwise" in section.answer
-    names = [figure.name for figure in section.figures]
-    assert names == ["gradient_variance_by_stage", "gradient_efficiency"]
+    assert [figure.name for figure in section.figures] == FIGURES
 
 
 @pytest.mark.parametrize(
     "keep",
     [
         lambda row: row.settings["stage"] != "best",
-        lambda row: row.settings["S"] == 1,
+        lambda row: row.settings.get("S", 1) == 1,
         lambda row: row.settings.get("estimator") != "pathwise",
         lambda row: row.settings.get("estimator") == "rloo",
-        lambda row: row.metric == "decoder_variance",
+        lambda row: row.metric in ("total_variance", "variance_ratio"),
         lambda row: bool(row.reason),
     ],
 )
@@ -68,56 +71,109 @@ def test_part_of_the_rows_makes_a_section_too(measured, keep):
     printed(section)
 
 
-def made_up(ratios, errors=0.01):
-    """A variant's rows at S = 1, with these variance ratios to pathwise."""
+def test_results_without_the_whole_gradient_say_so(measured):
+    old = ("total_variance", "variance_ratio", "location_variance", "scale_variance")
+    some = [(name, seed, [r for r in rows if r.metric in old]) for name, seed, rows in measured]
+    (section,) = sections(stored("gradient_noise", some))
+    assert section.takeaway.startswith("The whole gradient's variance was not measured")
+    assert section.answer == ""
+    assert "gradient_variance" in printed(section)
+
+
+def made_up(ratios, gains=None, shares=None, error=0.01):
+    """A variant's rows, (estimator, S) → whole variance over pathwise's at that S."""
     rows = []
     for stage in STAGES:
-        for name, ratio in ({"pathwise": 1.0} | ratios).items():
-            where = {"stage": stage, "S": 1, "estimator": name}
-            own = 0.0 if name == "pathwise" else errors
+        for (name, s), ratio in ({("pathwise", 1): 1.0} | ratios).items():
+            here = {"stage": stage, "S": s, "estimator": name}
+            own = 0.0 if name == "pathwise" else error
+            one = here | {"reference": "pathwise", "reference_S": 1}
+            gain = (gains or {}).get((name, s), 1 / ratio)
+            share = (shares or {}).get((name, s), 0.8)
             rows += [
-                Row("total_variance", 8 * ratio, "nats²", where, 8 * own, 1000),
-                Row("variance_ratio", ratio, "1", where | {"reference": "pathwise"}, own, 1000),
-                Row("efficiency", 1 / ratio, "1", where | {"reference": "pathwise"}, own, 1000),
+                Row("whole_variance", 8 * ratio, "nats²", here, 8 * own, 100),
+                Row("monte_carlo_share", share, "1", here, 0.02, 100),
+                Row("whole_variance_ratio", ratio, "1", here | {"reference": "pathwise"}, own, 100),
+                Row("precision_per_pass", 1 / ratio / s, "1", one, own, 100),
+                Row("precision_per_second", gain, "1", one, own, 100),
             ]
     return rows
 
 
-def test_the_sentence_orders_estimators_by_verdict():
-    ratios = {"score_function": 90.0, "sticking_the_landing": 0.5, "pathwise_sampled_kl": 1.005}
-    rows = [("input_dependent", 0, made_up(ratios))]
-    (section,) = sections(stored("gradient_noise", rows))
+RATIOS = {
+    ("score_function", 1): 90.0,
+    ("sticking_the_landing", 1): 0.5,
+    ("pathwise_sampled_kl", 1): 1.005,
+    ("pathwise_antithetic", 4): 0.7,
+}
+
+
+def section_of(rows, *others):
+    results = stored("gradient_noise", [(REFERENCE, 0, rows)])
+    more = [stored(question, [(REFERENCE, 0, its)]).rows for question, its in others]
+    (section,) = sections(replace(results, rows=tidy.joined(results.rows, *more)))
+    return section
+
+
+def test_the_sentences_are_of_the_whole_gradient():
+    rows = made_up(RATIOS, {("pathwise_antithetic", 4): 1.5}, {("pathwise_antithetic", 4): 0.12})
+    section = section_of(rows)
     printed(section)
     takeaway = section.takeaway
-    assert "quieter than pathwise: `sticking the landing` (0.500 ± 0.020)" in takeaway
-    assert "noisier than pathwise: `score function` (90.000 ± 0.020)" in takeaway
-    assert "undecided against pathwise: `pathwise, sampled KL` (1.005 ± 0.020)" in takeaway
-    assert "`sticking the landing` gives most, 2.000 ± 0.020 times" in takeaway
-    assert "`sticking the landing` 0.500 ± 0.020 × and" in section.answer
-    assert section.answer.endswith("90.000 ± 0.020 × the variance of pathwise")
-    assert "sampled KL" not in section.answer
+    assert "the noise of q makes 80.0 ± 4.0 % with `pathwise (S = 1)`, 12.0 ± 4.0 %" in takeaway
+    assert "quieter than pathwise: `sticking the landing (S = 1)` (0.500 ± 0.020)" in takeaway
+    assert "noisier than pathwise: `score function (S = 1)` (90.000 ± 0.020)" in takeaway
+    assert "undecided against pathwise: `pathwise, sampled KL (S = 1)` (1.005 ± 0.020)" in takeaway
+    assert "most a decoder pass `sticking the landing (S = 1)`, 2.000 ± 0.020 times" in takeaway
+    assert "most a second `sticking the landing (S = 1)`, 2.000 ± 0.020 times" in takeaway
+    assert section.answer.startswith(
+        "of a minibatch gradient's variance, the noise of q makes 80.0"
+    )
+    assert section.answer.endswith("`sticking the landing (S = 1)`, 2.000 ± 0.020 times")
 
 
-def test_the_slope_in_s_has_an_interval_from_three_points_on():
-    def total(samples, value, name):
-        settings = {"stage": "best", "S": samples, "estimator": name}
-        return Row("total_variance", value, "nats²", settings, 0.01, 100)
+def test_no_more_precision_than_the_reference_s_is_said_so():
+    section = section_of(made_up({("score_function", 1): 90.0}))
+    assert "most a second `pathwise (S = 1)` itself" in section.takeaway
+    less = section_of(made_up({("rloo", 2): 0.99}, {("rloo", 2): 1.001}))
+    assert "most a second `leave-one-out (S = 2)`, 1.001 ± 0.020 times (undecided)" in less.takeaway
 
-    three = [total(s, v, "pathwise") for s, v in ((1, 8.0), (4, 2.1), (16, 0.5))]
-    two = [total(s, 8 / s, "rloo") for s in (4, 16)]
-    (section,) = sections(stored("gradient_noise", [("flow", 0, three + two)]))
-    table = printed(section)["gradient_variance"]
-    (with_interval,) = lines_of(table, "flow", "best weights", "pathwise")
-    (without,) = lines_of(table, "flow", "best weights", "leave-one-out (S = 4)")
-    assert with_interval[-1].startswith("−1.00 ± ")
-    assert without[-1] == "−1.00‡"
-    assert "from two points" in section.notes
+
+def trained(elbos):
+    """Test ELBOs after an equal time of training, by (estimator, S)."""
+    return [
+        Row("elbo", value, "nats", {"budget": "equal_time", "estimator": name, "S": s})
+        for (name, s), value in elbos.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("elbos", "words"),
+    [
+        ((-100, -150, -90, -105), "6 of 6 pairs after epoch 1 (Kendall's τ 1.00, p = 0.083)"),
+        ((-100, -90, -110, -95), "0 of 6 pairs after epoch 1 (Kendall's τ −1.00, p = 0.083)"),
+        ((-100, -90, -150, math.nan), "2 of 6 pairs after epoch 1"),
+    ],
+)
+def test_precision_is_held_against_the_elbo_after_an_equal_time(elbos, words):
+    """By precision: score function < sampled KL < pathwise < sticking the landing."""
+    names = [("pathwise", 1), *list(RATIOS)[:3]]
+    section = section_of(made_up(RATIOS), ("estimator_training", trained(dict(zip(names, elbos)))))
+    assert words in section.takeaway
+    assert "the most precise is `sticking the landing (S = 1)`, the highest ELBO is" in (
+        section.takeaway
+    )
+
+
+def test_without_such_trainings_nothing_is_said_of_them():
+    steps = [replace(r, settings=r.settings | {"budget": "equal_steps"}) for r in trained(RATIOS)]
+    assert "Kendall" not in section_of(made_up(RATIOS), ("estimator_training", steps)).takeaway
 
 
 def test_a_capped_variance_is_marked():
     settings = {"stage": "best", "S": 1, "estimator": "pathwise", "capped": True}
     rows = [Row("total_variance", 8.0, "nats²", settings, 1.0, 100)]
     (section,) = sections(stored("gradient_noise", [("flow", 0, rows)]))
-    (line,) = lines_of(printed(section)["gradient_variance"], "flow", "best weights", "pathwise")
+    start = ("flow", "best weights", "pathwise")
+    (line,) = lines_of(printed(section)["gradient_variance"], *start)
     assert any(text.strip("*").endswith("†") for text in line)
-    assert math.isnan(section.tables[0].lines[0][3].value)

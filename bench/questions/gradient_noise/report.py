@@ -21,6 +21,7 @@ from bench.report.style import STAGES, title
 from bench.report.table import Column, Table, decimal, spoken
 from bench.statistics import Estimate
 
+CELL = ["variant", "stage", "estimator", "S"]
 WORDS = ("quieter than", "noisier than", "undecided against")
 PARTS = {
     "total_variance": "encoder, Monte Carlo",
@@ -48,14 +49,13 @@ ENCODER = {
     "scale_variance": Column("scale part, nats²", None),
     "squared_signal_to_noise": Column("squared signal-to-noise", None, "max"),
 }
-EVERY_LABEL = alt.Axis(labelOverlap=False, labelLimit=260)
 TRAINED = {"epoch_1": "after epoch 1", "best": "at the best weights"}
 """Stages at which precision is held against the test ELBO of trainings by estimator."""
 
 
 def sections(results: Results) -> list[Section]:
     """The section on the gradient's variance; [] where it was not measured."""
-    rows = estimators.over_seeds(results.of("gradient_noise"))
+    rows = _with_data(estimators.over_seeds(results.of("gradient_noise")))
     if rows.empty:
         return []
     labels = estimators.labels(rows.estimator.dropna())
@@ -170,7 +170,7 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         agree = round((1 + tau) / 2 * pairs)
         parts.append(f"{agree} of {pairs} pairs {when} (Kendall's τ {decimal(tau)}, p = {p:.2g})")
         named = [
-            f"{labels[name]}, S = {s}" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
+            f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
         ]
         tops = (
             f"; {when} the most precise is `{named[0]}`, the highest ELBO is that of `{named[1]}`"
@@ -186,23 +186,26 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
 # --- tables ------------------------------------------------------------------------------------
 
 
+def _with_data(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose data parts, of a stage, stand beside every estimator and S."""
+    data = rows.metric.str.endswith("data_variance")
+    cells = select(rows, metric="whole_variance")[CELL]
+    spread = rows[data].drop(columns=["estimator", "S"]).merge(cells, on=["variant", "stage"])
+    return pd.concat([rows[~data], spread])
+
+
 def _tables(rows: pd.DataFrame, printed: Printed) -> list[Table]:
-    data = [metric for metric in PARTS if metric.endswith("data_variance")]
-    cells = select(rows, metric="whole_variance")[["variant", "stage", "estimator", "S"]]
-    # the data part is that of every estimator
-    spread = select(rows, metric=data).drop(columns=["estimator", "S"])
-    rows = pd.concat([rows, spread.merge(cells, on=["variant", "stage"])])
     captions = (
         "Variance of a minibatch's gradient, times its number of images, in its parts.",
         "What precision costs, at the best weights: relative to pathwise with S = 1.",
         "The encoder's Monte Carlo part by itself.",
     )
-    split, cost = [*printed], ["variant", "estimator", "S"]
+    cost = ["variant", "estimator", "S"]
     best = select(rows, stage="best")
     return [
-        table("gradient_split", captions[0], printed, split, _entries(rows, SPLIT), 2),
+        table("gradient_split", captions[0], printed, CELL, _entries(rows, SPLIT), 2),
         table("gradient_cost", captions[1], printed, cost, _entries(best, COST), 1),
-        table("gradient_variance", captions[2], printed, split, _entries(rows, ENCODER), 2),
+        table("gradient_variance", captions[2], printed, CELL, _entries(rows, ENCODER), 2),
     ]
 
 
@@ -216,52 +219,41 @@ def _entries(rows: pd.DataFrame, columns: dict[str, Column]) -> dict[Column, pd.
 
 def _parts_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
     """The parts' shares of the whole, a bar an estimator and S, a panel a stage."""
-    whole = select(rows, metric="whole_variance")
-    whole = whole[np.isfinite(whole.value)][["stage", "estimator", "S", "value"]]
-    if whole.empty:
+    whole = select(rows, metric="whole_variance")[[*CELL, "value"]]
+    frame = select(rows, metric=[*PARTS]).merge(whole, on=CELL, suffixes=("", "_whole"))
+    if frame.empty:
         return None
-    pieces = []
-    for metric, part in PARTS.items():
-        own = select(rows, metric=metric)
-        on = ["stage"] if metric.endswith("data_variance") else ["stage", "estimator", "S"]
-        found = whole.merge(own[[*on, "value"]], on=on, suffixes=("_whole", ""))
-        pieces.append(found.assign(part=part, share=found.value / found.value_whole))
-    frame = pd.concat(pieces)
     names = _with_s(frame, printed)
-    frame = frame.assign(
-        stage=frame.stage.map(STAGES),
-        bar=[names[key] for key in zip(frame.estimator, frame.S)],
-        share=(100 * frame.share.clip(0, 1)).round(2),
-        order=frame.part.map({part: i for i, part in enumerate(PARTS.values())}),
-    )[["stage", "bar", "part", "share", "order"]]
+    frame = pd.DataFrame(
+        {
+            "stage": frame.stage.map(STAGES),
+            "estimator": [names[key] for key in zip(frame.estimator, frame.S)],
+            "part": frame.metric.map(PARTS),
+            "share": (100 * frame.value / frame.value_whole).clip(lower=0).round(2),
+            "place": frame.metric.map({metric: place for place, metric in enumerate(PARTS)}),
+        }
+    )
+    axis = alt.Axis(labelOverlap=False, labelLimit=260)
+    share = alt.X("share:Q", title="share of the variance, %", scale=alt.Scale(domain=[0, 100]))
     colours = alt.Scale(domain=[*PARTS.values()], range=[*COLOURS])
-    base = (
-        alt.Chart(frame)
-        .mark_bar()
-        .encode(
-            x=alt.X(
-                "share:Q",
-                stack="zero",
-                title="share of the variance, %",
-                scale=alt.Scale(domain=[0, 100]),
-            ),
-            y=alt.Y("bar:N", sort=[*names.values()], title=None, axis=EVERY_LABEL),
-            color=alt.Color("part:N", scale=colours, legend=alt.Legend(title=None)),
-            order="order:Q",
-            tooltip=tooltips(frame.drop(columns="order")),
-        )
+    bars = alt.Chart(frame).encode(
+        x=share,
+        y=alt.Y("estimator:N", sort=[*names.values()], title=None, axis=axis),
+        color=alt.Color("part:N", scale=colours, legend=alt.Legend(title=None)),
+        order="place:O",
+        tooltip=tooltips(frame.drop(columns="place")),
     )
     stages = [stage for stage in STAGES.values() if stage in set(frame.stage)]
-    chart = panels(base.properties(width=250, height=alt.Step(15)), "stage", stages)
-    noise = (
-        frame[frame.part.str.contains("Monte")].groupby(["stage", "bar"], sort=False).share.sum()
-    )
+    size = {"width": 250, "height": alt.Step(15)}
+    chart = panels(bars.mark_bar().properties(**size), "stage", stages)
+    noise = frame[frame.part.str.contains("Monte")]
+    noise = noise.groupby(["stage", "estimator"], sort=False).share.sum()
     seen = ". ".join(
-        f"{stage}, {'; '.join(f'{bar} {short(share)}' for bar, share in noise[stage].items())}"
+        f"{stage}, {'; '.join(f'{name} {short(part)}' for name, part in noise[stage].items())}"
         for stage in stages
     )
-    of = title(rows.variant.iloc[0])
-    return captioned(__file__, "gradient_parts", chart, ("stage",), variant=of, seen=seen)
+    of, filters = title(rows.variant.iloc[0]), ("estimator", "stage")
+    return captioned(__file__, "gradient_parts", chart, filters, variant=of, seen=seen)
 
 
 def _with_s(frame: pd.DataFrame, printed: Printed) -> dict[tuple[str, int], str]:

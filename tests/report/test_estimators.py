@@ -1,0 +1,61 @@
+"""Rows of several seeds as one number each."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy import stats
+
+from bench.grid.contract import Row
+from bench.report.estimators import estimates, over_seeds
+from tests.stored import stored
+
+CELL = {"estimator": "pathwise", "S": 1}
+
+
+def one_line(*values, error=0.0, reasons=("", "", ""), **settings):
+    rows = [
+        ("flow", seed, [Row("m", value, "1", CELL | settings, error, 50, reasons[seed])])
+        for seed, value in enumerate(values)
+    ]
+    found = over_seeds(stored("q", rows).rows)
+    assert len(found) == 1
+    return found
+
+
+def number(found):
+    (estimate,) = estimates(found, "estimator").values()
+    return estimate
+
+
+def test_the_interval_is_that_over_seeds_where_seeds_differ_more():
+    found = number(one_line(1.0, 2.0, 3.0, error=0.01))
+    assert found.mean == 2
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt(3))
+    assert found.n == 3
+
+
+def test_the_interval_is_that_within_seeds_where_they_agree_by_chance():
+    found = number(one_line(2.0, 2.0, 2.0, error=0.3))
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, 149) * 0.3 / math.sqrt(3))
+    assert found.n == 150
+
+
+def test_one_seed_keeps_its_own_error():
+    found = number(one_line(2.0, error=0.3))
+    assert (found.mean, found.n) == (2.0, 50)
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, 49) * 0.3)
+
+
+def test_a_seed_without_a_number_is_left_out_and_its_reason_kept():
+    found = one_line(2.0, math.nan, 4.0, reasons=("", "overflow", ""), capped=True)
+    assert found.value.item() == 3
+    assert found.reason.item() == "overflow"
+    assert found.capped.item()
+
+
+def test_settings_stay_apart():
+    rows = [Row("m", s, "1", {"estimator": "rloo", "S": s}) for s in (2, 4)]
+    assert over_seeds(stored("q", [("flow", 0, rows)]).rows).value.tolist() == [2, 4]
+    assert over_seeds(stored("q", []).rows).empty
