@@ -92,7 +92,8 @@ class PosteriorGradient:
         template: the first image's posterior, of batch shape `(1,)`.
         parameters: λ by path, with a batch axis where it differs between images.
         varying: the paths of those that do.
-        gram: G of the λ that follow from φ, in float64.
+        gram: G of the numbers in λ that follow from φ, in float64.
+        places: which of the P numbers these are, `(Q,)`.
         weights: the paths of the others, weights of the model themselves (a flow's): their G is
             the identity.
         decoded: log p(x|z) of the model, compiled where many passes are to come.
@@ -104,7 +105,8 @@ class PosteriorGradient:
     template: Distribution
     parameters: dict[str, Tensor]
     varying: frozenset[str]
-    gram: Float[Tensor, "B P P"]
+    gram: Float[Tensor, "B Q Q"]
+    places: Tensor
     weights: tuple[str, ...]
     decoded: LogLikelihood
     notice: str = ""
@@ -118,11 +120,11 @@ class PosteriorGradient:
         """
         model = copy.deepcopy(model).requires_grad_(True)
         varying = varying_paths(model, x)
-        gram, weights = gram_matrix(copy.deepcopy(model).double(), x.double(), varying)
+        gram, places, weights = gram_matrix(copy.deepcopy(model).double(), x.double(), varying)
         template, held = model.posterior(x[:1]), parameters_of(model.posterior(x))
         values = {path: tensor.detach() for path, tensor in held.items()}
         decoded = log_likelihood_for(model.requires_grad_(False), x, passes)
-        return cls(model, x, template, values, varying, gram, weights, *decoded)
+        return cls(model, x, template, values, varying, gram, places, weights, *decoded)
 
     def posterior(self, values: dict[str, Tensor]) -> Distribution:
         """One image's posterior with λ as given, by path; where varying, of a batch of one."""
@@ -211,14 +213,13 @@ class PosteriorGradient:
         bound = [path for path in self.parameters if path not in self.weights]
         if not bound:
             return torch.stack([direct[0] + direct[1], *direct])
-        location = [_is_location(path) for path in bound for _ in range(g[path].shape[-1])]
-        places = [[i for i, here in enumerate(location) if here == kind] for kind in (True, False)]
-        location, others = (torch.tensor(p, device=self.x.device, dtype=torch.long) for p in places)
-        flat = torch.cat([g[path] for path in bound], -1).transpose(0, 1)
+        flat = torch.cat([g[path] for path in bound], -1)[..., self.places].transpose(0, 1)
         products = (flat @ self.gram) * flat
-        whole, beside = products.sum(-1).T, products[..., others].sum(-1).T
-        alone = flat[..., location]
-        alone = ((alone @ self.gram[:, location][..., location]) * alone).sum(-1).T
+        of_location = [_is_location(path) for path in bound for _ in range(g[path].shape[-1])]
+        location = torch.tensor(of_location, device=self.x.device)[self.places]
+        own = flat * location
+        alone = ((own @ self.gram) * own).sum(-1).T
+        whole, beside = products.sum(-1).T, (products * ~location).sum(-1).T
         # products of other parameters hold their own norm and half of the covariance term
         covariance = whole - beside - alone
         return torch.stack(

@@ -46,18 +46,23 @@ def varying_paths(model: VAE, x: Float[Tensor, "B D"]) -> frozenset[str]:
 
 def gram_matrix(
     model: VAE, x: Float[Tensor, "B D"], varying: frozenset[str]
-) -> tuple[Float[Tensor, "B P P"], tuple[str, ...]]:
-    """G for every image, and the paths of the λ it leaves out, which are weights of the model.
+) -> tuple[Float[Tensor, "B Q Q"], Tensor, tuple[str, ...]]:
+    """G for every image, of which of the P numbers `(Q,)`, and the paths of the λ left out.
 
-    `varying` are the paths of the λ that have a batch axis.
+    Left out are weights of the model; of the others those that follow from no weight (half of a
+    triangular matrix) have no line in G. `varying` are the paths of the λ that have a batch axis.
     """
-    first, left_out = _gram_matrix(model, x[:IMAGES_AT_ONCE], varying)
-    gram = first.new_empty(len(x), *first.shape[1:])
-    gram[:IMAGES_AT_ONCE] = first
-    for start in range(IMAGES_AT_ONCE, len(x), IMAGES_AT_ONCE):
-        part = slice(start, start + IMAGES_AT_ONCE)
-        gram[part], _ = _gram_matrix(model, x[part], varying)
-    return gram, left_out
+    parts = []
+    for images in x.split(IMAGES_AT_ONCE):
+        gram, left_out = _gram_matrix(model, images, varying)
+        free = gram.diagonal(dim1=1, dim2=2).any(0).nonzero().squeeze(1)
+        parts.append((gram[:, free][..., free], free))
+    places = torch.cat([free for _, free in parts]).unique()
+    whole = x.new_zeros(len(x), len(places), len(places))
+    for images, (gram, free) in zip(whole.split(IMAGES_AT_ONCE), parts, strict=True):
+        at = torch.searchsorted(places, free)
+        images[:, at[:, None], at] = gram
+    return whole, places, left_out
 
 
 def _gram_matrix(
@@ -218,9 +223,12 @@ def _gram_of_layers(
         deltas = torch.autograd.grad(
             flat, [c.output for c in once], along, retain_graph=True, is_grads_batched=True
         )
+        free = torch.stack([delta.flatten(1).any(1) for delta in deltas]).any(0)
+        at = free.nonzero().squeeze(1)
         for call, delta in zip(once, deltas, strict=True):
             length = call.input.detach().square().sum(1) + (call.layer.bias is not None)
-            gram += torch.einsum("pbo,qbo->bpq", delta, delta) * length.view(-1, 1, 1)
+            delta = delta[at].transpose(0, 1)
+            gram[:, at[:, None], at] += (delta @ delta.mT) * length.view(-1, 1, 1)
     covered = {id(w) for call in once for w in call.layer.parameters()}
     rest = [w for w in weights if id(w) not in covered]
     for image in range(images if rest else 0):

@@ -125,7 +125,9 @@ def test_estimators_agree_on_the_mean_gradient(variant):
             continue
         g = gradient.gradients(ESTIMATORS[name], 2, 4000, seeded(5))
         seen = torch.einsum(
-            "bpq,rbq->rbp", gradient.gram, torch.cat([g[path] for path in bound], -1)
+            "bpq,rbq->rbp",
+            gradient.gram,
+            torch.cat([g[path] for path in bound], -1)[..., gradient.places],
         )
         flat = torch.cat(
             [seen, *(g[path] for path in gradient.parameters if path in gradient.weights)], -1

@@ -42,10 +42,11 @@ from vaes import VAE
 SAMPLES = (1, 2, 4)
 RELATIVE_ERROR = 0.05
 """Of a variance over the noise of q: images, of which there are few, then leave more."""
-DECODER_PASSES = 16
+DECODER_PASSES = 8
 """Behind the decoder's variance, an image and cell, in two estimates or more."""
 EVERY = tuple(ESTIMATORS)
 USUAL = ("pathwise", "pathwise_sampled_kl", "pathwise_antithetic", "sticking_the_landing")
+USUAL_SAMPLES = (1, 4)
 """What variants other than the reference are measured with."""
 SQUARED = "nats²"
 """Unit of a squared norm of an ELBO gradient; network parameters have none."""
@@ -56,34 +57,38 @@ Key = tuple[str, int]
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
     """One measurement a run of the first seeds: of every estimator for the reference."""
     if run.seed < preset.gradient_seeds:
-        estimators = EVERY if run.variant == REFERENCE else USUAL
-        yield Request(run, amounts(preset.gradient_images, preset.gradient_passes, estimators))
+        settings = amounts(preset.gradient_images, preset.gradient_passes)
+        if run.variant != REFERENCE:
+            settings |= {"estimators": USUAL, "samples": USUAL_SAMPLES}
+        yield Request(run, tuple(settings.items()))
 
 
-def amounts(
-    images: int, passes: int, estimators: tuple[str, ...] = EVERY
-) -> tuple[tuple[str, object], ...]:
+def amounts(images: int, passes: int) -> dict[str, object]:
     """Settings of a measurement; the estimators' names are among them, so that a new estimator, or
     an edited one, is measured."""
-    return ("images", images), ("passes", passes), ("estimators", estimators)
+    return {"images": images, "passes": passes, "estimators": EVERY}
 
 
 def measure(
-    subject: Subject, images: int, passes: int, estimators: tuple[str, ...] = EVERY
+    subject: Subject,
+    images: int,
+    passes: int,
+    estimators: tuple[str, ...] = EVERY,
+    samples: tuple[int, ...] = SAMPLES,
 ) -> Result:
-    """These estimators at every stage and S; at most `passes` decoder passes a cell, or two
-    estimates an image."""
+    """These estimators at every stage and S of `samples`; at most `passes` decoder passes a cell,
+    or two estimates an image."""
     if not issubclass(subject.variant, VAE):
         return Result()
     x = training_images(subject, images)
     batch = training_images(subject, subject.run.batch_size)
     noise = subject.generator("gradient timing")
-    times = step_times(subject.model(), batch, subject.run, noise, estimators, SAMPLES)
-    expected = len(x) * FEWEST_REPLICATES * sum(SAMPLES) * len(estimators)
+    times = step_times(subject.model(), batch, subject.run, noise, estimators, samples)
+    expected = len(x) * FEWEST_REPLICATES * sum(samples) * len(estimators)
     rows, notice = [], ""
     for stage in STAGES:
         gradient = PosteriorGradient.from_model(subject.model(stage), x, expected)
-        found = cells_of(subject, gradient, stage, SAMPLES, passes, estimators)
+        found = cells_of(subject, gradient, stage, samples, passes, estimators)
         rows += _rows(subject, gradient, stage, found, times)
         notice = gradient.notice
     return Result(rows, notice=notice)

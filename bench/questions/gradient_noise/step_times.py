@@ -20,7 +20,7 @@ from bench.training.step import EagerStep
 from vaes import VAE
 
 ROUNDS = 12
-TIMING_SECONDS = 0.1
+TIMING_SECONDS = 0.05
 """Steps of one estimator are repeated up to `ROUNDS` times within this time, at least three times,
 after a first that does not count."""
 
