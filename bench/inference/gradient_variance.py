@@ -34,6 +34,7 @@ from bench.inference.gradients import ESTIMATORS, Estimator, Passes, Target, adm
 from bench.inference.gram_matrix import (
     bound_parameters,
     depended_on,
+    doubles,
     gram_matrix,
     norm_and_products_of_mean,
     parameters_of,
@@ -96,6 +97,7 @@ class PosteriorGradient:
         places: which of the P numbers these are, `(Q,)`.
         weights: the paths of the others, weights of the model themselves (a flow's): their G is
             the identity.
+        twice: path of what λ holds once more → the path it has in G.
         decoded: log p(x|z) of the model, compiled where many passes are to come.
         notice: why it is not compiled, where that would have paid; or "".
     """
@@ -108,6 +110,7 @@ class PosteriorGradient:
     gram: Float[Tensor, "B Q Q"]
     places: Tensor
     weights: tuple[str, ...]
+    twice: dict[str, str]
     decoded: LogLikelihood
     notice: str = ""
     _templates: dict[int, tuple[Tensor, Distribution]] = field(default_factory=dict)
@@ -124,7 +127,8 @@ class PosteriorGradient:
         template, held = model.posterior(x[:1]), parameters_of(model.posterior(x))
         values = {path: tensor.detach() for path, tensor in held.items()}
         decoded = log_likelihood_for(model.requires_grad_(False), x, passes)
-        return cls(model, x, template, values, varying, gram, places, weights, *decoded)
+        twice = {path: once for path, once in doubles(held).items() if path not in weights}
+        return cls(model, x, template, values, varying, gram, places, weights, twice, *decoded)
 
     def posterior(self, values: dict[str, Tensor]) -> Distribution:
         """One image's posterior with λ as given, by path; where varying, of a batch of one."""
@@ -203,6 +207,13 @@ class PosteriorGradient:
             (n, *shape), generator=generator, dtype=x.dtype, device=x.device
         )
 
+    def bound(self, g: dict[str, Float[Tensor, "*R B _"]]) -> dict[str, Float[Tensor, "*R B _"]]:
+        """Of g by path what belongs to numbers that follow from φ, each number once."""
+        found = {p: v for p, v in g.items() if p not in self.weights and p not in self.twice}
+        for path, once in self.twice.items():
+            found[once] = found[once] + g[path]
+        return found
+
     def squared_norms(self, g: dict[str, Float[Tensor, "R B _"]]) -> Float[Tensor, "3 R B"]:
         """‖Jᵀ g‖² of g by path, for each of `PARTS`."""
         none = next(iter(g.values()))[..., 0] * 0
@@ -210,10 +221,12 @@ class PosteriorGradient:
             sum((g[p].square().sum(-1) for p in self.weights if _is_location(p) == kind), none)
             for kind in (True, False)
         ]
-        bound = [path for path in self.parameters if path not in self.weights]
+        bound = self.bound(g)
         if not bound:
             return torch.stack([direct[0] + direct[1], *direct])
-        flat = torch.cat([g[path] for path in bound], -1)[..., self.places].transpose(0, 1)
+        of_location = [_is_location(path) for path, v in bound.items() for _ in range(v.shape[-1])]
+        location = torch.tensor(of_location, device=self.x.device)[self.places]
+        flat = torch.cat([*bound.values()], -1)[..., self.places].transpose(0, 1)
         products = (flat @ self.gram) * flat
         of_location = [_is_location(path) for path in bound for _ in range(g[path].shape[-1])]
         location = torch.tensor(of_location, device=self.x.device)[self.places]
@@ -287,12 +300,12 @@ def between_images(gradient: PosteriorGradient, found: Variance) -> Float[Tensor
     """
     model = copy.deepcopy(gradient.model).double().requires_grad_(True)
     numbers, left_out = bound_parameters(model, gradient.x.double(), gradient.varying)
-    bound = [found.mean[path] for path in gradient.parameters if path not in left_out]
+    bound = gradient.bound(found.mean)
     direct = torch.cat([numbers[:, :0].detach(), *(found.mean[path] for path in left_out)], 1)
     norm, products = direct.mean(0).square().sum(), direct @ direct.mean(0)
     if bound:
         weights = depended_on(numbers.sum(), model.parameters())
-        more = norm_and_products_of_mean(numbers, weights, torch.cat(bound, 1))
+        more = norm_and_products_of_mean(numbers, weights, torch.cat([*bound.values()], 1))
         norm, products = norm + more[0], products + more[1]
     away = _squared_norm_of_mean(gradient, found) - 2 * products + norm
     count = len(away)

@@ -7,7 +7,7 @@ decoder they are the log p(x|z) of an image's P codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,6 +27,20 @@ IMAGES_AT_ONCE = 16
 def parameters_of(posterior: Distribution) -> dict[str, Tensor]:
     """λ by path: the tensors the posterior is made of that follow from weights, or are some."""
     return {path: t for path, t in tensors(posterior).items() if t.requires_grad}
+
+
+def doubles(held: Mapping[str, Tensor]) -> dict[str, str]:
+    """Path of a tensor that is another one's very memory → the first path to that.
+
+    A posterior may hold its scale twice, as given and expanded; their Jacobians are the same.
+    """
+    first: dict[tuple, str] = {}
+    found = {}
+    for path, t in held.items():
+        memory = first.setdefault((t.data_ptr(), t.shape, t.stride(), t.is_leaf), path)
+        if memory != path and t.numel():
+            found[path] = memory
+    return found
 
 
 def depended_on(value: Float[Tensor, ""], candidates: Iterable[Tensor]) -> list[Tensor]:
@@ -88,7 +102,7 @@ def bound_parameters(
 ) -> tuple[Float[Tensor, "B P"], tuple[str, ...]]:
     """The numbers λ of every image that follow from weights, and the paths of those left out.
 
-    `varying` are the paths of the λ that have a batch axis.
+    Each number once, see `doubles`; `varying` are the paths of the λ that have a batch axis.
     """
     held = parameters_of(model.posterior(x))
     leaves = {path: t for path, t in held.items() if t.is_leaf}
@@ -96,11 +110,11 @@ def bound_parameters(
     if bound:
         ancestors = depended_on(sum(held[path].sum() for path in bound), leaves.values())
         bound += [path for path, t in leaves.items() if any(t is a for a in ancestors)]
-    left_out = tuple(path for path in held if path not in bound)
+    left_out, twice = tuple(path for path in held if path not in bound), doubles(held)
     parts = [
         held[p] if p in varying else held[p].expand(len(x), *held[p].shape)
         for p in held
-        if p not in left_out
+        if p not in left_out and p not in twice
     ]
     none = x.new_zeros(len(x), 0)
     return torch.cat([none, *(part.reshape(len(x), -1) for part in parts)], 1), left_out
@@ -225,10 +239,12 @@ def _gram_of_layers(
         )
         free = torch.stack([delta.flatten(1).any(1) for delta in deltas]).any(0)
         at = free.nonzero().squeeze(1)
+        scaled = []
         for call, delta in zip(once, deltas, strict=True):
             length = call.input.detach().square().sum(1) + (call.layer.bias is not None)
-            delta = delta[at].transpose(0, 1)
-            gram[:, at[:, None], at] += (delta @ delta.mT) * length.view(-1, 1, 1)
+            scaled.append(delta[at].transpose(0, 1) * length.sqrt().view(-1, 1, 1))
+        rows = torch.cat(scaled, -1)
+        gram[:, at[:, None], at] = rows @ rows.mT
     covered = {id(w) for call in once for w in call.layer.parameters()}
     rest = [w for w in weights if id(w) not in covered]
     for image in range(images if rest else 0):

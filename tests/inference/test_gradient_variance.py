@@ -116,7 +116,6 @@ def test_estimators_agree_on_the_mean_gradient(variant):
     """All that the posterior admits have one mean in encoder space, seen through J: G g and own."""
     model, x = perturbed(variant).double(), images(2)
     gradient = PosteriorGradient.from_model(model, x)
-    bound = [path for path in gradient.parameters if path not in gradient.weights]
     means, errors = [], []
     for name in ESTIMATORS:
         try:
@@ -124,11 +123,8 @@ def test_estimators_agree_on_the_mean_gradient(variant):
         except BenchError:
             continue
         g = gradient.gradients(ESTIMATORS[name], 2, 4000, seeded(5))
-        seen = torch.einsum(
-            "bpq,rbq->rbp",
-            gradient.gram,
-            torch.cat([g[path] for path in bound], -1)[..., gradient.places],
-        )
+        along = torch.cat([*gradient.bound(g).values()], -1)[..., gradient.places]
+        seen = torch.einsum("bpq,rbq->rbp", gradient.gram, along)
         flat = torch.cat(
             [seen, *(g[path] for path in gradient.parameters if path in gradient.weights)], -1
         )
