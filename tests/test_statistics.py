@@ -18,6 +18,7 @@ from bench.statistics import (
     log_log_slope,
     mean_over_images,
     paired_difference,
+    power_law,
     summary,
 )
 
@@ -117,6 +118,16 @@ def test_slope_has_the_interval_of_least_squares():
     # by hand: slope 0.98, residual sum of squares 0.018, sum of squares of x 5, t(2) = 4.302653
     assert found.mean == pytest.approx(0.98)
     assert found.half_width == pytest.approx(4.302653 * math.sqrt(0.018 / 2 / 5), rel=1e-5)
+
+
+def test_a_power_law_holds_where_its_line_explains_nine_tenths():
+    """R² by hand: squares of x 5, of y 4.825, of the residual 0.023."""
+    found = power_law(np.exp([0, 1, 2, 3]), np.exp([0.0, 1.1, 1.9, 3.0]))
+    assert found.r_squared == pytest.approx(1 - 0.018 / 4.82)
+    assert found.holds
+    assert not power_law([1, 2, 4, 8], [1, 2, 1, 2]).holds
+    assert not power_law([1, 2, 2], [1, 2, 2]).holds
+    assert math.isnan(power_law([1, 2, 2], [1, 2, 2]).r_squared)
 
 
 def test_holm_on_its_textbook_example():
