@@ -11,6 +11,8 @@ from bench.errors import nearest
 
 T = TypeVar("T")
 
+LEARNING_RATE = 1e-3
+"""Adam's own default (Kingma & Ba 2015), where none is chosen."""
 REFERENCE = "input_dependent"
 """The variant that the others are compared with."""
 
@@ -48,6 +50,9 @@ class Config:
 
     kl_warmup_epochs: int = 0
     """Epochs over which the KL's weight rises from 0 to 1."""
+
+    learning_rate: str = "auto"
+    """A number, or 'auto': chosen on validation for each variant and length of training."""
 
     estimator: str = "auto"
     """Gradient estimator of the training, or 'auto' (pathwise where it is admitted)."""
@@ -88,6 +93,7 @@ class Run:
         epochs: passes over the training images.
         latent_dim, hidden_dim: L and H.
         hyperparameters: keyword arguments of the variant's class, as sorted pairs.
+        learning_rate: Adam's; None where it, and the hyperparameters, are still to be chosen.
         estimator: gradient estimator, or `auto` for the best one the posterior admits.
         samples: noise samples S per image and step.
         kl_warmup_epochs: the KL's weight rises linearly from 0 to 1 over these epochs.
@@ -113,7 +119,7 @@ class Run:
     hidden_dim: int = 200
     hyperparameters: tuple[tuple[str, float], ...] = ()
     batch_size: int = 100
-    learning_rate: float = 1e-3
+    learning_rate: float | None = LEARNING_RATE
     estimator: str = "auto"
     samples: int = 1
     kl_warmup_epochs: int = 0
@@ -153,8 +159,10 @@ class Preset:
 
     Attributes:
         epochs: training epochs, by data set.
+        halvings: how many shorter budgets stand beside, each half as long as the next.
         seeds: training runs a variant.
-        sweep_seeds: runs for each candidate of a variant's hyperparameter.
+        tuned: whether learning rates are chosen on validation.
+        sweep_seeds: runs of each candidate where something is chosen, by data set.
         elbo_samples: noise samples an image for ELBO, distortion and rate.
         importance_samples: the K of the IW bounds, ascending.
         variance_images: test images over which estimator variances are averaged.
@@ -171,8 +179,12 @@ class Preset:
     """
 
     epochs: Mapping[str, int]
+    halvings: int = 4
     seeds: int = 5
-    sweep_seeds: int = 2
+    tuned: bool = True
+    sweep_seeds: Mapping[str, int] = field(
+        default_factory=lambda: {"mnist": 1, "fashion_mnist": 1, "binarized_mnist": 1, "": 2}
+    )
     elbo_samples: int = 100
     importance_samples: tuple[int, ...] = (1, 10, 100, 1000)
     variance_images: int = 32
@@ -194,18 +206,20 @@ class Preset:
 
 _EPOCHS = {
     "digits": 300,
-    "mnist5k": 100,
-    "mnist": 60,
-    "fashion_mnist": 60,
-    "binarized_mnist": 60,
-    "ppca": 40,
+    "mnist5k": 240,
+    "mnist": 240,
+    "fashion_mnist": 240,
+    "binarized_mnist": 240,
+    "ppca": 80,
 }
 
 PRESETS = {
     "default": Preset(epochs={**_EPOCHS, "": 60}),
     "quick": Preset(
         epochs={"digits": 20, "ppca": 10, "": 2},
+        halvings=1,
         seeds=2,
+        tuned=False,
         importance_samples=(1, 10, 100),
         variance_images=10,
         gradient_images=4,
@@ -228,7 +242,7 @@ PRECISIONS = ("float32", "bf16")
 SMALL = {"digits": (8, 100), "ppca": (4, 50)}
 """Data sets with their own (latent_dim, hidden_dim)."""
 
-OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear", "learning_rate": 3e-3}}
+OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
 """Data sets with their own model: fields of `Run`."""
 
 

@@ -102,6 +102,14 @@ class Subject:
         return generator(self.run.device, self.run.dataset, self.run.seed, *purpose)
 
 
+def what_was_trained(run: Run) -> dict[str, object]:
+    """How a run was trained, as settings of a row."""
+    length = {"steps": run.steps} if run.steps else {"epochs": run.epochs}
+    estimator = {} if run.estimator == Run.estimator else {"estimator": run.estimator}
+    rate = {"learning_rate": run.learning_rate, "S": run.samples}
+    return length | estimator | rate | {f"hyperparameter_{n}": v for n, v in run.hyperparameters}
+
+
 class Measurement(Protocol):
     """A question as the grid sees it: `bench.questions.Question` is one."""
 

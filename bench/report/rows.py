@@ -30,6 +30,8 @@ IDENTITY = {
     "metric": "str",
 }
 SETTINGS = {
+    "epochs": "Int64",  # of a whole training
+    "learning_rate": "float64",
     "stage": "str",  # initialisation, epoch_1, best, end, trained
     "estimator": "str",  # of the gradient
     "kl": "str",  # analytic, sampled

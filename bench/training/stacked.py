@@ -24,6 +24,7 @@ from bench.errors import BenchError
 from bench.inference.gradients import estimator_for
 from bench.inference.reparameterize import is_map_of_noise
 from bench.randomness import generator
+from bench.training.batches import prepared, to_batch
 from bench.training.loop import (
     Trained,
     _weights,
@@ -31,8 +32,6 @@ from bench.training.loop import (
     end_epoch,
     kl_weight,
     learning_rate,
-    prepared,
-    to_batch,
 )
 from bench.training.step import Objective, draws_of
 from vaes import VAE, Autoencoder

@@ -9,7 +9,15 @@ import torch
 
 from bench.config import Run
 from bench.data.dataset import load
-from bench.training.loop import STAGES, Diverged, learning_rate, restore, train
+from bench.errors import BenchError
+from bench.training.loop import (
+    STAGES,
+    Diverged,
+    learning_rate,
+    restore,
+    train,
+    train_branches,
+)
 from vaes import discover
 
 VARIANTS = discover().variants
@@ -67,10 +75,40 @@ def test_an_autoencoder_has_no_elbo(tiny):
 
 def test_learning_rate_is_constant_then_falls_to_two_per_cent():
     rates = [learning_rate(run(), step, 100) for step in range(101)]
-    assert rates[:51] == [1e-3] * 51
-    assert math.isclose(rates[75], 1e-3 * 0.51)
+    assert rates[:81] == [1e-3] * 81
+    assert math.isclose(rates[90], 1e-3 * 0.51)
     assert math.isclose(rates[100], 2e-5)
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_branch_is_what_a_run_of_its_length_is(name, tiny):
+    """Epochs of two batches; the rates of 1, 2, 3 and 6 epochs begin to fall within an epoch."""
+    data, told = load(str(tiny)), []
+    lengths = [run(name, epochs=epochs, samples=2) for epochs in (6, 1, 3, 2)]
+    branches = train_branches(lengths, VARIANTS[name], data, lambda r, e: told.append(r.epochs))
+    for branch in branches:
+        alone = train(branch.run, VARIANTS[name], data)
+        assert same(branch, alone)
+        assert branch.best_epoch == alone.best_epoch
+        seconds = {"seconds": None}
+        entries = zip(branch.history, alone.history, strict=True)
+        assert all(repr(one | seconds) == repr(other | seconds) for one, other in entries)
+    assert len(told) < sum(length.epochs for length in lengths)
+
+
+def test_a_branch_of_a_compiled_training_is_what_a_run_of_its_length_is(tiny, monkeypatch):
+    monkeypatch.setattr("bench.training.compiled.WORTHWHILE", 1.0)
+    data = load(str(tiny))
+    for branch in train_branches([run(epochs=5), run()], VARIANTS["input_dependent"], data):
+        assert not branch.notice
+        assert same(branch, train(branch.run, VARIANTS["input_dependent"], data))
+
+
+def test_runs_of_one_trunk_differ_only_in_their_epochs(tiny):
+    others = [run(), run(epochs=5, seed=1)]
+    with pytest.raises(BenchError, match="nothing but their epochs"):
+        next(train_branches(others, VARIANTS["input_dependent"], load(str(tiny))))
 
 
 def test_warm_up_trains_and_is_another_run(tiny):
