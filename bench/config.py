@@ -96,7 +96,8 @@ class Run:
         learning_rate: Adam's; None where it, and the hyperparameters, are still to be chosen.
         estimator: gradient estimator, or `auto` for the best one the posterior admits.
         samples: noise samples S per image and step.
-        kl_warmup_epochs: the KL's weight rises linearly from 0 to 1 over these epochs.
+        kl_warmup_epochs: the KL's weight rises linearly from 0 over these epochs.
+        kl_weight: of the KL; other than 1 the objective is no ELBO.
         train_size: use only the first so many training images (0: all).
         steps: stop after so many steps instead (0: all); the schedule follows.
         precision: `float32` or `bf16` (autocast of the training step).
@@ -123,6 +124,7 @@ class Run:
     estimator: str = "auto"
     samples: int = 1
     kl_warmup_epochs: int = 0
+    kl_weight: float = 1.0
     train_size: int = 0
     steps: int = 0
     precision: str = "float32"

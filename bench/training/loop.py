@@ -95,8 +95,8 @@ def learning_rate(run: Run, step: int, steps: int) -> float:
 
 
 def kl_weight(run: Run, step: int, steps_per_epoch: int) -> float:
-    """Linear up to 1 over the run's epochs of warm-up, where it has any."""
-    return min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
+    """The run's weight, which is reached linearly over its epochs of warm-up, where it has any."""
+    return run.kl_weight * min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
 
 
 def validation_draws(images: Tensor) -> int:
