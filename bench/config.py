@@ -100,6 +100,7 @@ class Run:
         kl_weight: of the KL; other than 1 the objective is no ELBO.
         train_size: use only the first so many training images (0: all).
         steps: stop after so many steps instead (0: all); the schedule follows.
+        validated_every: steps from one entry of the history to the next (0: an epoch).
         precision: `float32` or `bf16` (autocast of the training step).
         binarize: override of the data set's binarization, or None.
         tracked: splits evaluated after every epoch; `valid` must be among them.
@@ -127,6 +128,7 @@ class Run:
     kl_weight: float = 1.0
     train_size: int = 0
     steps: int = 0
+    validated_every: int = 0
     precision: str = "float32"
     binarize: str | None = None
     tracked: tuple[str, ...] = ("valid",)
@@ -144,6 +146,11 @@ class Run:
         """The fields that differ from their defaults: a new option leaves old keys valid."""
         values = asdict(self)
         return {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
+
+    @property
+    def but_for_length(self) -> Run:
+        """What runs have in common that may share a trunk."""
+        return self.with_(epochs=0, steps=0)
 
     @property
     def label(self) -> str:
@@ -193,8 +200,8 @@ class Preset:
     gradient_images: int = 16
     gradient_passes: int = 20_000
     scaling_steps: int = 500
-    comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1500, "": 300})
-    comparison_seeds: int = 3
+    comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1600, "": 320})
+    comparison_seeds: int = 5
     secondary_seeds: Mapping[str, int] = field(
         default_factory=lambda: {"mnist": 5, "fashion_mnist": 5, "": 2}
     )

@@ -241,7 +241,8 @@ class Runner:
 
 def _but_for_length(run: Run, other: Run) -> bool:
     """Whether two runs differ in nothing but their epochs and what is chosen for them."""
-    return run != other and opened(run, None).with_(epochs=0) == opened(other, None).with_(epochs=0)
+    open_runs = (opened(run, None).but_for_length, opened(other, None).but_for_length)
+    return run != other and open_runs[0] == open_runs[1]
 
 
 def in_turn(tasks: list[Task]) -> list[Task]:
@@ -257,15 +258,15 @@ def in_turn(tasks: list[Task]) -> list[Task]:
 
 def together(tasks: list[Task]) -> list[list[Task]]:
     """Tasks that one call of `work` does: each alone, but trainings together that differ only in
-    their length, the shortest first; on a GPU those that differ only in their seed."""
+    their length; on a GPU those that differ only in their seed."""
     groups: dict[object, list[Task]] = {}
     for task in tasks:
         same: object = task
         if task.question is None:
             stacked = task.run.device in STACKED_ON
-            same = task.run.with_(seed=-1) if stacked else task.run.with_(epochs=-1)
+            same = task.run.with_(seed=-1) if stacked else task.run.but_for_length
         groups.setdefault(same, []).append(task)
-    return [sorted(group, key=lambda task: task.run.epochs) for group in groups.values()]
+    return list(groups.values())
 
 
 def _done(future: Future, tasks: list[Task]) -> list[Done]:

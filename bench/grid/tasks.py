@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -152,20 +152,21 @@ def _data(dataset: str, data_dir: str | None, binarize: str | None, device: str)
 
 def work(tasks: list[Task], keys: list[str], trained_key: str, grid: Grid) -> list[Done]:
     """Do tasks of one variant in this process and store them."""
-    done: list[Done] = []
+    done: dict[Task, Done] = {}
     started = time.perf_counter()
     if len(tasks) > 1:
         with suppress(Exception):  # whatever it is, one run's failure must stay its own
-            for _ in _train_together(tasks, keys, grid):
+            for task in _train_together(dict(zip(tasks, keys, strict=True)), grid):
                 now = time.perf_counter()
-                done.append(Done(seconds=now - started))
+                done[task] = Done(seconds=now - started)
                 started = now
-    for task, key in list(zip(tasks, keys, strict=True))[len(done) :]:
-        reason = _work_alone(task, key, trained_key, grid)
-        now = time.perf_counter()
-        done.append(Done(reason or "", now - started))
-        started = now
-    return done
+    for task, key in zip(tasks, keys, strict=True):
+        if task not in done:
+            reason = _work_alone(task, key, trained_key, grid)
+            now = time.perf_counter()
+            done[task] = Done(reason or "", now - started)
+            started = now
+    return [done[task] for task in tasks]
 
 
 def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
@@ -198,17 +199,18 @@ def _seed_own_samples(task: Task) -> None:
     torch.manual_seed(own.initial_seed())
 
 
-def _train_together(tasks: list[Task], keys: list[str], grid: Grid) -> Iterator[None]:
+def _train_together(keys: Mapping[Task, str], grid: Grid) -> Iterator[Task]:
     """Train runs that differ in nothing but their seed, or their length, and store each in turn."""
-    runs = [task.run for task in tasks]
+    tasks = {task.run: task for task in keys}
+    runs = list(tasks)
     variant, data = subject_of(runs[0], grid)
-    told = {task.run: task.label for task in tasks}
-    _seed_own_samples(tasks[0])
+    _seed_own_samples(tasks[runs[0]])
     together = train_stacked if runs[0].device in STACKED_ON else train_branches
-    found = together(runs, variant, data, lambda run, entry: _tell(told[run], entry))
-    for key, trained in zip(keys, found, strict=True):
-        Store(grid.cache).save(key, trained_to(trained))
-        yield
+    found = together(runs, variant, data, lambda run, entry: _tell(tasks[run].label, entry))
+    for trained in found:
+        task = tasks[trained.run]
+        Store(grid.cache).save(keys[task], trained_to(trained))
+        yield task
 
 
 def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:

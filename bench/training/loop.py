@@ -46,8 +46,9 @@ class Trained:
     Attributes:
         run: its configuration.
         checkpoints: stage → weights; stages are `STAGES`.
-        history: one dict an epoch: `epoch`, `seconds`, `learning_rate`, `objective` (the training
-            surrogate's mean) and `<split>_elbo`, `_distortion`, `_rate` of each tracked split.
+        history: one dict an epoch, or every `validated_every` steps: `epoch` (its number),
+            `seconds`, `learning_rate`, `objective` (the training surrogate's mean) and
+            `<split>_elbo`, `_distortion`, `_rate` of each tracked split.
         best_epoch: the epoch of the highest validation ELBO (autoencoder: lowest cross-entropy).
         seconds: wall time of the training steps alone.
         notice: why the step was not compiled, where a run this long would have gained; or "".
@@ -195,15 +196,16 @@ def train_branches(
     data: Dataset,
     on_epoch: Callable[[Run, dict[str, float]], None] = lambda run, entry: None,
 ) -> Iterator[Trained]:
-    """Train runs that differ only in their epochs, the shortest first, on a common trunk.
+    """Train runs that differ only in their length, the shortest first, on a common trunk.
 
     Budgets that double cost 1.2 times the longest. Each is what `train` makes of it alone, bit for
     bit where both steps are compiled or both are not. Raises BenchError where the runs differ
     otherwise, and Diverged as `train` does.
     """
-    *_, longest = runs = sorted(runs, key=lambda run: run.epochs)
-    if any(run.with_(epochs=longest.epochs) != longest for run in runs):
-        raise BenchError("runs of one trunk must differ in nothing but their epochs")
+    batches = -(-len(data.train[: runs[0].train_size or None]) // runs[0].batch_size)
+    *_, longest = runs = sorted(runs, key=lambda run: run.steps or run.epochs * batches)
+    if any(run.but_for_length != longest.but_for_length for run in runs):
+        raise BenchError("runs of one trunk must differ in nothing but their length")
     session = Session(longest, variant, data)
     model, length = session.model, session.total
     terms, notice = _terms(longest, model, data, -(-length // session.steps_per_epoch))
@@ -247,7 +249,7 @@ class _Course:
     def advance(self, until: int) -> None:
         """Take steps up to the number `until`, validating after every epoch."""
         session, result = self.session, self.result
-        each = session.steps_per_epoch
+        each = session.run.validated_every or session.steps_per_epoch
         while session.done < until:
             started = time.perf_counter()
             stop = min(until, session.total, session.done - session.done % each + each)

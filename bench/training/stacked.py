@@ -187,7 +187,7 @@ def train_stacked(
     total, done = run.steps or run.epochs * steps_per_epoch, 0
     while done < total:
         started, losses = time.perf_counter(), []
-        for step in range(done, min(done + steps_per_epoch, total)):
+        for step in range(done, min(done + (run.validated_every or steps_per_epoch), total)):
             rate, weight = learning_rate(run, step, total), kl_weight(run, step, steps_per_epoch)
             losses.append(stack(next(indices), rate, weight).clone())
         done += len(losses)

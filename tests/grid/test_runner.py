@@ -142,7 +142,7 @@ def test_learning_rates_are_chosen_at_each_length_and_lengths_share_trunks(
         at_end = rate in (min(RATES), max(RATES))
         assert at_end or {rate / 2, rate * 2} <= tried
     assert groups
-    assert all([task.run.epochs for task in group] == [2, 4] for group in groups)
+    assert all({task.run.epochs for task in group} == {2, 4} for group in groups)
     table = rows_of(both, outcome)
     budget = table[(table.question == "budget") & (table.metric == "elbo")]
     assert set(zip(budget.epochs, budget.seed)) == {(2, 0), (2, 1), (4, 0), (4, 1)}

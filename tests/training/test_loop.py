@@ -97,6 +97,17 @@ def test_a_branch_is_what_a_run_of_its_length_is(name, tiny):
     assert len(told) < sum(length.epochs for length in lengths)
 
 
+def test_branches_are_epochs_or_steps_long_and_validated_as_often_as_asked(tiny):
+    data = load(str(tiny))
+    lengths = [run(validated_every=3), run(steps=5, validated_every=3)]
+    short, whole = train_branches(lengths, VARIANTS["input_dependent"], data)
+    assert (short.run.steps, whole.run.epochs) == (5, 3)
+    assert (len(short.history), len(whole.history)) == (2, 2)
+    assert same(short, train(short.run, VARIANTS["input_dependent"], data))
+    assert same(whole, train(whole.run, VARIANTS["input_dependent"], data))
+    assert whole.history[0]["objective"] == short.history[0]["objective"]
+
+
 def test_a_branch_of_a_compiled_training_is_what_a_run_of_its_length_is(tiny, monkeypatch):
     monkeypatch.setattr("bench.training.compiled.WORTHWHILE", 1.0)
     data = load(str(tiny))
@@ -105,9 +116,9 @@ def test_a_branch_of_a_compiled_training_is_what_a_run_of_its_length_is(tiny, mo
         assert same(branch, train(branch.run, VARIANTS["input_dependent"], data))
 
 
-def test_runs_of_one_trunk_differ_only_in_their_epochs(tiny):
+def test_runs_of_one_trunk_differ_only_in_their_length(tiny):
     others = [run(), run(epochs=5, seed=1)]
-    with pytest.raises(BenchError, match="nothing but their epochs"):
+    with pytest.raises(BenchError, match="nothing but their length"):
         next(train_branches(others, VARIANTS["input_dependent"], load(str(tiny))))
 
 
