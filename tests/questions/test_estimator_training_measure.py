@@ -9,7 +9,7 @@ import pytest
 from bench.config import PRESETS, Run
 from bench.data.dataset import load
 from bench.grid.contract import Subject
-from bench.inference.gradients import ESTIMATORS
+from bench.inference.gradients import of_bound
 from bench.questions.estimator_training import measure as estimator_training
 from bench.training.loop import train
 from tests.subjects import find
@@ -42,7 +42,7 @@ def test_requests_cover_every_estimator_within_both_budgets():
         for r in asked
         if "left_out" not in dict(r.settings)
     }
-    assert {name for _, name in by_budget} == set(ESTIMATORS)
+    assert {name for _, name in by_budget} == set(of_bound("elbo"))
     steps = {
         budget: by_budget[budget, "pathwise"].steps for budget in ("equal_steps", "equal_time")
     }
