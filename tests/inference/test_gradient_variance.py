@@ -66,7 +66,7 @@ def test_a_flow_s_own_weights_take_no_part_in_the_gram_matrix():
 
 
 @pytest.mark.parametrize(
-    ("variant", "bound", "fewest"),
+    ("variant", "family", "fewest"),
     [
         (Correlated, "elbo", 3),
         (ModuleFlow, "elbo", 3),
@@ -75,14 +75,14 @@ def test_a_flow_s_own_weights_take_no_part_in_the_gram_matrix():
         (ModuleFlow, "iw_bound", 2),
     ],
 )
-def test_estimators_agree_on_the_mean_gradient(variant, bound, fewest):
+def test_estimators_agree_on_the_mean_gradient(variant, family, fewest):
     """All unbiased ones that the posterior admits have one mean in encoder space, seen through J:
     G g and own."""
     model, x = perturbed(variant).double(), images(2)
     gradient = PosteriorGradient.from_model(model, x)
     bound = [path for path in gradient.parameters if path not in gradient.weights]
     means, errors = [], []
-    for name in (n for n in of_bound(bound) if not ESTIMATORS[n].biased):
+    for name in (n for n in of_bound(family) if not ESTIMATORS[n].biased):
         try:
             gradient.passes(name, 2)
         except BenchError:
