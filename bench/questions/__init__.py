@@ -69,6 +69,7 @@ QUESTIONS = (
     Question("loss_noise", "How noisy is the loss?"),
     Question("gradient_noise", "How noisy is the gradient?"),
     Question("gradient_scaling"),
+    Question("cost_functions", "Where does pathwise lose?"),
     Question("multi_sample", "Does a tighter bound spoil the encoder's gradient?"),
     Question("estimator_training", "Does the gradient's noise matter?"),
     Question("uncertainty", "Does noise raise the encoder's uncertainty?"),
