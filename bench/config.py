@@ -177,6 +177,8 @@ class Preset:
         variance_images: test images over which estimator variances are averaged.
         gradient_images: the same for the variances of gradients.
         gradient_passes: decoder passes after which a gradient's variance is reported as it is.
+        bound_images: test images over which gradients of L_K are averaged.
+        bound_samples: posterior samples of each behind them.
         scaling_steps: training steps for each latent dimension of the scaling figure.
         comparison_steps: training steps of each gradient estimator, by data set.
         comparison_seeds: training runs a gradient estimator.
@@ -199,6 +201,8 @@ class Preset:
     variance_images: int = 32
     gradient_images: int = 16
     gradient_passes: int = 20_000
+    bound_images: int = 100
+    bound_samples: int = 4096
     scaling_steps: int = 500
     comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1600, "": 320})
     comparison_seeds: int = 5
@@ -233,6 +237,8 @@ PRESETS = {
         variance_images=10,
         gradient_images=4,
         gradient_passes=2000,
+        bound_images=8,
+        bound_samples=1024,
         scaling_steps=20,
         comparison_steps={"": 20},
         comparison_seeds=2,

@@ -72,6 +72,8 @@ QUESTIONS = (
     Question("loss_noise", "How noisy is the loss?"),
     Question("gradient_noise", "How noisy is the gradient?"),
     Question("gradient_scaling"),
+    Question("cost_functions", "Where does pathwise lose?"),
+    Question("multi_sample", "Does a tighter bound spoil the encoder's gradient?"),
     Question("estimator_training", "Does the gradient's noise matter?", tuned=True),
     Question("uncertainty", "Does noise raise the encoder's uncertainty?"),
     Question("generalization", "Does the autoencoder overfit?"),

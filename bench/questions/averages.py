@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -18,6 +18,18 @@ def image_mean(
     """The mean of values `(N,)` of independent images; its standard error is over the images."""
     value, error = mean_over_images(values)
     return Row(metric, value, unit, settings or {}, error, len(values))
+
+
+def jackknife(statistic: Callable[[Tensor], Tensor], per_image: Tensor) -> tuple[float, float]:
+    """A function of means over images, and its standard error by leaving out one image at a time.
+
+    per_image `(K, B)`; `statistic` maps means `(K, ...)` to `(...)`.
+    """
+    count = per_image.shape[1]
+    value = statistic(per_image.mean(1))
+    left_out = statistic((per_image.sum(1, keepdim=True) - per_image) / (count - 1))
+    error = ((count - 1) * left_out.var(correction=0)).sqrt()
+    return value.item(), error.item()
 
 
 def monte_carlo_mean(

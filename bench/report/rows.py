@@ -52,6 +52,9 @@ SETTINGS = {
     "source": "str",  # of other images
     "noise_scale": "float64",  # s of noise added to a code
     "noise_unit": "str",  # absolute: latent units; relative: standard deviations of the codes
+    "cost_function": "str",  # of one number, whose expectation is differentiated
+    "k": "float64",  # its parameter
+    "parameter": "str",  # what is differentiated by: location, scale
     "proposals": "Int64",  # samples behind log p(x)
     "reference": "str",  # what a ratio or difference is to: a variant or an estimator
     "capped": "boolean",  # sampling ended before the wanted precision

@@ -17,7 +17,7 @@ from bench.data.binarization import as_float
 from bench.errors import BenchError
 from bench.grid.contract import Request, Result, Row, Subject, what_was_trained
 from bench.inference.elbo import mean_elbo
-from bench.inference.gradients import ESTIMATORS, Passes, admit
+from bench.inference.gradients import Passes, admit, of_bound
 from bench.questions.averages import NATS, monte_carlo_mean
 from vaes.base import diagonal_gaussian
 
@@ -37,7 +37,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
         return
     steps = of_dataset(preset.comparison_steps, run.dataset)
     contestants, plain = {}, step_cost(Passes(1, 0))
-    for name in ESTIMATORS:
+    for name in of_bound("elbo"):
         samples, cost_or_reason = cheapest(name, run.latent_dim)
         if samples:
             contestants[name, samples] = cost_or_reason / plain

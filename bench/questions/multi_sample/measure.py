@@ -1,0 +1,126 @@
+"""The signal-to-noise ratio of the encoder's gradient of L_K, by K and estimator.
+
+For one example, ‖E g‖ / √tr Cov[g] of everything the posterior depends on (Rainforth et al. 2018,
+for the whole gradient in place of each of its entries), with both squares averaged over test
+images. Every K and estimator is made of the same samples. A standard error is a jackknife over
+images, which holds the noise of q too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from bench.config import REFERENCE as VARIANT
+from bench.config import Preset, Run
+from bench.data.binarization import as_float
+from bench.grid.contract import Request, Result, Row, Subject
+from bench.inference.gradient_variance import PosteriorGradient
+from bench.inference.gradients import ESTIMATORS, of_bound
+from bench.inference.importance import effective_sample_size
+from bench.inference.signal_to_noise import Moments, Pool
+from bench.questions.averages import image_mean, jackknife
+from bench.questions.multi_sample import REFERENCE, UNBIASED
+
+KS = tuple(2**power for power in range(9))
+BEYOND = 16
+"""From this K on a second exponent is fitted: theory's is that of K → ∞."""
+POOL = 1024
+"""Samples an image that are held at once."""
+Key = tuple[str, int]
+"""An estimator and K."""
+
+
+def requests(run: Run, preset: Preset) -> Iterator[Request]:
+    """One measurement of one variant, of its first seed: the spread is over images and noise."""
+    if run.variant == VARIANT and run.seed == 0:
+        amounts = ("images", preset.bound_images), ("samples", preset.bound_samples)
+        yield Request(run, (*amounts, ("estimators", of_bound("iw_bound"))))
+
+
+def measure(
+    subject: Subject, images: int, samples: int, estimators: tuple[str, ...] = of_bound("iw_bound")
+) -> Result:
+    """These estimators at the best weights, from `samples` of every image's posterior."""
+    x = as_float(subject.data.test[subject.subset(images)])
+    gradient = PosteriorGradient.from_model(subject.model(), x, len(x) * samples)
+    generator = subject.generator("multi-sample gradients")
+    found = {(name, K): Moments(gradient) for name in estimators for K in KS}
+    # of a biased estimator's gradient less the unbiased one's, from the same samples
+    biases = {key: Moments(gradient) for key in found if ESTIMATORS[key[0]].biased}
+    sizes: dict[int, list[Tensor]] = {K: [] for K in KS}
+    for _ in range(-(-samples // POOL)):
+        pool = Pool(gradient, POOL, generator)
+        for K in KS:
+            groups = pool.log_weights.double().unflatten(0, (K, -1))
+            sizes[K].append(effective_sample_size(groups).mean(0))
+            plain = pool.gradients(ESTIMATORS[UNBIASED], K) if biases else {}
+            for name in estimators:
+                g = plain if plain and name == UNBIASED else pool.gradients(ESTIMATORS[name], K)
+                found[name, K].add(g)
+                if (name, K) in biases:
+                    biases[name, K].add({path: g[path] - plain[path] for path in g})
+    rows = list(_rows(found, biases))
+    for K in KS:
+        size = torch.stack(sizes[K]).mean(0)
+        rows.append(image_mean("effective_sample_size", size, "samples", {"K": K}))
+    return Result(rows, notice=gradient.notice)
+
+
+def _rows(found: Mapping[Key, Moments], biases: Mapping[Key, Moments]) -> Iterator[Row]:
+    squares = {key: torch.stack([m.signal, m.noise]) for key, m in found.items()}
+    for (name, K), own in squares.items():
+        here = {"estimator": name, "K": K}
+        yield _over_images("signal_to_noise", own, _ratio, here)
+        if name != REFERENCE and (REFERENCE, K) in squares:
+            both = torch.cat([own, squares[REFERENCE, K]])
+            compared = {**here, "reference": REFERENCE}
+            yield _over_images("signal_to_noise_ratio", both, _ratio_of_ratios, compared)
+        if KS[0] < K:
+            both = torch.cat([own, squares[name, KS[0]]])
+            compared = {**here, "reference_K": KS[0]}
+            yield _over_images("signal_to_noise_change", both, _ratio_of_ratios, compared)
+        if (name, K) in biases and (UNBIASED, K) in found:
+            parts = torch.stack([biases[name, K].signal, found[UNBIASED, K].signal])
+            compared = {**here, "reference": UNBIASED}
+            yield _over_images("relative_bias", parts, _ratio, compared)
+    for name in dict.fromkeys(name for name, _ in squares):
+        for least in (KS[0], BEYOND):
+            fitted = [K for K in KS if least <= K]
+            every = torch.stack([squares[name, K] for K in fitted], 1).flatten(0, 1)
+            settings = {"estimator": name, "K": least}
+            yield _over_images("exponent", every, lambda v, at=fitted: _exponent(v, at), settings)
+
+
+def _over_images(
+    metric: str,
+    per_image: Tensor,
+    statistic: Callable[[Tensor], Tensor],
+    settings: dict[str, object],
+) -> Row:
+    value, error = jackknife(statistic, per_image)
+    count = per_image.shape[1]
+    if math.isfinite(value):
+        return Row(metric, value, "1", settings, error, count)
+    reason = "the squared signal is not told from zero"
+    return Row(metric, math.nan, "1", settings, n=count, reason=reason)
+
+
+def _ratio(squares: Tensor) -> Tensor:
+    """From a signal and a noise, `(2, ...)`; NaN where the signal's unbiased square is negative."""
+    return (squares[0] / squares[1]).sqrt()
+
+
+def _ratio_of_ratios(squares: Tensor) -> Tensor:
+    return _ratio(squares[:2]) / _ratio(squares[2:])
+
+
+def _exponent(squares: Tensor, at: list[int]) -> Tensor:
+    """The least-squares exponent in K of signals and noises `(2 · len(at), ...)`."""
+    logarithms = _ratio(squares.unflatten(0, (2, len(at)))).log()
+    along = torch.tensor(at, dtype=squares.dtype, device=squares.device).log()
+    along = along - along.mean()
+    return torch.tensordot(along, logarithms, 1) / along.square().sum()
