@@ -35,9 +35,9 @@ def record(
     chosen: Iterable[tuple[Run, Run]],
     variants: Mapping[str, type[Autoencoder]],
     data_fingerprint: str,
-    path: Path = FILE,
 ) -> None:
     """Add (open run, choice) pairs to the file, in place of what it had of the same runs."""
+    path = FILE
     entries = dict(_entries(path)) if path.exists() else {}
     for open_run, run in chosen:
         entries[_name(open_run)] = {

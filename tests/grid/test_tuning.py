@@ -73,7 +73,7 @@ def stored(tmp_path, monkeypatch):
     path = tmp_path / "recorded.json"
     monkeypatch.setattr(recorded, "FILE", path)
     chosen = OPEN.with_(learning_rate=0.004, hyperparameters=(("scale", 0.4),))
-    recorded.record([(OPEN, chosen)], VARIANTS, "data", path)
+    recorded.record([(OPEN, chosen)], VARIANTS, "data")
     return chosen
 
 
@@ -99,9 +99,9 @@ def test_what_was_recorded_holds_for_its_length_data_and_code_alone(stored):
     assert recorded.choice(OPEN, Other, "data") is None
 
 
-def test_recording_keeps_what_is_recorded_of_other_runs(stored, tmp_path):
+def test_recording_keeps_what_is_recorded_of_other_runs(stored):
     longer = OPEN.with_(epochs=20)
-    recorded.record([(longer, longer.with_(learning_rate=0.001))], VARIANTS, "data", recorded.FILE)
+    recorded.record([(longer, longer.with_(learning_rate=0.001))], VARIANTS, "data")
     kind = VARIANTS["fixed_variance"]
     assert recorded.choice(OPEN, kind, "data") == stored
     assert recorded.choice(longer, kind, "data").learning_rate == 0.001
