@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -72,7 +73,7 @@ def annealed_importance(
     log_weights = torch.zeros_like(at.start, dtype=torch.float64)
     accepted = torch.zeros_like(log_weights)
     betas = schedule(temperatures)
-    for before, beta in zip(betas, betas[1:]):
+    for before, beta in pairwise(betas):
         log_weights += (beta - before) * (at.joint.double() - at.start.double())
         if beta < 1:
             longer = 2 * torch.rand((), generator=generator, device=scale.device) - 1

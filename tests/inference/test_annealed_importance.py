@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -95,4 +96,4 @@ def test_a_trajectory_that_diverges_is_refused(known):
 def test_it_starts_at_one_density_and_ends_at_the_other():
     betas = schedule(150)
     assert (betas[0], betas[-1], len(betas)) == (0, 1, 151)
-    assert all(low < high for low, high in zip(betas, betas[1:]))
+    assert all(low < high for low, high in pairwise(betas))
