@@ -105,11 +105,14 @@ class Subject:
     def subset(self, count: int, split: str = "test") -> Tensor:
         """Places of `count` random images of a split, for `images[places]` and `labels[places]`.
 
+        Of `train`, of those that the run may train on (its `train_size`).
         The same for every variant, device and question of one data set and seed; each seed has
         its own, so that an interval over seeds is one over images too.
         """
         draws = generator("cpu", self.run.dataset, self.run.seed, "subset", split)
-        return subset(len(getattr(self.data, split)), count, draws)
+        images = getattr(self.data, split)
+        total = len(images[: self.run.train_size or None] if split == "train" else images)
+        return subset(total, count, draws)
 
 
 def what_was_trained(run: Run) -> dict[str, object]:

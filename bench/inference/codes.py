@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
 
 from bench.inference.elbo import chunks
 from bench.inference.reparameterize import Noise, draw
@@ -55,6 +56,32 @@ def unit_variances(
 ) -> Float[Tensor, "L"]:
     """Var_x(E_q[z_l | x]) of each latent (Burda et al. 2016, sec. 5.2)."""
     return codes(model, images, generator).var(0)
+
+
+@torch.no_grad()
+def direction_variances(
+    model: VAE, images: Float[Tensor, "N D"], generator: torch.Generator
+) -> Float[Tensor, "L"]:
+    """Eigenvalues of Cov_x(E_q[z | x]), falling: variances of the codes along their own axes.
+
+    Rotating the latents changes none of them, where it may spread one direction over all
+    `unit_variances`.
+    """
+    covariance = torch.atleast_2d(torch.cov(codes(model, images, generator).double().mT))
+    return torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0)
+
+
+def has_axes(posterior: Distribution) -> bool:
+    """Whether the posterior tells the latents' axes from other directions: a Gaussian whose
+    covariance is diagonal and no multiple of I.
+
+    Families that are closed under rotation do not, as their prior N(0, I) does not either: one
+    direction without information may then lie across all axes.
+    """
+    if not (isinstance(posterior, Independent) and isinstance(posterior.base_dist, Normal)):
+        return False
+    scale = posterior.base_dist.scale
+    return not torch.allclose(scale, scale[..., :1].expand_as(scale))
 
 
 def whitened(latent_dim: int, generator: torch.Generator) -> Float[Tensor, "S L"]:

@@ -50,3 +50,6 @@ def test_variants_and_questions_share_the_images_of_a_seed_and_labels_follow():
     assert torch.equal(data.test[places][:, 0], data.labels[places])
     assert len(data.labels[places].unique()) == 10
     assert len(subject("flow", data=data).subset(9, "train")) == 9
+    assert subject("flow", data=data, train_size=7).subset(9, "train").sort()[0].tolist() == [
+        *range(7)
+    ]
