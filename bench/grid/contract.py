@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bench.config import Preset, Run
 from bench.data.dataset import Dataset
+from bench.data.subset import subset
 from bench.randomness import generator
 from bench.training.loop import Trained, restore
 from vaes import Autoencoder
@@ -100,6 +101,15 @@ class Subject:
     def generator(self, *purpose: object) -> torch.Generator:
         """Noise on the run's device, the same for every variant of one data set and seed."""
         return generator(self.run.device, self.run.dataset, self.run.seed, *purpose)
+
+    def subset(self, count: int, split: str = "test") -> Tensor:
+        """Places of `count` random images of a split, for `images[places]` and `labels[places]`.
+
+        The same for every variant, device and question of one data set and seed; each seed has
+        its own, so that an interval over seeds is one over images too.
+        """
+        draws = generator("cpu", self.run.dataset, self.run.seed, "subset", split)
+        return subset(len(getattr(self.data, split)), count, draws)
 
 
 class Measurement(Protocol):
