@@ -165,7 +165,8 @@ class Preset:
         comparison_seeds: training runs a gradient estimator.
         secondary_seeds: runs looked at for uncertainty and generalization, by data set.
         secondary_steps: training steps of each number of training images, by data set.
-        corrupted_images: test images behind a corrupted IW bound (a fifth is refitted, in seed 0).
+        corrupted_images: test images a seed behind a corrupted IW bound.
+        refitted_images: corrupted test images a seed whose posterior is refitted.
         flexibility_images: test images whose locally optimised posterior splits the gap.
         fit_steps: steps of that optimisation.
     """
@@ -187,7 +188,8 @@ class Preset:
     secondary_steps: Mapping[str, int] = field(
         default_factory=lambda: {"mnist": 1500, "fashion_mnist": 1500, "": 400}
     )
-    corrupted_images: int = 100
+    corrupted_images: int = 20
+    refitted_images: int = 12
     flexibility_images: int = 100
     fit_steps: int = 400
 
@@ -216,6 +218,7 @@ PRESETS = {
         secondary_seeds={"": 1},
         secondary_steps={"": 50},
         corrupted_images=10,
+        refitted_images=2,
         flexibility_images=20,
         fit_steps=30,
     ),
