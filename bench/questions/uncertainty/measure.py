@@ -25,6 +25,7 @@ from bench.inference.refit import fit_posterior
 from bench.inference.reparameterize import draw, standard_normal
 from bench.questions.averages import NATS, image_mean
 from bench.questions.headline import ACTIVE_VARIANCE
+from bench.questions.uncertainty import TIE
 from bench.randomness import generator
 from vaes import VAE
 
@@ -37,8 +38,6 @@ IMAGES = 1000
 BOUND_SAMPLES = 50
 ENTROPY_SAMPLES = 32
 """For posteriors whose entropy or standard deviation torch does not know."""
-TIE = 1e-3
-"""Entropies closer than this, in nats, count as equal: float32 rounds a flat one."""
 FIT_STEPS = 150
 FITTED_LEVELS = (2, 4)
 """Places among a corruption's levels where posteriors are refitted: the middle, the strongest."""
