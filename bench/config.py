@@ -90,7 +90,7 @@ class Run:
         hyperparameters: keyword arguments of the variant's class, as sorted pairs.
         estimator: gradient estimator, or `auto` for the best one the posterior admits.
         samples: noise samples S per image and step.
-        kl_warmup_epochs: the KL's weight rises linearly from 0 to 1 over these epochs.
+        kl_warmup_epochs: the KL's weight rises linearly from 0 over these epochs.
         train_size: use only the first so many training images (0: all).
         steps: stop after so many steps instead (0: all); the schedule follows.
         precision: `float32` or `bf16` (autocast of the training step).
@@ -101,8 +101,9 @@ class Run:
         decoder: `mlp`, or `linear`.
         augmentation: corruptions (`bench.data.corruptions`) joined by `+`; every training image is
             followed by a copy with one of them.
-        distinct: train on only the first so many images (0: all), repeated up to `train_size`,
-            so that a short list has epochs as long as a long one's.
+        distinct: train on only so many random images (0: all), repeated up to `train_size`, so
+            that a short list has epochs as long as a long one's.
+        kl_weight: the KL's weight in the objective (after its warm-up); 0 leaves noise alone.
     """
 
     variant: str
@@ -127,6 +128,7 @@ class Run:
     decoder: str = "mlp"
     augmentation: str = ""
     distinct: int = 0
+    kl_weight: float = 1.0
 
     def with_(self, **changes) -> Run:
         """A copy with some fields changed."""
@@ -163,8 +165,7 @@ class Preset:
         scaling_steps: training steps for each latent dimension of the scaling figure.
         comparison_steps: training steps of each gradient estimator, by data set.
         comparison_seeds: training runs a gradient estimator.
-        secondary_seeds: runs looked at for uncertainty and generalization, by data set.
-        secondary_steps: training steps of each number of training images, by data set.
+        short_lists: number of training images → training steps, by data set.
         corrupted_images: test images a seed behind a corrupted IW bound.
         refitted_images: corrupted test images a seed whose posterior is refitted.
         flexibility_images: test images whose locally optimised posterior splits the gap.
@@ -182,11 +183,12 @@ class Preset:
     scaling_steps: int = 500
     comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1500, "": 300})
     comparison_seeds: int = 3
-    secondary_seeds: Mapping[str, int] = field(
-        default_factory=lambda: {"mnist": 5, "fashion_mnist": 5, "": 2}
-    )
-    secondary_steps: Mapping[str, int] = field(
-        default_factory=lambda: {"mnist": 1500, "fashion_mnist": 1500, "": 400}
+    short_lists: Mapping[str, Mapping[int, int]] = field(
+        default_factory=lambda: {
+            "mnist": {250: 400, 1000: 1200},
+            "fashion_mnist": {250: 400, 1000: 1200},
+            "": {250: 400},
+        }
     )
     corrupted_images: int = 20
     refitted_images: int = 12
@@ -215,8 +217,7 @@ PRESETS = {
         scaling_steps=20,
         comparison_steps={"": 20},
         comparison_seeds=2,
-        secondary_seeds={"": 1},
-        secondary_steps={"": 50},
+        short_lists={"": {250: 50}},
         corrupted_images=10,
         refitted_images=2,
         flexibility_images=20,

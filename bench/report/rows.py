@@ -49,7 +49,9 @@ SETTINGS = {
     "level": "float64",  # of corruption
     "source": "str",  # of other images
     "noise_scale": "float64",  # s of noise added to a code
-    "noise_unit": "str",  # absolute: latent units; relative: standard deviations of the codes
+    "noise_unit": "str",  # absolute: latent units; covariance: shaped as that of the codes
+    "kl_weight": "float64",  # in the objective of a training
+    "code": "str",  # mean: that of the posterior, or an autoencoder's code; sampled
     "proposals": "Int64",  # samples behind log p(x)
     "reference": "str",  # what a ratio or difference is to: a variant or an estimator
     "capped": "boolean",  # sampling ended before the wanted precision

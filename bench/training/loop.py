@@ -59,11 +59,12 @@ class Trained:
         """The history's entry of the best epoch."""
         return self.history[self.best_epoch - 1]
 
-    @staticmethod
-    def score(entry: dict[str, float]) -> float:
-        """What the best epoch has most of: validation ELBO, or minus the cross-entropy."""
-        elbo = entry["valid_elbo"]
-        return -entry["valid_distortion"] if math.isnan(elbo) else elbo
+    def score(self, entry: dict[str, float]) -> float:
+        """What the best epoch has most of: validation ELBO, its rate weighted as in training, or
+        minus the cross-entropy."""
+        if math.isnan(entry["valid_elbo"]):
+            return -entry["valid_distortion"]
+        return entry["valid_elbo"] + (1 - self.run.kl_weight) * entry["valid_rate"]
 
 
 def build(run: Run, variant: type[Autoencoder], mean: Tensor) -> Autoencoder:
@@ -100,8 +101,8 @@ def learning_rate(run: Run, step: int, steps: int) -> float:
 
 
 def kl_weight(run: Run, step: int, steps_per_epoch: int) -> float:
-    """Linear up to 1 over the run's epochs of warm-up, where it has any."""
-    return min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
+    """Linear up to the run's weight over its epochs of warm-up, where it has any."""
+    return run.kl_weight * min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
 
 
 def validation_draws(images: Tensor) -> int:
