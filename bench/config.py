@@ -109,8 +109,9 @@ class Run:
         decoder: `mlp`, or `linear`.
         augmentation: corruptions (`bench.data.corruptions`) joined by `+`; every training image is
             followed by a copy with one of them.
-        distinct: train on only the first so many images (0: all), repeated up to `train_size`,
-            so that a short list has epochs as long as a long one's.
+        distinct: train on only so many random images (0: all), repeated up to `train_size`, so
+            that a short list has epochs as long as a long one's.
+        kl_weight: the KL's weight in the objective (after its warm-up); 0 leaves noise alone.
     """
 
     variant: str
@@ -137,6 +138,7 @@ class Run:
     decoder: str = "mlp"
     augmentation: str = ""
     distinct: int = 0
+    kl_weight: float = 1.0
 
     def with_(self, **changes) -> Run:
         """A copy with some fields changed."""
@@ -182,9 +184,9 @@ class Preset:
         scaling_steps: training steps for each latent dimension of the scaling figure.
         comparison_steps: training steps of each gradient estimator, by data set.
         comparison_seeds: training runs a gradient estimator.
-        secondary_seeds: runs looked at for uncertainty and generalization, by data set.
-        secondary_steps: training steps of each number of training images, by data set.
-        corrupted_images: test images behind a corrupted IW bound (a fifth is refitted, in seed 0).
+        short_lists: number of training images → training steps, by data set.
+        corrupted_images: test images a seed behind a corrupted IW bound.
+        refitted_images: corrupted test images a seed whose posterior is refitted.
         flexibility_images: test images whose locally optimised posterior splits the gap.
         fit_steps: steps of that optimisation.
     """
@@ -206,13 +208,15 @@ class Preset:
     scaling_steps: int = 500
     comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1600, "": 320})
     comparison_seeds: int = 5
-    secondary_seeds: Mapping[str, int] = field(
-        default_factory=lambda: {"mnist": 5, "fashion_mnist": 5, "": 2}
+    short_lists: Mapping[str, Mapping[int, int]] = field(
+        default_factory=lambda: {
+            "mnist": {250: 400, 1000: 1200},
+            "fashion_mnist": {250: 400, 1000: 1200},
+            "": {250: 400},
+        }
     )
-    secondary_steps: Mapping[str, int] = field(
-        default_factory=lambda: {"mnist": 1500, "fashion_mnist": 1500, "": 400}
-    )
-    corrupted_images: int = 100
+    corrupted_images: int = 20
+    refitted_images: int = 12
     flexibility_images: int = 100
     fit_steps: int = 400
 
@@ -242,9 +246,9 @@ PRESETS = {
         scaling_steps=20,
         comparison_steps={"": 20},
         comparison_seeds=2,
-        secondary_seeds={"": 1},
-        secondary_steps={"": 50},
+        short_lists={"": {250: 50}},
         corrupted_images=10,
+        refitted_images=2,
         flexibility_images=20,
         fit_steps=30,
     ),

@@ -14,3 +14,13 @@ def subset(total: int, count: int, generator: torch.Generator) -> Tensor:
     same whatever device the images are on, and serve images and labels alike.
     """
     return torch.randperm(total, generator=generator)[:count]
+
+
+def subset_of_seed(total: int, count: int, seed: int, generator: torch.Generator) -> Tensor:
+    """Places `(n,)` as of `subset`, of which no two seeds share one, as far as `total` reaches.
+
+    The generator's permutation is dealt out in turn: seed s has the s-th `count` of it, and beyond
+    its end begins again.
+    """
+    order = torch.randperm(total, generator=generator)
+    return order.roll(-seed * count)[:count]

@@ -51,7 +51,9 @@ SETTINGS = {
     "level": "float64",  # of corruption
     "source": "str",  # of other images
     "noise_scale": "float64",  # s of noise added to a code
-    "noise_unit": "str",  # absolute: latent units; relative: standard deviations of the codes
+    "noise_unit": "str",  # absolute: latent units; covariance: shaped as that of the codes
+    "kl_weight": "float64",  # in the objective of a training
+    "code": "str",  # mean: that of the posterior, or an autoencoder's code; sampled
     "cost_function": "str",  # of one number, whose expectation is differentiated
     "k": "float64",  # its parameter
     "parameter": "str",  # what is differentiated by: location, scale

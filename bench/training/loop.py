@@ -65,11 +65,12 @@ class Trained:
         """The history's entry of the best epoch."""
         return self.history[self.best_epoch - 1]
 
-    @staticmethod
-    def score(entry: dict[str, float]) -> float:
-        """What the best epoch has most of: validation ELBO, or minus the cross-entropy."""
-        elbo = entry["valid_elbo"]
-        return -entry["valid_distortion"] if math.isnan(elbo) else elbo
+    def score(self, entry: dict[str, float]) -> float:
+        """What the best epoch has most of: validation ELBO, its rate weighted as in training, or
+        minus the cross-entropy."""
+        if math.isnan(entry["valid_elbo"]):
+            return -entry["valid_distortion"]
+        return entry["valid_elbo"] + (1 - self.run.kl_weight) * entry["valid_rate"]
 
 
 def build(run: Run, variant: type[Autoencoder], mean: Tensor) -> Autoencoder:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from bench.data.subset import subset
+from bench.data.subset import subset, subset_of_seed
 from tests.subjects import small_data, subject
 
 
@@ -53,3 +53,12 @@ def test_variants_and_questions_share_the_images_of_a_seed_and_labels_follow():
     assert subject("flow", data=data, train_size=7).subset(9, "train").sort()[0].tolist() == [
         *range(7)
     ]
+
+
+def test_seeds_share_no_image_until_all_are_dealt_out():
+    hands = [subset_of_seed(100, 30, seed, draws()).tolist() for seed in range(4)]
+    assert len({place for hand in hands[:3] for place in hand}) == 90
+    assert {len(set(hand)) for hand in hands} == {30}
+    assert hands[0] != list(range(30))
+    assert len(set(hands[3]) - {place for hand in hands[:3] for place in hand}) == 10
+    assert sorted(subset_of_seed(5, 9, 2, draws()).tolist()) == [0, 1, 2, 3, 4]

@@ -13,6 +13,7 @@ from bench.errors import BenchError
 from bench.training.loop import (
     STAGES,
     Diverged,
+    kl_weight,
     learning_rate,
     restore,
     train,
@@ -128,6 +129,28 @@ def test_warm_up_trains_and_is_another_run(tiny):
         train(run(kl_warmup_epochs=k), VARIANTS["input_dependent"], data) for k in (0, 2)
     )
     assert not same(plain, warmed)
+
+
+def test_the_kl_warms_up_to_its_weight():
+    weights = [kl_weight(run(kl_weight=0.5, kl_warmup_epochs=2), step, 2) for step in range(6)]
+    assert weights == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
+    assert kl_weight(run(), 0, 2) == 1
+    assert kl_weight(run(kl_weight=0.0), 5, 2) == 0
+
+
+def test_without_the_kl_a_learned_scale_is_unlearned_and_codes_grow(tmp_path, tiny):
+    """And the best epoch is that of the lowest cross-entropy, not of the highest ELBO."""
+    data, kind = load(str(tiny)), VARIANTS["input_dependent"]
+    plain, free = (train(run(kl_weight=w, epochs=60), kind, data) for w in (1.0, 0.0))
+    x = data.test.float() / 255
+    spreads = [
+        restore(trained, kind, "end", "cpu").posterior(x).stddev.mean() for trained in (plain, free)
+    ]
+    assert spreads[1] < 0.9 * spreads[0]
+    assert free.history[-1]["valid_rate"] > plain.history[-1]["valid_rate"]
+    for trained, what in ((free, "valid_distortion"), (plain, "valid_elbo")):
+        sign = -1 if what == "valid_distortion" else 1
+        assert trained.best()[what] == sign * max(sign * entry[what] for entry in trained.history)
 
 
 def test_a_loss_that_stops_being_finite_names_run_and_step(tiny):
