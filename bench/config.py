@@ -97,7 +97,6 @@ class Run:
         estimator: gradient estimator, or `auto` for the best one the posterior admits.
         samples: noise samples S per image and step.
         kl_warmup_epochs: the KL's weight rises linearly from 0 over these epochs.
-        kl_weight: of the KL; other than 1 the objective is no ELBO.
         train_size: use only the first so many training images (0: all).
         steps: stop after so many steps instead (0: all); the schedule follows.
         validated_every: steps from one entry of the history to the next (0: an epoch).
@@ -126,7 +125,6 @@ class Run:
     estimator: str = "auto"
     samples: int = 1
     kl_warmup_epochs: int = 0
-    kl_weight: float = 1.0
     train_size: int = 0
     steps: int = 0
     validated_every: int = 0
