@@ -50,7 +50,8 @@ class Config:
     """Epochs over which the KL's weight rises from 0 to 1."""
 
     estimator: str = "auto"
-    """Gradient estimator of the training, or 'auto' (pathwise where it is admitted)."""
+    """Gradient estimator of the training, or 'auto' (pathwise where it is admitted); iwae, dreg and
+    iwae_sticking_the_landing follow L_K with K = samples."""
 
     samples: int = 1
     """Noise samples an image and step."""

@@ -35,7 +35,7 @@ def noise_of(gradient):
 
 def test_signal_is_the_mean_product_of_two_estimates_and_noise_the_trace(gradient):
     """Every pair of different estimates, and tr(C G), whether added at once or in parts."""
-    g = Pool(gradient, N, seeded()).gradients(ESTIMATORS["iwae"], 4)
+    g = Pool(gradient, N).draw(seeded()).gradients(ESTIMATORS["iwae"], 4)
     found = Moments(gradient)
     for part in (slice(0, 1), slice(1, None)):
         found.add({path: v[part] for path, v in g.items()})
@@ -54,7 +54,7 @@ def test_signal_is_the_mean_product_of_two_estimates_and_noise_the_trace(gradien
 @pytest.mark.parametrize("name", of_bound("iw_bound"))
 def test_estimates_of_a_pool_are_those_of_its_samples(gradient, name, samples):
     """The k-th sample of estimate r is the pool's of place k R + r, decoded by the model itself."""
-    pool, replicates = Pool(gradient, N, seeded()), N // samples
+    pool, replicates = Pool(gradient, N).draw(seeded()), N // samples
     found = pool.gradients(ESTIMATORS[name], samples)
     noise = noise_of(gradient)
     for r in range(replicates):
@@ -72,11 +72,11 @@ def test_the_weights_of_a_pool_are_those_of_the_elbo(gradient):
     posterior = model.posterior(x)
     target = Target(lambda z: model.log_likelihood(x, z), model.prior)
     expected = target.log_weight(posterior, reparameterize(posterior, noise_of(gradient)))
-    torch.testing.assert_close(Pool(gradient, N, seeded()).log_weights, expected)
+    torch.testing.assert_close(Pool(gradient, N).draw(seeded()).log_weights, expected)
 
 
 def test_a_posterior_that_is_no_map_of_noise_has_no_pool():
     model = perturbed(Mixture)
     gradient = PosteriorGradient.from_model(model, torch.ones(2, model.data_dim))
     with pytest.raises(BenchError, match="not a map of standard normal noise"):
-        Pool(gradient, 4, seeded())
+        Pool(gradient, 4).draw(seeded())

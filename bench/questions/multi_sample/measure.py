@@ -28,7 +28,7 @@ from bench.questions.multi_sample import REFERENCE, STAGES, UNBIASED
 KS = tuple(2**power for power in range(9))
 BEYOND = 16
 """From this K on a second exponent is fitted: theory's is that of K → ∞."""
-POOL = 1024
+POOL = 256
 """Samples an image that are held at once."""
 EVERY = of_bound("iw_bound")
 Key = tuple[str, int]
@@ -68,8 +68,9 @@ def _of_stage(
     # of a biased estimator's gradient less the unbiased one's, from the same samples
     biases = {key: Moments(gradient) for key in found if ESTIMATORS[key[0]].biased}
     sizes: dict[int, list[Tensor]] = {K: [] for K in KS}
+    pool = Pool(gradient, POOL)
     for _ in range(-(-samples // POOL)):
-        pool = Pool(gradient, POOL, generator)
+        pool.draw(generator)
         for K in KS:
             groups = pool.log_weights.double().unflatten(0, (K, -1))
             sizes[K].append(effective_sample_size(groups).mean(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -80,10 +81,14 @@ class Found:
     @cached_property
     def against_theory(self) -> dict[tuple, Claim]:
         """(stage, estimator) → its exponent less theory's; the verdicts hold together."""
+        fitted = {
+            (stage, name): self.exponents.get((stage, name, self.beyond))
+            for stage, name in itertools.product(*self.printed.values())
+        }
         differences = {
             (stage, name): replace(e, mean=e.mean - THEORY[name])
-            for (stage, name, least), e in self.exponents.items()
-            if least == self.beyond and name in THEORY
+            for (stage, name), e in fitted.items()
+            if e and name in THEORY
         }
         return {claim.subject: claim for claim in claims(differences)}
 
