@@ -55,7 +55,8 @@ class Config:
     """A number, or 'auto': chosen on validation for each variant and length of training."""
 
     estimator: str = "auto"
-    """Gradient estimator of the training, or 'auto' (pathwise where it is admitted)."""
+    """Gradient estimator of the training, or 'auto' (pathwise where it is admitted); iwae, dreg and
+    iwae_sticking_the_landing follow L_K with K = samples."""
 
     samples: int = 1
     """Noise samples an image and step."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributions import Distribution
 
 from bench.inference.gradient_variance import PASSES_AT_ONCE, PosteriorGradient, gradients_of
 from bench.inference.gradients import Estimator, Target
@@ -59,44 +60,47 @@ class Pool:
         gradient: the images' posteriors, which may share no λ.
         samples: N.
 
-    Raises BenchError where the posterior is not a map of noise.
-
     Attributes:
-        log_weights: log p(x, z) − log q(z|x), in nats.
+        log_weights: log p(x, z) − log q(z|x) of what was drawn last, in nats.
     """
 
     log_weights: Float[Tensor, "N B"]
 
-    def __init__(
-        self, gradient: PosteriorGradient, samples: int, generator: torch.Generator
-    ) -> None:
-        self.gradient = gradient
-        x, model = gradient.x, gradient.model
-        shape = (samples, len(x), model.latent_dim)
+    def __init__(self, gradient: PosteriorGradient, samples: int) -> None:
+        self.gradient, self.samples = gradient, samples
+        self._posteriors: dict[int, tuple[Distribution, dict[str, Tensor]]] = {}
+
+    def draw(self, generator: torch.Generator) -> Pool:
+        """Exchange the samples for new ones; itself.
+
+        Raises BenchError where the posterior is not a map of noise.
+        """
+        x, model = self.gradient.x, self.gradient.model
+        shape = (self.samples, len(x), model.latent_dim)
         self._noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
-        posterior, _ = gradient.repeated_posterior(1)
+        posterior, _ = self._repeated_posterior(1)
         with torch.no_grad():
             z = reparameterize(posterior, self._noise)
         parts = [
-            _with_derivative(gradient, part)
+            _with_derivative(self.gradient, part)
             for part in z.detach().split(max(1, PASSES_AT_ONCE // len(x)))
         ]
         self._value, self._derivative = (torch.cat(part) for part in zip(*parts, strict=True))
         with torch.no_grad():
             self.log_weights = self._value + model.prior.log_prob(z) - posterior.log_prob(z)
+        return self
 
     def gradients(self, estimator: Estimator, samples: int) -> dict[str, Float[Tensor, "R B _"]]:
         """R = N / `samples` independent estimates of every image's gradient, by path, in float64.
 
         `samples` divides N, and the estimator asks for that much noise, once.
         """
-        images = len(self.gradient.x)
-        replicates = len(self._noise) // samples
+        images, replicates = len(self.gradient.x), self.samples // samples
 
         def grouped(pooled: Float[Tensor, "N B *rest"]) -> Float[Tensor, "S rows *rest"]:
             return pooled.reshape(samples, replicates * images, *pooled.shape[2:])
 
-        posterior, repeated = self.gradient.repeated_posterior(replicates)
+        posterior, repeated = self._repeated_posterior(replicates)
         known = grouped(self._value), grouped(self._derivative)
         target = Target(lambda z: _Known.apply(z, *known), self.gradient.model.prior)
         surrogate = estimator(target, posterior, lambda n: grouped(self._noise), samples)
@@ -104,6 +108,11 @@ class Pool:
             path: g.double().reshape(replicates, images, -1)
             for path, g in gradients_of(surrogate, repeated).items()
         }
+
+    def _repeated_posterior(self, replicates: int) -> tuple[Distribution, dict[str, Tensor]]:
+        if replicates not in self._posteriors:
+            self._posteriors[replicates] = self.gradient.repeated_posterior(replicates)
+        return self._posteriors[replicates]
 
 
 def _with_derivative(
