@@ -166,8 +166,10 @@ class Preset:
         secondary_seeds: runs looked at for uncertainty and generalization, by data set.
         secondary_steps: training steps of each number of training images, by data set.
         corrupted_images: test images behind a corrupted IW bound (a fifth is refitted, in seed 0).
-        flexibility_images: test images whose locally optimised posterior splits the gap.
-        fit_steps: steps of that optimisation.
+        flexibility_seeds: runs a variant whose inference gap is split.
+        flexibility_images: test images of each, with a locally optimised posterior.
+        annealed_images: test images whose log p(x) is checked by annealed importance sampling.
+        fit_steps: steps of an optimised posterior.
     """
 
     epochs: Mapping[str, int]
@@ -188,7 +190,9 @@ class Preset:
         default_factory=lambda: {"mnist": 1500, "fashion_mnist": 1500, "": 400}
     )
     corrupted_images: int = 100
-    flexibility_images: int = 100
+    flexibility_seeds: int = 5
+    flexibility_images: int = 50
+    annealed_images: int = 100
     fit_steps: int = 400
 
 
@@ -216,7 +220,9 @@ PRESETS = {
         secondary_seeds={"": 1},
         secondary_steps={"": 50},
         corrupted_images=10,
+        flexibility_seeds=2,
         flexibility_images=20,
+        annealed_images=20,
         fit_steps=30,
     ),
     "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),

@@ -51,6 +51,8 @@ SETTINGS = {
     "noise_scale": "float64",  # s of noise added to a code
     "noise_unit": "str",  # absolute: latent units; relative: standard deviations of the codes
     "proposals": "Int64",  # samples behind log p(x)
+    "chains": "Int64",  # of annealed importance sampling
+    "temperatures": "Int64",  # of its schedule
     "reference": "str",  # what a ratio or difference is to: a variant or an estimator
     "capped": "boolean",  # sampling ended before the wanted precision
     "chosen": "boolean",  # among candidates, by validation

@@ -45,7 +45,7 @@ def measure(
     samples: tuple[int, ...] = SAMPLES,
     replicates: int = REPLICATES,
 ) -> Result:
-    """Variances of every ELBO estimator for each S, and of IW bounds, over `images` random test images.
+    """Variances of every ELBO estimator for each S, and of IW bounds, over `images` test images.
 
     The decoder passes are made once a sampling scheme, for `replicates` times the largest S
     samples an image; both KLs and all S are views of them, and so is the IW bound.

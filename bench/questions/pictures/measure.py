@@ -36,7 +36,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
 
 
 def measure(subject: Subject, view: str) -> Result:
-    """`view` is `samples` (reconstructions, prior samples, directions in use) or `plane` (two latents)."""
+    """`view` is `samples` (with reconstructions and directions in use) or `plane` (two latents)."""
     with torch.no_grad():
         return {"samples": samples, "plane": plane}[view](subject)
 
