@@ -186,8 +186,10 @@ class Preset:
         short_lists: number of training images → training steps, by data set.
         corrupted_images: test images a seed behind a corrupted IW bound.
         refitted_images: corrupted test images a seed whose posterior is refitted.
-        flexibility_images: test images whose locally optimised posterior splits the gap.
-        fit_steps: steps of that optimisation.
+        flexibility_seeds: runs a variant whose inference gap is split.
+        flexibility_images: test images of each, with a locally optimised posterior.
+        annealed_images: test images whose log p(x) is checked by annealed importance sampling.
+        fit_steps: steps of an optimised posterior.
     """
 
     epochs: Mapping[str, int]
@@ -216,7 +218,9 @@ class Preset:
     )
     corrupted_images: int = 20
     refitted_images: int = 12
-    flexibility_images: int = 100
+    flexibility_seeds: int = 5
+    flexibility_images: int = 50
+    annealed_images: int = 100
     fit_steps: int = 400
 
 
@@ -248,7 +252,9 @@ PRESETS = {
         short_lists={"": {250: 50}},
         corrupted_images=10,
         refitted_images=2,
+        flexibility_seeds=2,
         flexibility_images=20,
+        annealed_images=20,
         fit_steps=30,
     ),
     "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),

@@ -77,7 +77,7 @@ QUESTIONS = (
     Question("estimator_training", "Does the gradient's noise matter?", tuned=True),
     Question("uncertainty", "Does noise raise the encoder's uncertainty?"),
     Question("generalization", "Does the autoencoder overfit?"),
-    Question("flexibility", "What does flexibility cost, and what does it buy?"),
+    Question("flexibility", "What does flexibility cost, and what does it buy?", compared=True),
     Question("exact_likelihood", "Does theory hold where log p(x) is known?", compared=True),
     Question("throughput", "How fast is it?", measured=False),
 )

@@ -58,6 +58,8 @@ SETTINGS = {
     "k": "float64",  # its parameter
     "parameter": "str",  # what is differentiated by: location, scale
     "proposals": "Int64",  # samples behind log p(x)
+    "chains": "Int64",  # of annealed importance sampling
+    "temperatures": "Int64",  # of its schedule
     "reference": "str",  # what a ratio or difference is to: a variant or an estimator
     "capped": "boolean",  # sampling ended before the wanted precision
     "chosen": "boolean",  # among candidates, by validation
