@@ -191,7 +191,7 @@ class Preset:
         }
     )
     corrupted_images: int = 20
-    refitted_images: int = 12
+    refitted_images: int = 16
     flexibility_images: int = 100
     fit_steps: int = 400
 
