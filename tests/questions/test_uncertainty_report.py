@@ -119,8 +119,11 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     assert "`learned-diagonal`: **flat** by construction" in section.takeaway
     assert section.answer.startswith("yes, input-dependent's entropy rises with bit flips")
     notes = " ".join(section.notes.split())
-    assert "clean to corrupted images, 6 exceed that of the best posterior." in notes
-    assert "that of `input-dependent` exceeds it with bit flips 0.4, salt 0.4" in section.takeaway
+    assert "clean to corrupted images, 6 exceed the best posterior's." in notes
+    assert (
+        "that of `input-dependent` exceeds it with bit flips at 0.4, salt at 0.4"
+        in section.takeaway
+    )
     tables = {table.name: table for table in section.tables}
     verdicts = tables["uncertainty"].frame()
     assert set(verdicts.entropy[verdicts.posterior == "input-dependent"]) == {"rises"}

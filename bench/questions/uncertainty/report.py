@@ -39,9 +39,9 @@ HELD = {
     "iw_bound": Column("IW bound", interval=False),
 }
 REFITTED = {
-    "falls short": "fall short of that of the best posterior",
-    "exceeds": "exceed that of the best posterior",
-    "not told apart": "are not told from that of the best posterior, which is told to move",
+    "falls short": "fall short of the best posterior's",
+    "exceeds": "exceed the best posterior's",
+    "not told apart": "are not told from the best posterior's, which is told to move",
     "undecided": "are undecided",
 }
 DRAWN = {"entropy": ("uncertainty", "entropy (nats)"), "log_scale": ("sigma_by_level", "log σ")}
@@ -246,7 +246,7 @@ def _counted(table: pd.DataFrame) -> str:
 def _refitted_sentence(table: pd.DataFrame) -> str:
     """How the reference's changes compare with the best posterior's, trained on clean images."""
     mine = table[table.posterior == title(REFERENCE)]
-    said = [(line.origin, f"{line.corruption} {line.level:g}") for line in mine.itertuples()]
+    said = [(line.origin, f"{line.corruption} at {line.level:g}") for line in mine.itertuples()]
     phrases = {"falls short": "falls short of it with", "exceeds": "exceeds it with"}
     found = grouped(said, phrases)
     return (
