@@ -217,7 +217,7 @@ class Preset:
         }
     )
     corrupted_images: int = 20
-    refitted_images: int = 12
+    refitted_images: int = 16
     flexibility_seeds: int = 5
     flexibility_images: int = 50
     annealed_images: int = 100

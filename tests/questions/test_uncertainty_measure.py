@@ -24,7 +24,7 @@ from bench.questions.uncertainty.measure import (
     requests,
     scale,
 )
-from tests.subjects import ignore_the_code, small_run, subject
+from tests.subjects import find, ignore_the_code, small_run, subject
 from vaes import VAE, discover
 from vaes.base import diagonal_gaussian
 
@@ -57,16 +57,11 @@ def test_seeds_look_at_images_of_their_own():
 def test_the_largest_change_is_that_of_any_image_at_any_level():
     one = subject("input_dependent")
     rows = measure(one, 2, 5, 4, 3, others=TURNED).rows
+    (clean,) = find(rows, "entropy", corruption="none")
     for name in ("bit_flips", "contrast"):
-        here = [row for row in rows if row.settings["corruption"] == name]
-        (largest,) = (row.value for row in here if row.metric == "entropy_largest_change")
-        (clean,) = (
-            row.value
-            for row in rows
-            if row.metric == "entropy" and row.settings["corruption"] == "none"
-        )
-        means = [row.value - clean for row in here if row.metric == "entropy"]
-        assert largest > max(map(abs, means)) > 0
+        (largest,) = find(rows, "entropy_largest_change", corruption=name)
+        means = [row.value - clean.value for row in find(rows, "entropy", corruption=name)]
+        assert largest.value > max(map(abs, means)) > 0
 
 
 def test_entropy_and_scale_of_a_posterior_torch_has_no_entropy_of():
@@ -140,6 +135,15 @@ def test_refitting_finds_what_a_code_that_is_ignored_deserves():
     assert fitted.abs().max() < 0.02
     difference = rows[rows.metric == "fitted_minus_encoder_entropy_change"].value
     assert np.allclose(difference, fitted.to_numpy() - encoder.to_numpy())
+
+
+def test_changes_are_of_the_images_that_the_levels_are_of():
+    """Corrupted minus clean, of all 30 images of the seed."""
+    rows = measure(subject("full_covariance"), 2, 5, 30, 3, others=TURNED).rows
+    (clean,) = find(rows, "entropy", corruption="none")
+    for change in find(rows, "encoder_entropy_change"):
+        (after,) = find(rows, "entropy", **change.settings)
+        assert change.value == pytest.approx(after.value - clean.value, abs=1e-5)
 
 
 def test_images_fitted_at_once_have_the_entropies_they_have_alone():

@@ -24,10 +24,10 @@ KEYS = ["variant", "trained_on", "posterior", "corruption"]
 KINDS = {
     "rises": "entropy rises with",
     "rises after a dip": "rises after a dip with",
-    "dips": "dips with",
+    "falls at first": "falls at first with",
     "falls": "falls with",
     "falls after a rise": "falls after a rise with",
-    "peaks": "peaks with",
+    "rises at first": "rises at first with",
     "turns": "turns more than once with",
     "undecided": "undecided with",
     "flat": "flat with",
@@ -39,13 +39,10 @@ HELD = {
     "iw_bound": Column("IW bound", interval=False),
 }
 REFITTED = {
-    "followed": "the model's (the best posterior moves so too, no difference is told)",
-    "overdone": "the model's, overdone by the encoder",
-    "underdone": "the model's, underdone by the encoder",
-    "reversed": "the encoder's, against the best posterior's",
-    "encoder's": "the encoder's (the best posterior's own change is not told)",
-    "missed": "missed by the encoder (its own change is not told, the best posterior's is)",
-    "undecided": "undecided",
+    "falls short": "fall short of the best posterior's",
+    "exceeds": "exceed the best posterior's",
+    "not told apart": "are not told from the best posterior's, which is told to move",
+    "undecided": "are undecided",
 }
 DRAWN = {"entropy": ("uncertainty", "entropy (nats)"), "log_scale": ("sigma_by_level", "log σ")}
 """Metric → figure and axis."""
@@ -62,11 +59,13 @@ def sections(results: Results) -> list[Section]:
     levels = [f"- *{c.label}*: {c.corrupt.__doc__}" for c in CORRUPTIONS.values()]
     others = "- *other images*: Each pixel is taken from {} with probability `level`."
     levels += [others.format(words(source)) for source in rows.source.dropna().unique()]
-    asked, takeaway = "Does noise raise the encoder's uncertainty?", takeaway_of(table)
+    asked = "Does noise raise the encoder's uncertainty?"
+    takeaway, answer = takeaway_of(table)
+    takeaway = " ".join(filter(None, [takeaway, _refitted_sentence(refitted)]))
     tables = [_table(table), _refitted_table(refitted), _levels_table(rows)]
     figures = [*(_levels_figure(rows, metric) for metric in DRAWN), _refitted_figure(refitted)]
     notes = paragraphs(prose(__file__), "\n".join(levels), _refitted_text(refitted))
-    return [Section(asked, *takeaway, tables, figures, notes)]
+    return [Section(asked, takeaway, answer, tables, figures, notes)]
 
 
 def printed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -123,16 +122,18 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
 def shape(steps: Sequence[int], end: int) -> str:
     """What the entropy does, one of `KINDS`, from signs: of its steps from level to level, the
     first from the clean images, and of its change at the last; 0 where none is told."""
-    told = [step for step in steps if step]
-    if set(told) == {1, -1}:
-        first, *_, last = told
-        if first == last:
-            return "turns"
-        returned = {1: "rises after a dip", -1: "falls after a rise"}
-        return returned[last] if end == last else {1: "dips", -1: "peaks"}[last]
-    if not end or set(told) == {-end}:
+    told = [step for step in steps if step] or [end]
+    first, last = told[0], told[-1]
+    if not first:
         return "undecided"
-    return "rises" if end > 0 else "falls"
+    if end == last:
+        if -end not in told:
+            return "rises" if end > 0 else "falls"
+        if first == -end:
+            return "rises after a dip" if end > 0 else "falls after a rise"
+    if first == last and -first in told:
+        return "turns"
+    return "rises at first" if first > 0 else "falls at first"
 
 
 def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
@@ -174,7 +175,7 @@ def _counts(table: pd.DataFrame) -> str:
 
 def _sizes(line: tuple) -> str:
     """The change at the strongest level, after that at the lowest where it dips."""
-    dips = line.verdict in ("rises after a dip", "dips")
+    dips = line.verdict in ("rises after a dip", "falls at first")
     after = f" after {spoken(line.dip, 1, sign=True)}" if dips else ""
     return f"{spoken(line.change, 1, sign=True)}{after} nats"
 
@@ -209,42 +210,49 @@ def origins(rows: pd.DataFrame) -> pd.DataFrame:
         if len(values) > 1:
             found |= {(key, column): interval(values[column]) for column in names}
             found[key, "ratio"] = ratio_of_means(values.encoder, values.refitted)
-    told = signs({where: e for where, e in found.items() if where[1] != "ratio"})
+    told = signs({at: e for at, e in found.items() if at[1] in ("refitted", "difference")})
     lines = []
     for key in dict.fromkeys(key for key, _ in found):
-        kinds = [told[key, column] for column in names]
-        ratio = found[key, "ratio"] if told[key, "refitted"] else Estimate()
-        lines.append((*key, *(found[key, column] for column in names), ratio, origin(*kinds)))
+        refitted, difference = told[key, "refitted"], told[key, "difference"]
+        ratio = found[key, "ratio"] if refitted else Estimate()
+        kind = origin(refitted, difference)
+        lines.append((*key, *(found[key, column] for column in names), ratio, kind))
     return pd.DataFrame(lines, columns=[*keys, *names, "ratio", "origin"])
 
 
-def origin(encoder: int, refitted: int, difference: int) -> str:
-    """Whose change of entropy it is, one of `REFITTED`, by the signs that are told of the
-    encoder's change, the best posterior's, and the second less the first, which decides."""
-    if not difference:
-        return "followed" if encoder and encoder == refitted else "undecided"
-    if encoder and refitted:
-        same = "underdone" if difference == encoder else "overdone"
-        return same if encoder == refitted else "reversed"
-    if encoder == -difference:
-        return "encoder's"
-    return "missed" if refitted == difference else "undecided"
+def origin(refitted: int, difference: int) -> str:
+    """Whose change of entropy it is, one of `REFITTED`, by the signs that are told of the best
+    posterior's change, and of that less the encoder's, which decides."""
+    if difference:
+        return "falls short" if difference > 0 else "exceeds"
+    return "not told apart" if refitted else "undecided"
 
 
 def _refitted_table(table: pd.DataFrame) -> Table:
     names, changes = ["posterior", "corruption", "level"], ["encoder", "refitted", "difference"]
     lines = table[[*names, *changes, "ratio", "origin"]].to_numpy().tolist()
     columns = [*names, *(Column(name, 1, sign=True) for name in changes)]
-    columns += [Column("encoder ÷ refitted"), "whose change"]
+    columns += [Column("encoder ÷ refitted"), "the encoder's"]
     caption = "Change of entropy from clean to corrupted images, nats, and whose it is."
     return Table("uncertainty_refitted", columns, lines, caption, variants=[*table.posterior])
 
 
 def _counted(table: pd.DataFrame) -> str:
-    """`3 are the model's …, 2 undecided`."""
+    """`3 fall short of …; 2 are undecided`."""
     counts = table.origin.value_counts()
-    return listing(
-        f"{counts[kind]} are {text}" for kind, text in REFITTED.items() if kind in counts
+    return "; ".join(f"{counts[kind]} {text}" for kind, text in REFITTED.items() if kind in counts)
+
+
+def _refitted_sentence(table: pd.DataFrame) -> str:
+    """How the reference's changes compare with the best posterior's, trained on clean images."""
+    mine = table[table.posterior == title(REFERENCE)]
+    said = [(line.origin, f"{line.corruption} at {line.level:g}") for line in mine.itertuples()]
+    phrases = {"falls short": "falls short of it with", "exceeds": "exceeds it with"}
+    found = grouped(said, phrases)
+    return (
+        f"Beside the change of the best posterior, that of `{title(REFERENCE)}` {found}."
+        if found
+        else ""
     )
 
 
