@@ -53,7 +53,8 @@ def _compared(elbo: pd.DataFrame) -> Found:
 
 
 def at_equal_time(results: Results) -> dict[str, Estimate]:
-    """Variant → its test ELBO less the reference's at the time that both were trained for.
+    """Variant → its test ELBO less the reference's at the time that both were trained for; {}
+    where no budgets were measured.
 
     ELBOs between two lengths are interpolated in the logarithm of the training's seconds.
     """

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
+from bench.questions.budget.report import at_equal_time
 from bench.questions.flexibility import COMPARED
 from bench.questions.headline.report import elbo_claims
 from bench.report import figure as draw
-from bench.report.claims import Claim, grouped, sentence, sentence_case, signs
+from bench.report.claims import Claim, claims, grouped, sentence, sentence_case, signs
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
@@ -69,8 +70,11 @@ def sections(results: Results) -> list[Section]:
         _checks_table(rows),
     ]
     figures = [_cost_figure(found, frame), _gap_figure(found, frame)]
-    takeaway = takeaway_of(found, richer, share(rows), changes)
+    timed = claims({title(v): e for v, e in at_equal_time(results).items() if v in after})
+    takeaway = takeaway_of(found, richer, share(rows), changes, timed)
     answer = f"ELBO in nats: {sentence(best, *GAINS)}" if best else ""
+    same = [claim for claim in timed if best and claim.subject == best[0].subject]
+    answer += f"; at equal time {sentence(same, *GAINS)}" if same else ""
     notes = paragraphs(checked(rows), _notes(rows))
     return [Section("Simple to flexible", takeaway, answer, tables, figures, notes)]
 
@@ -114,12 +118,20 @@ def _of(found: Found, quantity: str) -> dict[str, Estimate]:
     return {variant: known[variant] for variant in ordered(known)}
 
 
-def takeaway_of(found: Found, richer: list[Claim], encoder: Estimate, changes: Found) -> str:
-    """What flexibility gains over the reference, which part of the gap is the encoder's, and whose
-    gaps are others."""
+def takeaway_of(
+    found: Found,
+    richer: list[Claim],
+    encoder: Estimate,
+    changes: Found,
+    timed: list[Claim] | None = None,
+) -> str:
+    """What flexibility gains over the reference, at equal steps and time, which part of the gap is
+    the encoder's, and whose gaps are others."""
     plain, parts = f"`{title(REFERENCE)}`", []
     if richer:
-        parts = [f"ELBO in nats against {plain}: {sentence(richer, *GAINS)}"]
+        parts = [f"ELBO in nats against {plain}, at equal steps: {sentence(richer, *GAINS)}"]
+    if timed:
+        parts.append(f"at equal time: {sentence(timed, *GAINS)}")
     gaps = _of(found, "inference_gap")
     if encoder:
         gap = spoken(gaps[REFERENCE])

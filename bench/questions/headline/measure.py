@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.config import Preset, Run
 from bench.data.binarization import as_float, binarize
-from bench.grid.contract import Request, Result, Row, Subject
+from bench.grid.contract import Request, Result, Row, Subject, what_was_trained
 from bench.inference.codes import direction_variances, has_axes, unit_variances
 from bench.inference.elbo import mean_elbo
 from bench.inference.importance import (
@@ -189,4 +189,6 @@ def _run_rows(subject: Subject) -> list[Row]:
         Row("best_epoch", trained.best_epoch, "epochs", n=len(trained.history)),
         Row("training_seconds", trained.seconds, "s", n=len(trained.history)),
         Row("parameters", parameters, "numbers"),
+        Row("epochs", len(trained.history), "epochs", what_was_trained(trained.run)),
+        Row("learning_rate", trained.run.learning_rate, ""),
     ]

@@ -123,6 +123,7 @@ def _table(results: Results, rows: pd.DataFrame, found: list[Claim]) -> Table:
         "active_units": Column("active units", 1, interval=False),
         "bits_per_dim": Column("bits/pixel", 4),
         "elbo_train_minus_test": Column("train − test"),
+        "learning_rate": Column("learning rate", None, interval=False),
         "best_epoch": Column("best epoch", 0, interval=False),
         "training_seconds": Column("training s", 0, interval=False),
         "seeds": Column("seeds", 0),
@@ -169,7 +170,9 @@ def _split_table(results: Results, rows: pd.DataFrame, bounds: list[Claim]) -> T
 
 def _name(results: Results, variant: str) -> str:
     """The variant with its chosen hyperparameters, e.g. `fixed-variance (scale 0.3)`."""
-    chosen = results.of("tuning", variant=variant, chosen=True)
+    chosen = results.of("headline", "epochs", variant=variant)
+    if chosen.empty:
+        chosen = results.of("tuning", variant=variant, chosen=True)
     pairs = [f"{n} {chosen[HYPERPARAMETER + n].iloc[0]:g}" for n in hyperparameters(chosen)]
     return f"{title(variant)} ({', '.join(pairs)})" if pairs else title(variant)
 
