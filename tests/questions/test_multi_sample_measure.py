@@ -72,9 +72,9 @@ def test_equal_weights_have_no_spread(rows):
 
 
 def test_an_exponent_is_that_of_a_power_law():
-    """Signals K^−2, noises K^−3 of every image: the ratio goes as K^½, with no error."""
+    """Signals 9 K^−2, noises K^−3 of every image: the ratio is 3 K^½, with no error."""
     squares = {
-        ("dreg", K): torch.tensor([[K**-2.0], [K**-3.0]]).double().expand(2, 5)
+        ("dreg", K): torch.tensor([[9 * K**-2.0], [K**-3.0]]).double().expand(2, 5)
         for K in multi_sample.KS
     }
     for row in multi_sample._exponents(squares, "dreg", {}):

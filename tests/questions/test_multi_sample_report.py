@@ -47,8 +47,8 @@ def test_exponents_stand_beside_theory_s():
     section, tables = made_up({"iwae": -0.45, "dreg": 0.1, "iwae_sticking_the_landing": 0.3})
     takeaway = section.takeaway
     assert "from K = 16 to 64: at best weights" in takeaway
-    assert "`IWAE` −0.45 ± 0.10 (not told from theory's −½)" in takeaway
-    assert "`DReG` 0.10 ± 0.10 (below theory's ½)" in takeaway
+    assert "−0.45 ± 0.10 for `IWAE` (not told from theory's −½)" in takeaway
+    assert "0.10 ± 0.10 for `DReG` (below theory's ½)" in takeaway
     assert "64 samples count as 32.0 ± 0.2 equal ones" in takeaway
     assert "the bias of `IWAE, sticking the landing` is 2.00 ± 0.20 times as long" in takeaway
     (line,) = lines_of(tables["multi_sample"], "best weights", "DReG")

@@ -98,12 +98,12 @@ def _takeaway(found: Found) -> str:
     parts = []
     for stage, printed in found.printed["stage"].items():
         fits = [
-            f"`{found.labels[name]}` {spoken(found.exponents[where, name, found.beyond])} "
+            f"{spoken(found.exponents[where, name, found.beyond])} for `{found.labels[name]}` "
             f"({VERDICTS[claim.verdict]} {FRACTIONS[THEORY[name]]})"
             for (where, name), claim in found.against_theory.items()
             if where == stage
         ]
-        said = [f"the exponent of K is of {listing(fits)}"] * bool(fits)
+        said = [f"the exponent of K is {listing(fits)}"] * bool(fits)
         here = {"stage": stage, "K": found.last}
         for size in found.of("effective_sample_size", **here).values():
             said.append(f"{found.last} samples count as {spoken(size, 1)} equal ones")
