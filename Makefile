@@ -51,7 +51,7 @@ gpu-check: $(READY) ## Everything that only a GPU can show, in ten minutes (DATA
 		$(if $(filter-out auto,$(DEVICE)),--device "$$BENCH_ARG_DEVICE")
 
 test: $(READY) ## The whole test suite
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadscope
 
 lint: $(READY) ## Check style and format
 	$(VENV)/bin/ruff check .

@@ -1,4 +1,4 @@
-"""The command line: `python -m bench run|report|throughput|throughput-compare|gpu-check`.
+"""The command line: `python -m bench run|tune|report|throughput|throughput-compare|gpu-check`.
 
 Options become a `Config`; what is done with it is in `bench.commands`, imported when it is used.
 """
@@ -55,6 +55,61 @@ def run(*, config: Options = DEFAULT, measurements: Hidden = None) -> int:
         names = (FORMER_NAMES.get(name, name) for name in measurements.split(","))
         config = replace(config, questions=",".join(names))
     return commands.run(config, console)
+
+
+@app.command
+def tune(
+    *,
+    dataset: str = Config.dataset,
+    variants: str = Config.variants,
+    device: str = Config.device,
+    jobs: int = Config.jobs,
+    preset: str = Config.preset,
+    seeds: int | None = None,
+    data_dir: str | None = None,
+    results: Path = Config.results,
+    cache: Path | None = None,
+) -> int:
+    """Choose learning rates and hyperparameters anew, and record them for later runs.
+
+    What is recorded stands beside the code, in bench/grid/recorded.json; what every candidate
+    reached joins the results.
+
+    Parameters
+    ----------
+    dataset
+        Whose images.
+    variants
+        Comma-separated names of files in vaes/, or 'all'.
+    device
+        auto, cpu or cuda.
+    jobs
+        Worker processes, one thread each (0: one a core).
+    preset
+        How long trainings are: default, full.
+    seeds
+        Runs of each candidate (default: the preset's).
+    data_dir
+        Folder of the data files (default: $BENCH_DATA).
+    results
+        Folder the evidence goes to.
+    cache
+        Folder of finished runs (default: $BENCH_CACHE, or .bench_cache).
+    """
+    commands = _commands()
+
+    config = Config(
+        dataset=dataset,
+        variants=variants,
+        device=device,
+        jobs=jobs,
+        preset=preset,
+        seeds=seeds,
+        data_dir=data_dir,
+        results=results,
+        cache=cache,
+    )
+    return commands.tune(config, console)
 
 
 @app.command

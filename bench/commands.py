@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,10 +17,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Screen
 
-from bench.config import OPTIONS, PRECISIONS, Config, Preset, Run, preset
+from bench.config import OPTIONS, PRECISIONS, Config, Preset, Run, of_dataset, preset
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError, nearest
-from bench.grid import fingerprint
+from bench.grid import fingerprint, recorded
 from bench.grid.environment import commit, environment, machine
 from bench.grid.outcome import Outcome, history, pictures, rows
 from bench.grid.progress import Progress
@@ -71,6 +73,38 @@ def run(config: Config, console: Console) -> int:
             _time_once(grid, folder, data)
         folders.append(folder)
     return code | _redraw(config.results, folders, console) | bool(discover().broken)
+
+
+def tune(config: Config, console: Console) -> int:
+    """`python -m bench tune`: choose anew, record it beside the code, and store the evidence."""
+    _check(config)
+    chosen = _preset(config)
+    variants, data = variants_named(config.variants, console), load(config.dataset, config.data_dir)
+    (device,) = _devices(config.device)
+    folder = config.results / _folder(config, data, {}) / device
+    results.prepare(folder)
+    questions = tuple(question for question in _questions(config.questions) if question.tuned)
+    seeds = config.seeds or of_dataset(chosen.sweep_seeds, data.name)
+    grid = Grid(
+        config.dataset,
+        variants,
+        seeds,
+        chosen,
+        device,
+        (),
+        config.data_dir,
+        _cache(config),
+        questions,
+    )
+    outcome = _run_grid(grid, data, config, folder, console, use_recorded=False)
+    pairs = [(contest.open, contest.chosen()) for contest in outcome.contests]
+    recorded.record(pairs, discover().variants, data.fingerprint)
+    for open_run, run in pairs:
+        hyper = "".join(f", {name} {value:g}" for name, value in run.hyperparameters)
+        length = f"{run.steps} steps" if run.steps else f"{run.epochs} epochs"
+        said = f"{open_run.label}, {length}: learning rate {run.learning_rate:g}{hyper}"
+        console.print(said, markup=False, soft_wrap=True)
+    return int(bool(outcome.failures))
 
 
 def throughput(
@@ -135,7 +169,14 @@ def report(root: Path, dataset: str | None, console: Console) -> int:
 # --- a grid ----------------------------------------------------------------------------------
 
 
-def _run_grid(grid: Grid, data: Dataset, config: Config, folder: Path, console: Console) -> Outcome:
+def _run_grid(
+    grid: Grid,
+    data: Dataset,
+    config: Config,
+    folder: Path,
+    console: Console,
+    use_recorded: bool = True,
+) -> Outcome:
     """Run the grid on worker processes, store its rows in the folder, and say what failed."""
     workers = 1 if grid.device == "cuda" else config.jobs or os.cpu_count() or 1
     where = environment(grid.device)
@@ -145,13 +186,15 @@ def _run_grid(grid: Grid, data: Dataset, config: Config, folder: Path, console: 
         progress.listen(queue)
         pool = ProcessPoolExecutor(workers, context, start_worker, (queue,))
         try:
-            outcome = execute(grid, data.to(grid.device), pool, progress.report)
+            outcome = execute(grid, data.to(grid.device), pool, progress.report, use_recorded)
         finally:
             pool.shutdown(cancel_futures=True)
+    if not use_recorded:
+        outcome.keep_choices_alone()
     notices = results.store(
         folder,
         tidy.frame(rows(grid, outcome)),
-        history(grid, outcome),
+        history(outcome),
         pictures(outcome),
         where | _described(grid, data, config, workers),
     )
@@ -160,7 +203,21 @@ def _run_grid(grid: Grid, data: Dataset, config: Config, folder: Path, console: 
     for task, reason in outcome.failures.items():
         console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
     console.print(f"{outcome.executed} tasks done, {outcome.cached} found in the cache")
+    _say_where_the_time_went(outcome, console)
     return outcome
+
+
+def _say_where_the_time_went(outcome: Outcome, console: Console) -> None:
+    """By purpose: tasks, core-seconds and their share, the dearest first."""
+    whole = sum(spent.seconds for spent in outcome.spent.values())
+    shown = Screen(box=box.SIMPLE_HEAD)
+    for heading in ("time went into", "tasks", "core-seconds", "share"):
+        shown.add_column(heading, justify="left" if heading == "time went into" else "right")
+    for purpose, spent in sorted(outcome.spent.items(), key=lambda pair: -pair[1].seconds):
+        share = f"{spent.seconds / whole:.0%}"
+        shown.add_row(purpose, str(spent.tasks), f"{spent.seconds:,.0f}", share)
+    if whole:
+        console.print(shown)
 
 
 def _described(grid: Grid, data: Dataset, config: Config, workers: int) -> dict[str, object]:
@@ -170,6 +227,7 @@ def _described(grid: Grid, data: Dataset, config: Config, workers: int) -> dict[
         "dataset": data.name,
         "binarization": data.binarization,
         "preset": config.preset,
+        "epochs": of_dataset(grid.preset.epochs, data.name),
         "seeds": grid.seeds,
         "importance_samples": list(grid.preset.importance_samples),
         "variants": list(grid.variants),
@@ -237,6 +295,7 @@ def _timing_key(device: str, data: Dataset, variants: tuple[str, ...]) -> str:
 
 def _check(config: Config) -> None:
     """Refuse numbers and names that make no sense, before anything is loaded."""
+    _rate(config)
     least = {"seeds": 1, "epochs": 1, "samples": 1, "jobs": 0, "kl_warmup_epochs": 0}
     for name, lowest in least.items():
         value = getattr(config, name)
@@ -308,7 +367,21 @@ def _overrides(config: Config, data: Dataset) -> dict[str, object]:
     names += ("likelihood", "decoder", "precision")
     own = {name: getattr(Run, name, None) for name in names} | OPTIONS.get(data.name, {})
     asked = {name: getattr(config, name) for name in names}
-    return {name: value for name, value in asked.items() if value not in (None, own[name])}
+    changed = {name: value for name, value in asked.items() if value not in (None, own[name])}
+    rate = _rate(config)
+    return changed if rate is None else changed | {"learning_rate": rate}
+
+
+def _rate(config: Config) -> float | None:
+    """The learning rate asked for; None where it is chosen on validation."""
+    if config.learning_rate == "auto":
+        return None
+    with suppress(ValueError):
+        if 0 < (rate := float(config.learning_rate)) < math.inf:
+            return rate
+    raise BenchError(
+        f"--learning-rate '{config.learning_rate}' must be 'auto' or a number above 0, e.g. 1e-3"
+    )
 
 
 def _devices(text: str) -> list[str]:

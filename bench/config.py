@@ -11,6 +11,8 @@ from bench.errors import nearest
 
 T = TypeVar("T")
 
+LEARNING_RATE = 1e-3
+"""Adam's own default (Kingma & Ba 2015), where none is chosen."""
 REFERENCE = "input_dependent"
 """The variant that the others are compared with."""
 
@@ -49,8 +51,12 @@ class Config:
     kl_warmup_epochs: int = 0
     """Epochs over which the KL's weight rises from 0 to 1."""
 
+    learning_rate: str = "auto"
+    """A number, or 'auto': chosen on validation for each variant and length of training."""
+
     estimator: str = "auto"
-    """Gradient estimator of the training, or 'auto' (pathwise where it is admitted)."""
+    """Gradient estimator of the training, or 'auto' (pathwise where it is admitted); iwae, dreg and
+    iwae_sticking_the_landing follow L_K with K = samples."""
 
     samples: int = 1
     """Noise samples an image and step."""
@@ -88,11 +94,13 @@ class Run:
         epochs: passes over the training images.
         latent_dim, hidden_dim: L and H.
         hyperparameters: keyword arguments of the variant's class, as sorted pairs.
+        learning_rate: Adam's; None where it, and the hyperparameters, are still to be chosen.
         estimator: gradient estimator, or `auto` for the best one the posterior admits.
         samples: noise samples S per image and step.
-        kl_warmup_epochs: the KL's weight rises linearly from 0 to 1 over these epochs.
+        kl_warmup_epochs: the KL's weight rises linearly from 0 over these epochs.
         train_size: use only the first so many training images (0: all).
         steps: stop after so many steps instead (0: all); the schedule follows.
+        validated_every: steps from one entry of the history to the next (0: an epoch).
         precision: `float32` or `bf16` (autocast of the training step).
         binarize: override of the data set's binarization, or None.
         tracked: splits evaluated after every epoch; `valid` must be among them.
@@ -101,8 +109,9 @@ class Run:
         decoder: `mlp`, or `linear`.
         augmentation: corruptions (`bench.data.corruptions`) joined by `+`; every training image is
             followed by a copy with one of them.
-        distinct: train on only the first so many images (0: all), repeated up to `train_size`,
-            so that a short list has epochs as long as a long one's.
+        distinct: train on only so many random images (0: all), repeated up to `train_size`, so
+            that a short list has epochs as long as a long one's.
+        kl_weight: the KL's weight in the objective (after its warm-up); 0 leaves noise alone.
     """
 
     variant: str
@@ -113,12 +122,13 @@ class Run:
     hidden_dim: int = 200
     hyperparameters: tuple[tuple[str, float], ...] = ()
     batch_size: int = 100
-    learning_rate: float = 1e-3
+    learning_rate: float | None = LEARNING_RATE
     estimator: str = "auto"
     samples: int = 1
     kl_warmup_epochs: int = 0
     train_size: int = 0
     steps: int = 0
+    validated_every: int = 0
     precision: str = "float32"
     binarize: str | None = None
     tracked: tuple[str, ...] = ("valid",)
@@ -127,6 +137,7 @@ class Run:
     decoder: str = "mlp"
     augmentation: str = ""
     distinct: int = 0
+    kl_weight: float = 1.0
 
     def with_(self, **changes) -> Run:
         """A copy with some fields changed."""
@@ -136,6 +147,11 @@ class Run:
         """The fields that differ from their defaults: a new option leaves old keys valid."""
         values = asdict(self)
         return {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
+
+    @property
+    def but_for_length(self) -> Run:
+        """What runs have in common that may share a trunk."""
+        return self.with_(epochs=0, steps=0)
 
     @property
     def label(self) -> str:
@@ -153,73 +169,95 @@ class Preset:
 
     Attributes:
         epochs: training epochs, by data set.
+        halvings: how many shorter budgets stand beside, each half as long as the next.
         seeds: training runs a variant.
-        sweep_seeds: runs for each candidate of a variant's hyperparameter.
+        tuned: whether learning rates are chosen on validation.
+        sweep_seeds: runs of each candidate where something is chosen, by data set.
         elbo_samples: noise samples an image for ELBO, distortion and rate.
         importance_samples: the K of the IW bounds, ascending.
         variance_images: test images over which estimator variances are averaged.
         gradient_images: training images over which variances of gradients are averaged.
         gradient_passes: decoder passes after which a gradient's variance is reported as it is.
         gradient_seeds: trained models whose gradients are looked at.
+        bound_images: test images over which gradients of L_K are averaged.
+        bound_samples: posterior samples of each behind them.
         scaling_steps: training steps for each latent dimension of the scaling figure.
         comparison_steps: training steps of each gradient estimator, by data set.
         comparison_seeds: training runs a gradient estimator.
-        secondary_seeds: runs looked at for uncertainty and generalization, by data set.
-        secondary_steps: training steps of each number of training images, by data set.
-        corrupted_images: test images behind a corrupted IW bound (a fifth is refitted, in seed 0).
-        flexibility_images: test images whose locally optimised posterior splits the gap.
-        fit_steps: steps of that optimisation.
+        short_lists: number of training images → training steps, by data set.
+        corrupted_images: test images a seed behind a corrupted IW bound.
+        refitted_images: corrupted test images a seed whose posterior is refitted.
+        flexibility_seeds: runs a variant whose inference gap is split.
+        flexibility_images: test images of each, with a locally optimised posterior.
+        annealed_images: test images whose log p(x) is checked by annealed importance sampling.
+        fit_steps: steps of an optimised posterior.
     """
 
     epochs: Mapping[str, int]
+    halvings: int = 4
     seeds: int = 5
-    sweep_seeds: int = 2
+    tuned: bool = True
+    sweep_seeds: Mapping[str, int] = field(
+        default_factory=lambda: {"mnist": 1, "fashion_mnist": 1, "binarized_mnist": 1, "": 2}
+    )
     elbo_samples: int = 100
     importance_samples: tuple[int, ...] = (1, 10, 100, 1000)
     variance_images: int = 32
     gradient_images: int = 128
     gradient_passes: int = 20_000
     gradient_seeds: int = 3
+    bound_images: int = 100
+    bound_samples: int = 4096
     scaling_steps: int = 500
-    comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1500, "": 300})
-    comparison_seeds: int = 3
-    secondary_seeds: Mapping[str, int] = field(
-        default_factory=lambda: {"mnist": 5, "fashion_mnist": 5, "": 2}
+    comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1600, "": 320})
+    comparison_seeds: int = 5
+    short_lists: Mapping[str, Mapping[int, int]] = field(
+        default_factory=lambda: {
+            "mnist": {250: 400, 1000: 1200},
+            "fashion_mnist": {250: 400, 1000: 1200},
+            "": {250: 400},
+        }
     )
-    secondary_steps: Mapping[str, int] = field(
-        default_factory=lambda: {"mnist": 1500, "fashion_mnist": 1500, "": 400}
-    )
-    corrupted_images: int = 100
-    flexibility_images: int = 100
+    corrupted_images: int = 20
+    refitted_images: int = 16
+    flexibility_seeds: int = 5
+    flexibility_images: int = 50
+    annealed_images: int = 100
     fit_steps: int = 400
 
 
 _EPOCHS = {
     "digits": 300,
-    "mnist5k": 100,
-    "mnist": 60,
-    "fashion_mnist": 60,
-    "binarized_mnist": 60,
-    "ppca": 40,
+    "mnist5k": 240,
+    "mnist": 240,
+    "fashion_mnist": 240,
+    "binarized_mnist": 240,
+    "ppca": 80,
 }
 
 PRESETS = {
     "default": Preset(epochs={**_EPOCHS, "": 60}),
     "quick": Preset(
         epochs={"digits": 20, "ppca": 10, "": 2},
+        halvings=1,
         seeds=2,
+        tuned=False,
         importance_samples=(1, 10, 100),
         variance_images=10,
         gradient_images=16,
         gradient_passes=2000,
         gradient_seeds=1,
+        bound_images=8,
+        bound_samples=1024,
         scaling_steps=20,
         comparison_steps={"": 20},
         comparison_seeds=2,
-        secondary_seeds={"": 1},
-        secondary_steps={"": 50},
+        short_lists={"": {250: 50}},
         corrupted_images=10,
+        refitted_images=2,
+        flexibility_seeds=2,
         flexibility_images=20,
+        annealed_images=20,
         fit_steps=30,
     ),
     "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),
@@ -231,7 +269,7 @@ PRECISIONS = ("float32", "bf16")
 SMALL = {"digits": (8, 100), "ppca": (4, 50)}
 """Data sets with their own (latent_dim, hidden_dim)."""
 
-OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear", "learning_rate": 3e-3}}
+OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
 """Data sets with their own model: fields of `Run`."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +85,16 @@ def paired_difference(rows: pd.DataFrame, one: str, other: str, by: str = "varia
     """Mean of `one` − `other` over the seeds both have; rows of one metric and one setting."""
     values = [rows[rows[by] == name].set_index("seed").value for name in (one, other)]
     return interval((values[0] - values[1]).dropna())
+
+
+def ratio_of_means(above: Iterable[float], below: Iterable[float]) -> Estimate:
+    """Mean of `above` ÷ mean of `below`, paired values, with its interval over the pairs.
+
+    By the delta method (Cochran 1977, sec. 6.3), for a mean of `below` that is told from zero.
+    """
+    above, below = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
+    ratio, size = above.mean() / below.mean(), abs(below.mean())
+    return replace(interval((above - ratio * below) / size), mean=float(ratio))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ def inline() -> Inline:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
+    return tiny_images(tmp_path)
+
+
+def tiny_images(folder: Path) -> Path:
     """An .npz of 4 × 4 images: two noisy prototypes."""
     rng = np.random.default_rng(0)
     prototypes = rng.random((2, 16))
@@ -47,6 +51,6 @@ def tiny(tmp_path: Path) -> Path:
         noise = rng.normal(0, 0.15, (n, 16))
         return np.clip(prototypes[rng.integers(0, 2, n)] + noise, 0, 1).astype(np.float32)
 
-    path = tmp_path / "tiny.npz"
+    path = folder / "tiny.npz"
     np.savez(path, train=images(120), valid=images(20), test=images(30))
     return path

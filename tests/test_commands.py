@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ import torch
 from rich.console import Console
 
 from bench import cli, commands
-from bench.config import Config
+from bench.config import PRESETS, Config
 from bench.errors import BenchError
-from bench.grid import runner, tasks
+from bench.grid import recorded, runner, tasks
 from bench.report import results
 from vaes import VAE, Discovery, discover
 
@@ -91,6 +92,46 @@ def test_two_files_of_one_name_do_not_share_a_folder(bench, tiny, tmp_path):
     bench(questions="headline")
     bench(questions="headline", dataset=str(other))
     assert len(list((tmp_path / "results").glob("tiny-*/cpu"))) == 2
+
+
+@pytest.fixture
+def recorded_here(tmp_path, monkeypatch):
+    """What is recorded goes to a file of this test."""
+    path = tmp_path / "recorded.json"
+    monkeypatch.setattr(recorded, "FILE", path)
+    return path
+
+
+def test_what_tune_chooses_is_recorded_and_used_by_the_next_run(
+    bench, folder, tiny, tmp_path, recorded_here, monkeypatch
+):
+    preset = replace(PRESETS["quick"], tuned=True, epochs={"": 4}, halvings=1)
+    monkeypatch.setitem(PRESETS, "quick", preset)
+    text = io.StringIO()
+    where = {"results": tmp_path / "results", "cache": tmp_path / "cache"}
+    config = Config(dataset=str(tiny), preset="quick", variants="fixed_variance", **where)
+    assert commands.tune(config, Console(file=text, width=300)) == 0
+    assert "fixed_variance/seed 0, 4 epochs: learning rate 0.0" in text.getvalue()
+    evidence = results.read(folder()).of("tuning")
+    assert set(evidence.epochs) == {2, 4}
+    assert results.read(folder()).rows.question.eq("tuning").all()
+    chosen = evidence[evidence.chosen & evidence.epochs.eq(4)].iloc[0]
+    assert len(json.loads(recorded_here.read_text())) == 2
+
+    code, said = bench(variants="fixed_variance", questions="headline,budget")
+    assert code == 0
+    stored = results.read(folder())
+    assert len(stored.of("tuning")) == len(evidence)
+    longest = stored.of("budget", "elbo", epochs=4)
+    assert set(longest.learning_rate) == {chosen.learning_rate}
+    assert set(longest.hyperparameter_scale) == {chosen.hyperparameter_scale}
+    assert "time went into" in said
+
+
+@pytest.mark.parametrize("rate", ["fast", "0", "-1e-3", "nan", "inf"])
+def test_a_learning_rate_that_is_none_is_refused_before_any_work(bench, rate):
+    with pytest.raises(BenchError, match=f"--learning-rate '{rate}' must be 'auto' or a number"):
+        bench(learning_rate=rate)
 
 
 class Broken(VAE):

@@ -22,7 +22,8 @@ from bench.inference.importance import log_weights
 from bench.inference.reparameterize import Noise
 from bench.questions.throughput.actions import fewest_samples
 from bench.randomness import generator
-from bench.training.loop import build, prepared, to_batch
+from bench.training.batches import prepared, to_batch
+from bench.training.loop import build
 from bench.training.step import objective
 from vaes import VAE, Autoencoder, discover
 

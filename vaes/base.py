@@ -10,6 +10,7 @@ loss, ELBO, samples, gradient estimators and evaluation follow from that object.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
@@ -20,6 +21,10 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vaes._ops import Tanh, bernoulli_log_likelihood
 from vaes._shapes import Float
+
+INITIAL_LOG_SCALE = math.log(0.3)
+"""log s of a posterior N(loc, s²) when training starts: the same for every variant that learns s,
+since Adam moves a number by no more than its rate a step."""
 
 
 class Autoencoder(nn.Module):
@@ -92,7 +97,7 @@ class VAE(Autoencoder, ABC):
         >>> class OneScale(VAE):
         ...     def __init__(self, *args, **kwargs):
         ...         super().__init__(*args, **kwargs)
-        ...         self.log_scale = nn.Parameter(torch.zeros(()))
+        ...         self.log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
         ...
         ...     def posterior(self, x):
         ...         loc = self.encode(x)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform, TransformedDistribution, constraints
 
 from vaes._shapes import Float
-from vaes.base import VAE, diagonal_gaussian
+from vaes.base import INITIAL_LOG_SCALE, VAE, diagonal_gaussian
 
 
 class Flow(VAE):
@@ -27,6 +27,7 @@ class Flow(VAE):
     def __init__(self, *args, layers: int = 4, width: int = 32, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.log_scale = nn.Linear(self.hidden_dim, self.latent_dim)
+        nn.init.constant_(self.log_scale.bias, INITIAL_LOG_SCALE)
         self.context = nn.Linear(self.hidden_dim, layers * width)
         first = self.latent_dim // 2
         second = self.latent_dim - first

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, register_kl
 
 from vaes._shapes import Float
-from vaes.base import VAE
+from vaes.base import INITIAL_LOG_SCALE, VAE
 
 
 class FullCovariance(VAE):
@@ -19,6 +19,7 @@ class FullCovariance(VAE):
         super().__init__(*args, **kwargs)
         size = self.latent_dim
         self.log_scale = nn.Linear(self.hidden_dim, size)
+        nn.init.constant_(self.log_scale.bias, INITIAL_LOG_SCALE)
         self.below_diagonal = nn.Linear(self.hidden_dim, size * (size - 1) // 2)
         # the diagonal posterior is where training starts
         nn.init.zeros_(self.below_diagonal.weight)

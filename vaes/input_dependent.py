@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaes._shapes import Float
-from vaes.base import VAE, diagonal_gaussian
+from vaes.base import INITIAL_LOG_SCALE, VAE, diagonal_gaussian
 
 
 class InputDependent(VAE):
@@ -17,6 +17,7 @@ class InputDependent(VAE):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.log_scale = nn.Linear(self.hidden_dim, self.latent_dim)
+        nn.init.constant_(self.log_scale.bias, INITIAL_LOG_SCALE)
 
     def posterior(self, x: Float[Tensor, "B D"]) -> Distribution:
         features = self.encoder(x)

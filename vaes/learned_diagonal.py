@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaes._shapes import Float
-from vaes.base import VAE, diagonal_gaussian
+from vaes.base import INITIAL_LOG_SCALE, VAE, diagonal_gaussian
 
 
 class LearnedDiagonal(VAE):
@@ -17,7 +17,7 @@ class LearnedDiagonal(VAE):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.log_scale = nn.Parameter(torch.zeros(self.latent_dim))
+        self.log_scale = nn.Parameter(torch.full((self.latent_dim,), INITIAL_LOG_SCALE))
 
     def posterior(self, x: Float[Tensor, "B D"]) -> Distribution:
         loc = self.encode(x)

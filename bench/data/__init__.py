@@ -3,6 +3,7 @@
 Each module imports only from those above it:
 
 - `splits`: the names of the three splits, and how one table of images becomes three.
+- `subset`: some of many images, at random.
 - `binarization`: bytes to floats, fixed binarizations, and the fresh one of every training step.
 - `files`: published files, found on disk or downloaded, and verified.
 - `synthetic`: the model that the data set `ppca` is drawn from.

@@ -11,6 +11,7 @@ from bench.config import Run
 from bench.data.binarization import as_float, binarize
 from bench.data.corruptions import CORRUPTIONS
 from bench.data.dataset import Dataset
+from bench.data.subset import subset
 from bench.errors import nearest
 from bench.randomness import generator
 
@@ -22,7 +23,7 @@ SEEN = 1000
 class TrainingSet(Dataset):
     """A data set whose training images were chosen or changed for one run.
 
-    `seen` (n, D), uint8, holds the first of its distinct training images, n at most 1,000, as one
+    `seen` (n, D), uint8, holds some of its distinct training images, n at most 1,000, as one
     fixed draw: what `valid` and `test` are to the others, so that a run can track all three alike.
     """
 
@@ -32,14 +33,16 @@ class TrainingSet(Dataset):
 def training_set(data: Dataset, run: Run) -> Dataset:
     """The run's data: `data` itself, or with its training images cut, corrupted and repeated.
 
-    `run.distinct` images, repeated up to `run.train_size` (or the data set's size), make every
-    number of images an epoch of the same number of steps. Raises BenchError on an unknown
-    corruption.
+    `run.distinct` random images, the seed's own, repeated up to `run.train_size` (or the data
+    set's size), make every number of images an epoch of the same number of steps. Raises
+    BenchError on an unknown corruption.
     """
     if not (run.distinct or run.augmentation):
         return data
     size = run.train_size or len(data.train)
-    changed = replace(data, train=data.train[: run.distinct or None])
+    changed = data
+    if run.distinct:
+        changed = replace(data, train=_some(data.train, run.distinct, run, "distinct"))
     if run.augmentation:
         changed = augment(changed, run)
     seen = fixed_draw(changed, run)
@@ -78,9 +81,14 @@ def _copies(images: Tensor, data: Dataset, names: list[str], draws: torch.Genera
     return (copies * 255).round().to(torch.uint8).flatten(1)
 
 
+def _some(images: Tensor, count: int, run: Run, purpose: str) -> Tensor:
+    draws = generator("cpu", run.dataset, run.seed, purpose)
+    return images[subset(len(images), count, draws)]
+
+
 def fixed_draw(data: Dataset, run: Run) -> Tensor:
-    """The first training images, at most 1,000, drawn once as `valid` and `test` are; uint8."""
-    images = data.train[: run.train_size or None][:SEEN]
+    """Random training images, at most 1,000, drawn once as `valid` and `test` are; uint8."""
+    images = _some(data.train[: run.train_size or None], SEEN, run, "seen images")
     if data.binarization != "stochastic":
         return images
     draws = generator(images.device, run.dataset, run.seed, "seen")

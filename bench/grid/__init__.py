@@ -2,7 +2,8 @@
 
 - `contract`: what it and a question agree on;
 - `tasks`: a grid's tasks, and the worker process that does one;
-- `tuning`: how a variant's hyperparameters are chosen by validation;
+- `tuning`: how learning rates and hyperparameters are chosen by validation; `recorded`: what was
+  chosen before;
 - `runner`: executes a grid to its end; `outcome`: what came of it, as rows;
 - `store`, `fingerprint`: finished work on disk, and its keys;
 - `progress`: what a person sees meanwhile; `environment`: where the numbers were made.
@@ -10,3 +11,5 @@
 
 TUNING, FAILURE = "tuning", "failure"
 """Names of the rows that come from the grid itself, where a question's name stands in others."""
+TRAINING = "training"
+"""What the runs of the tables are trained for, where it is said where the time went."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bench.config import Preset, Run
 from bench.data.dataset import Dataset
+from bench.data.subset import subset
 from bench.randomness import generator
 from bench.training.loop import Trained, restore
 from vaes import Autoencoder
@@ -100,6 +101,26 @@ class Subject:
     def generator(self, *purpose: object) -> torch.Generator:
         """Noise on the run's device, the same for every variant of one data set and seed."""
         return generator(self.run.device, self.run.dataset, self.run.seed, *purpose)
+
+    def subset(self, count: int, split: str = "test") -> Tensor:
+        """Places of `count` random images of a split, for `images[places]` and `labels[places]`.
+
+        Of `train`, of those that the run may train on (its `train_size`).
+        The same for every variant, device and question of one data set and seed; each seed has
+        its own, so that an interval over seeds is one over images too.
+        """
+        draws = generator("cpu", self.run.dataset, self.run.seed, "subset", split)
+        images = getattr(self.data, split)
+        total = len(images[: self.run.train_size or None] if split == "train" else images)
+        return subset(total, count, draws)
+
+
+def what_was_trained(run: Run) -> dict[str, object]:
+    """How a run was trained, as settings of a row."""
+    length = {"steps": run.steps} if run.steps else {"epochs": run.epochs}
+    estimator = {} if run.estimator == Run.estimator else {"estimator": run.estimator}
+    rate = {"learning_rate": run.learning_rate, "S": run.samples}
+    return length | estimator | rate | {f"hyperparameter_{n}": v for n, v in run.hyperparameters}
 
 
 class Measurement(Protocol):

@@ -54,7 +54,7 @@ def _definition(module_name: str, name: str) -> tuple[str, list[tuple[str, str]]
         return (f"{module_name}.{name}", [imported[name]] if name in imported else [])
     text, reached = [], []
     for node in own[name]:
-        node = _bare(node)
+        node = bare(node)
         text.append(ast.dump(node))
         for used in {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}:
             if used in own:
@@ -89,7 +89,7 @@ def _defined(node: ast.stmt) -> Iterator[str]:
         yield from (t.id for t in targets if isinstance(t, ast.Name))
 
 
-def _bare(node: ast.stmt) -> ast.Module:
+def bare(node: ast.stmt) -> ast.Module:
     """A copy without docstrings, annotations and registrations, which change no result."""
     copy = ast.parse(ast.unparse(node))
     for inner in ast.walk(copy):

@@ -11,9 +11,18 @@ import pandas as pd
 
 from bench.config import REFERENCE, Run
 from bench.grid import FAILURE, TUNING
-from bench.grid.contract import Measurement, Result, Row
+from bench.grid.contract import Measurement, Result, Row, what_was_trained
 from bench.grid.tasks import Grid, Task
+from bench.grid.tuning import Contest
 from bench.training.loop import Trained
+
+
+@dataclass
+class Spent:
+    """What a purpose took: tasks done, and seconds of the one core each ran on."""
+
+    tasks: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -21,29 +30,34 @@ class Outcome:
     """Everything a grid has produced.
 
     Attributes:
-        trained: headline and tuning runs.
+        trained: every run that was trained, or found trained.
+        headline: the runs that the tables are about.
         results: question → [(task, result)].
-        chosen: variant → its chosen hyperparameters (empty where it has none).
-        tuning: variant → [(run, best validation ELBO)].
+        contests: what was chosen on validation, with all its candidates.
         failures: task → reason.
         cached, executed: how many tasks were found done, and how many were done.
+        spent: purpose (a question, training, tuning) → what was done for it.
     """
 
     trained: dict[Run, Trained] = field(default_factory=dict)
+    headline: set[Run] = field(default_factory=set)
     results: dict[Measurement, list[tuple[Task, Result]]] = field(default_factory=dict)
-    chosen: dict[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
-    tuning: dict[str, list[tuple[Run, float]]] = field(default_factory=dict)
+    contests: list[Contest] = field(default_factory=list)
     failures: dict[Task, str] = field(default_factory=dict)
     cached: int = 0
     executed: int = 0
+    spent: dict[str, Spent] = field(default_factory=dict)
 
-    def headline(self, grid: Grid) -> set[Run]:
-        """The runs the tables are about: every variant, chosen hyperparameters, every seed."""
-        return {
-            grid.run(variant, seed, chosen)
-            for variant, chosen in self.chosen.items()
-            for seed in range(grid.seeds)
-        }
+    def keep_choices_alone(self) -> None:
+        """Forget what was found beside them: trainings and measurements of a few seeds."""
+        self.results.clear()
+        self.headline.clear()
+
+    def spend(self, purpose: str, seconds: float) -> None:
+        """A task was done for a purpose."""
+        spent = self.spent.setdefault(purpose, Spent())
+        spent.tasks += 1
+        spent.seconds += seconds
 
 
 def rows(grid: Grid, outcome: Outcome) -> Iterator[dict[str, object]]:
@@ -57,17 +71,25 @@ def rows(grid: Grid, outcome: Outcome) -> Iterator[dict[str, object]]:
             by_run = {(task.run.variant, task.run.seed): result for task, result in results}
             for variant, seed, row in question.compare(by_run, REFERENCE):
                 yield _line(grid.run(variant, seed), question.name, row)
-    for variant, elbos in outcome.tuning.items():
-        for run, elbo in elbos:
-            settings: dict[str, object] = {
-                f"hyperparameter_{name}": value for name, value in run.hyperparameters
-            }
-            settings["chosen"] = run.hyperparameters == outcome.chosen[variant]
-            yield _line(run, TUNING, Row("valid_elbo", elbo, "nats/image", settings))
+    for contest in outcome.contests:
+        yield from _tuning_lines(contest)
     for task, reason in outcome.failures.items():
         what = task.question.name if task.question else "training"
         row = Row(what, math.nan, "", reason=f"{task.label}: {reason}")
         yield _line(task.run, FAILURE, row)
+
+
+def _tuning_lines(contest: Contest) -> Iterator[dict[str, object]]:
+    """A line a candidate and seed."""
+    metric = "valid_elbo" if contest.is_elbo else "valid_cross_entropy"
+    chosen = contest.chosen()
+    for candidate, scores in contest.scores.items():
+        settings = what_was_trained(candidate) | {"chosen": candidate == chosen}
+        for seed, score in scores.items():
+            run = candidate.with_(seed=seed)
+            reason = contest.reasons.get(run, "")
+            value = math.nan if reason else score if contest.is_elbo else -score
+            yield _line(run, TUNING, Row(metric, value, "nats/image", settings, reason=reason))
 
 
 def _line(run: Run, question: str, row: Row) -> dict[str, object]:
@@ -87,9 +109,9 @@ def _line(run: Run, question: str, row: Row) -> dict[str, object]:
     }
 
 
-def history(grid: Grid, outcome: Outcome) -> pd.DataFrame:
+def history(outcome: Outcome) -> pd.DataFrame:
     """One line a headline run and epoch."""
-    runs = outcome.headline(grid) & outcome.trained.keys()
+    runs = outcome.headline & outcome.trained.keys()
     lines = [
         {"variant": run.variant, "seed": run.seed} | entry
         for run in sorted(runs, key=lambda run: (run.variant, run.seed))

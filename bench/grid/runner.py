@@ -1,9 +1,9 @@
 """Executes a grid: finds what is already done, does the rest, and isolates failures.
 
 Tasks go to a `concurrent.futures` executor. A task is a training run or a measurement of one;
-a measurement becomes ready when its run is trained, a variant with hyperparameters to choose
-becomes a headline run when they are chosen. On a GPU the trainings of one variant that differ in
-nothing but their seed go together, as one stacked model.
+a measurement becomes ready when its run is trained, a run whose learning rate or hyperparameters
+are open when they are chosen. Trainings that differ only in their length go together, as branches
+of one trunk; on a GPU those that differ only in their seed, as one stacked model.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from bench.config import Run
+from bench.config import Run, of_dataset
 from bench.data.dataset import Dataset
+from bench.grid import TRAINING, TUNING, recorded
 from bench.grid.contract import Measurement, Request
 from bench.grid.outcome import Outcome
 from bench.grid.store import Store
-from bench.grid.tasks import STACKED_ON, Grid, Task, key_of, result_from, trained_from, work
-from bench.grid.tuning import candidates, choose, validation_elbos
+from bench.grid.tasks import (
+    STACKED_ON,
+    Done,
+    Grid,
+    Task,
+    key_of,
+    result_from,
+    trained_from,
+    work,
+)
+from bench.grid.tuning import Tuning, opened
 from vaes import discover
 
 Report = Callable[[str, Task, object], None]
@@ -32,9 +42,13 @@ def execute(
     data: Dataset,
     executor: Executor,
     report: Report = lambda event, task, value: None,
+    recorded: bool = True,
 ) -> Outcome:
-    """Run the grid to its end; failures are recorded and do not stop the rest."""
-    return Runner(grid, data, executor, report).run()
+    """Run the grid to its end; failures are recorded and do not stop the rest.
+
+    Without `recorded`, everything that can be chosen is chosen anew.
+    """
+    return Runner(grid, data, executor, report, recorded).run()
 
 
 class Runner:
@@ -42,36 +56,53 @@ class Runner:
 
     Attributes:
         outcome: what was found so far.
-        headline: the headline runs of the variants chosen so far.
+        tuning: what is chosen, or being chosen, for runs that leave it open.
         pending: tasks that are ready and not yet sent.
+        open: requests (of a question, or of none for a headline run) whose run is being chosen.
         waiting: run → the measurements that wait for its training.
         futures: what the executor is doing; `done` gives those it has finished.
+        purposes: task → the question that it was first needed for, or `TRAINING`, `TUNING`.
+        asked: what `ask` was called with.
+        failed: run → why it could not be trained.
+        news: whether a contest has a new score.
 
     What is done when a task finishes takes the same time however many there are, so that
     thousands of tasks cost as much each as ten.
     """
 
-    def __init__(self, grid: Grid, data: Dataset, executor: Executor, report: Report) -> None:
+    def __init__(
+        self, grid: Grid, data: Dataset, executor: Executor, report: Report, use_recorded: bool
+    ) -> None:
         self.grid, self.data, self.executor, self.report = grid, data, executor, report
         self.variants = discover().variants
         self.store = Store(grid.cache)
         self.outcome = Outcome()
-        self.candidates = {v: candidates(grid, v, self.variants[v].choices) for v in grid.variants}
+        self.tuning = Tuning(
+            grid.rate,
+            lambda run: min(grid.seeds, of_dataset(grid.preset.sweep_seeds, run.dataset)),
+            {name: self.variants[name].choices for name in grid.variants},
+            self.recorded if use_recorded else lambda run: None,
+        )
         self.pending: list[Task] = []
+        self.open: list[tuple[Measurement | None, Request]] = []
         self.waiting: dict[Run, list[tuple[Measurement, Request]]] = {}
         self.futures: dict[Future, list[Task]] = {}
         self.done: SimpleQueue[Future] = SimpleQueue()
-        self.known: set[Task] = set()
-        self.headline: set[Run] = set()
-        self.asked: set[Run] = set()
-        self.failed: set[Run] = set()
+        self.purposes: dict[Task, str] = {}
+        self.asked: set[tuple[Measurement | None, Request]] = set()
+        self.failed: dict[Run, str] = {}
+        self.news = True
         self.said: set[str] = set()
 
     def run(self) -> Outcome:
         """Submit what is possible, send it, take what is finished, until nothing is left."""
-        for runs in self.candidates.values():
-            for run in runs:
-                self.submit(Task(run))
+        for variant in self.grid.variants:
+            for seed in range(self.grid.seeds):
+                run = self.grid.run(variant, seed)
+                self.ask(None, Request(run))
+                for question, request in self.requests(run):
+                    if _but_for_length(request.run, run):  # to be trained on the same trunk
+                        self.ask(question, request)
         self.advance()
         self.send()
         while self.futures:
@@ -79,17 +110,22 @@ class Runner:
             with suppress(Empty):  # whatever else has finished by now
                 while True:
                     self.collect(self.done.get_nowait())
+            self.advance()
             self.send()
+        self.outcome.contests = list(self.tuning.contests.values())
         return self.outcome
+
+    def recorded(self, run: Run) -> Run | None:
+        return recorded.choice(run, self.variants[run.variant], self.data.fingerprint)
 
     def key(self, task: Task) -> str:
         return key_of(task, self.variants[task.run.variant], self.data.fingerprint)
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Task, purpose: str) -> None:
         """Find the task done, or put it among those to be sent."""
-        if task in self.known:
+        if task in self.purposes:
             return
-        self.known.add(task)
+        self.purposes[task] = purpose
         content = self.store.load(self.key(task))
         while self.store.notices:
             self.report("notice", task, self.store.notices.pop())
@@ -114,18 +150,21 @@ class Runner:
     def collect(self, future: Future) -> None:
         """Take what the executor has finished, or record why it failed."""
         tasks = self.futures.pop(future)
-        for task, reason in zip(tasks, _failures_of(future, tasks), strict=True):
-            content = None if reason else self.store.load(self.key(task))
+        for task, done in zip(tasks, _done(future, tasks), strict=True):
+            self.outcome.spend(self.purposes[task], done.seconds)
+            content = None if done.reason else self.store.load(self.key(task))
             if content is not None:
                 self.outcome.executed += 1
                 self.report("finished", task, content)
                 self.finish(task, content)
             else:
-                reason = reason or self.store.notices.pop()
-                self.outcome.failures[task] = reason
-                self.failed.add(task.run)
+                reason = done.reason or self.store.notices.pop()
                 self.report("failed", task, reason)
-                self.advance()
+                if task.question is None:
+                    self.failed[task.run] = reason
+                    self.news |= self.tuning.tell(task.run, None, reason)
+                if self.purposes[task] != TUNING:  # a candidate's is told beside its score
+                    self.outcome.failures[task] = reason
 
     def finish(self, task: Task, content: dict) -> None:
         """Keep what a task found, and submit what waited for it."""
@@ -138,52 +177,72 @@ class Runner:
             return
         done.checkpoints.clear()  # workers read them from the store; here they would pile up
         self.outcome.trained[task.run] = done
+        self.news |= self.tuning.tell(task.run, done)
         for question, request in self.waiting.pop(task.run, []):
-            self.submit(Task(request.run, question, request.settings))
-        if task.run in self.headline:
+            self.submit(Task(request.run, question, request.settings), question.name)
+        if task.run in self.outcome.headline:
             self.measure(task.run)
-        self.advance()
 
     def advance(self) -> None:
-        """Submit what has become possible: the headline runs of variants now chosen."""
-        for variant in self.grid.variants:
-            if variant not in self.outcome.chosen and self.is_tuned(variant):
-                self.choose(variant)
-                chosen = self.outcome.chosen[variant]
-                runs = [self.grid.run(variant, seed, chosen) for seed in range(self.grid.seeds)]
-                self.headline.update(runs)
-                for run in runs:
-                    self.submit(Task(run))
-                for run in runs:
-                    if run in self.outcome.trained:  # while candidates were compared
-                        self.measure(run)
+        """Submit what has become possible: further candidates, and runs that are now chosen."""
+        while self.news:
+            self.news = False
+            for run in self.tuning.further():
+                self.submit(Task(run), TUNING)
+                if run in self.outcome.trained or run in self.failed:  # for another purpose before
+                    trained, reason = self.outcome.trained.get(run), self.failed.get(run, "")
+                    self.news |= self.tuning.tell(run, trained, reason)
+            undecided, self.open = self.open, []
+            for question, request in undecided:
+                self.go_on(question, request)
+
+    def ask(self, question: Measurement | None, request: Request) -> None:
+        """Submit a measurement, or first the training it needs, or first the choice of its run.
+
+        Without a question: train a headline run, and ask every question of it.
+        """
+        if (question, request) not in self.asked:
+            self.asked.add((question, request))
+            self.go_on(question, request)
+
+    def go_on(self, question: Measurement | None, request: Request) -> None:
+        """`ask`, for the first time or again."""
+        known = len(self.tuning.contests)
+        run = self.tuning.resolved(request.run)
+        if run is None:
+            self.open.append((question, request))
+            self.news |= len(self.tuning.contests) > known
+        elif question is None:
+            self.go_on_with_headline(run)
+        elif run in self.outcome.trained:
+            self.submit(Task(run, question, request.settings), question.name)
+        else:
+            waiting = self.waiting.setdefault(run, [])
+            waiting.append((question, Request(run, request.settings)))
+            self.submit(Task(run), question.name)
+
+    def go_on_with_headline(self, run: Run) -> None:
+        trained_before = run in self.outcome.trained
+        self.outcome.headline.add(run)
+        if run in self.failed:  # as a candidate, when all others failed too
+            self.outcome.failures[Task(run)] = self.failed[run]
+        self.submit(Task(run), TRAINING)
+        if trained_before:
+            self.measure(run)
 
     def measure(self, run: Run) -> None:
-        """Ask every question of a headline run that is trained, once."""
-        if run in self.asked:
-            return
-        self.asked.add(run)
-        for question in self.grid.questions:
-            for request in question.requests(run, self.grid.preset):
-                self.ask(question, request)
+        """Ask every question of a headline run that is trained."""
+        for question, request in self.requests(run):
+            self.ask(question, request)
 
-    def ask(self, question: Measurement, request: Request) -> None:
-        """Submit a measurement, or first the training it needs."""
-        if request.run in self.outcome.trained:
-            self.submit(Task(request.run, question, request.settings))
-        else:
-            self.waiting.setdefault(request.run, []).append((question, request))
-            self.submit(Task(request.run))
+    def requests(self, run: Run) -> list[tuple[Measurement, Request]]:
+        return [(q, r) for q in self.grid.questions for r in q.requests(run, self.grid.preset)]
 
-    def is_tuned(self, variant: str) -> bool:
-        return all(r in self.outcome.trained or r in self.failed for r in self.candidates[variant])
 
-    def choose(self, variant: str) -> None:
-        runs = self.candidates[variant]
-        elbos = validation_elbos(runs, self.outcome.trained)
-        self.outcome.chosen[variant] = choose(runs, elbos)
-        if elbos:
-            self.outcome.tuning[variant] = elbos
+def _but_for_length(run: Run, other: Run) -> bool:
+    """Whether two runs differ in nothing but their epochs and what is chosen for them."""
+    open_runs = (opened(run, None).but_for_length, opened(other, None).but_for_length)
+    return run != other and open_runs[0] == open_runs[1]
 
 
 def in_turn(tasks: list[Task]) -> list[Task]:
@@ -198,16 +257,20 @@ def in_turn(tasks: list[Task]) -> list[Task]:
 
 
 def together(tasks: list[Task]) -> list[list[Task]]:
-    """Tasks that one call of `work` does: each alone, but stacked trainings by all but seed."""
+    """Tasks that one call of `work` does: each alone, but trainings together that differ only in
+    their length; on a GPU those that differ only in their seed."""
     groups: dict[object, list[Task]] = {}
     for task in tasks:
-        stacked = task.question is None and task.run.device in STACKED_ON
-        groups.setdefault(task.run.with_(seed=-1) if stacked else task, []).append(task)
+        same: object = task
+        if task.question is None:
+            stacked = task.run.device in STACKED_ON
+            same = task.run.with_(seed=-1) if stacked else task.run.but_for_length
+        groups.setdefault(same, []).append(task)
     return list(groups.values())
 
 
-def _failures_of(future: Future, tasks: list[Task]) -> list[str | None]:
+def _done(future: Future, tasks: list[Task]) -> list[Done]:
     try:
         return future.result()
     except Exception as error:  # a worker that died, e.g. killed for memory
-        return [f"the worker process died ({error})"] * len(tasks)
+        return [Done(f"the worker process died ({error})")] * len(tasks)

@@ -6,14 +6,15 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from bench.config import OPTIONS, SMALL, Preset, Run, of_dataset
+from bench.config import LEARNING_RATE, OPTIONS, SMALL, Preset, Run, of_dataset
 from bench.data.dataset import Dataset, load
 from bench.data.training_set import training_set
 from bench.errors import BenchError
@@ -22,7 +23,7 @@ from bench.grid.contract import Measurement, Result, Row, Subject
 from bench.grid.store import Store
 from bench.inference.gradients import ESTIMATORS
 from bench.randomness import generator
-from bench.training.loop import Trained, train
+from bench.training.loop import Trained, train, train_branches
 from bench.training.stacked import train_stacked
 from vaes import Autoencoder, discover, with_options
 from vaes._likelihoods import LIKELIHOODS
@@ -54,8 +55,15 @@ class Grid:
     cache: Path = Path(".bench_cache")
     questions: tuple[Measurement, ...] = ()
 
-    def run(self, variant: str, seed: int, hyperparameters: Iterable = ()) -> Run:
-        """The headline run of a variant and seed."""
+    @property
+    def rate(self) -> float | None:
+        """The learning rate of every run; None where it is chosen on validation."""
+        return dict(self.overrides).get(
+            "learning_rate", None if self.preset.tuned else LEARNING_RATE
+        )
+
+    def run(self, variant: str, seed: int) -> Run:
+        """The headline run of a variant and seed, its hyperparameters still to be chosen."""
         name = Path(self.dataset).stem
         latent, hidden = SMALL.get(name, (20, 200))
         run = Run(
@@ -65,7 +73,7 @@ class Grid:
             of_dataset(self.preset.epochs, name),
             latent,
             hidden,
-            tuple(hyperparameters),
+            learning_rate=self.rate,
             device=self.device,
         )
         return run.with_(**(OPTIONS.get(name, {}) | dict(self.overrides)))
@@ -81,7 +89,18 @@ class Task:
 
     @property
     def label(self) -> str:
-        return f"{self.run.label}: {self.question.name if self.question else 'training'}"
+        if self.question:
+            return f"{self.run.label}: {self.question.name}"
+        length = f"{self.run.steps} steps" if self.run.steps else f"{self.run.epochs} epochs"
+        return f"{self.run.label}: {length} at rate {self.run.learning_rate:g}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a task: why it failed ("" where it did not), and the seconds it took."""
+
+    reason: str = ""
+    seconds: float = 0.0
 
 
 def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str:
@@ -131,15 +150,23 @@ def _data(dataset: str, data_dir: str | None, binarize: str | None, device: str)
     return load(dataset, data_dir, binarize).to(device)
 
 
-def work(tasks: list[Task], keys: list[str], trained_key: str, grid: Grid) -> list[str | None]:
-    """Do tasks of one variant in this process and store them; for each None, or why it failed."""
+def work(tasks: list[Task], keys: list[str], trained_key: str, grid: Grid) -> list[Done]:
+    """Do tasks of one variant in this process and store them."""
+    done: dict[Task, Done] = {}
+    started = time.perf_counter()
     if len(tasks) > 1:
-        try:
-            _train_stacked(tasks, keys, grid)
-            return [None] * len(tasks)
-        except Exception:  # whatever it is, one seed's failure must stay its own: see each alone
-            pass
-    return [_work_alone(task, key, trained_key, grid) for task, key in zip(tasks, keys)]
+        with suppress(Exception):  # whatever it is, one run's failure must stay its own
+            for task in _train_together(dict(zip(tasks, keys, strict=True)), grid):
+                now = time.perf_counter()
+                done[task] = Done(seconds=now - started)
+                started = now
+    for task, key in zip(tasks, keys, strict=True):
+        if task not in done:
+            reason = _work_alone(task, key, trained_key, grid)
+            now = time.perf_counter()
+            done[task] = Done(reason or "", now - started)
+            started = now
+    return [done[task] for task in tasks]
 
 
 def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | None:
@@ -172,14 +199,18 @@ def _seed_own_samples(task: Task) -> None:
     torch.manual_seed(own.initial_seed())
 
 
-def _train_stacked(tasks: list[Task], keys: list[str], grid: Grid) -> None:
-    """Train runs that differ in nothing but their seed together, and store each."""
-    runs = [task.run for task in tasks]
+def _train_together(keys: Mapping[Task, str], grid: Grid) -> Iterator[Task]:
+    """Train runs that differ in nothing but their seed, or their length, and store each in turn."""
+    tasks = {task.run: task for task in keys}
+    runs = list(tasks)
     variant, data = subject_of(runs[0], grid)
-    told = {task.run: task.label for task in tasks}
-    found = train_stacked(runs, variant, data, lambda run, entry: _tell(told[run], entry))
-    for key, trained in zip(keys, found, strict=True):
-        Store(grid.cache).save(key, trained_to(trained))
+    _seed_own_samples(tasks[runs[0]])
+    together = train_stacked if runs[0].device in STACKED_ON else train_branches
+    found = together(runs, variant, data, lambda run, entry: _tell(tasks[run].label, entry))
+    for trained in found:
+        task = tasks[trained.run]
+        Store(grid.cache).save(keys[task], trained_to(trained))
+        yield task
 
 
 def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:

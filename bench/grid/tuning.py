@@ -1,40 +1,170 @@
-"""How a variant's hyperparameters are chosen: the highest validation ELBO over a few seeds."""
+"""How a run's learning rate and hyperparameters are chosen: the highest validation score of its
+own training, over a few seeds.
+
+A climb on a grid: from a start every neighbour is tried, the best of all tried is the next centre,
+until a centre beats its neighbours on both sides of every axis. So no choice lies at an edge.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from itertools import product
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from bench.config import Run
-from bench.grid.tasks import Grid
+from bench.config import LEARNING_RATE, Run
 from bench.training.loop import Trained
 
-Choices = Mapping[str, Collection[float]]
+RATES = tuple(LEARNING_RATE * 2.0**k for k in range(-6, 7))
+"""Learning rates, a factor of 2 apart."""
+BEYOND = 3
+"""By so many steps a variant's own candidates may be extended at either end."""
+
+Choices = Mapping[str, Sequence[float]]
 """Hyperparameter → its candidates, as a variant declares them."""
+Recorded = Callable[[Run], Run | None]
+"""What was chosen for an open run before, or None."""
 
 
-def candidates(grid: Grid, variant: str, choices: Choices) -> list[Run]:
-    """The runs of every combination of candidates, on the seeds that choose."""
-    if not choices:
-        return []
-    combinations = [tuple(zip(choices, values)) for values in product(*choices.values())]
-    seeds = range(min(grid.seeds, grid.preset.sweep_seeds))
-    return [grid.run(variant, seed, c) for c in combinations for seed in seeds]
+def opened(run: Run, rate: float | None) -> Run:
+    """The run with all that is to be chosen left open: the same for all seeds; a rate is fixed."""
+    return run.with_(seed=0, learning_rate=rate, hyperparameters=())
 
 
-def validation_elbos(runs: list[Run], trained: Mapping[Run, Trained]) -> list[tuple[Run, float]]:
-    """Of each run that was trained, the validation ELBO of its best epoch."""
-    return [(run, trained[run].best()["valid_elbo"]) for run in runs if run in trained]
+@dataclass
+class Contest:
+    """The candidates for one open run.
 
-
-def choose(runs: list[Run], elbos: list[tuple[Run, float]]) -> tuple[tuple[str, float], ...]:
-    """The combination of the highest ELBO, averaged over seeds; () where there is no choice.
-
-    Where no candidate could be trained, the first: its failure will be told once more.
+    Attributes:
+        open: learning rate None where it is to be chosen, and no hyperparameters.
+        axes: what is chosen → its values, ascending.
+        seeds: how many runs a candidate has.
+        scores: candidate (its first seed) → seed → validation score, −∞ where it failed.
+        reasons: why runs failed.
+        under_way: runs asked for and not yet told of.
+        is_elbo: whether scores are ELBOs (an autoencoder's are minus its cross-entropy).
     """
-    scores: dict[tuple, list[float]] = {}
-    for run, elbo in elbos:
-        scores.setdefault(run.hyperparameters, []).append(elbo)
-    if not scores:
-        return runs[0].hyperparameters if runs else ()
-    return max(scores, key=lambda candidate: sum(scores[candidate]) / len(scores[candidate]))
+
+    open: Run
+    axes: Mapping[str, Sequence[float]]
+    start: Mapping[str, float]
+    seeds: int
+    scores: dict[Run, dict[int, float]] = field(default_factory=dict)
+    reasons: dict[Run, str] = field(default_factory=dict)
+    under_way: set[Run] = field(default_factory=set)
+    is_elbo: bool = True
+
+    def tell(self, run: Run, score: float, reason: str = "") -> None:
+        """What a candidate's run has reached."""
+        self.scores.setdefault(run.with_(seed=0), {})[run.seed] = score
+        self.under_way.discard(run)
+        if reason:
+            self.reasons[run] = reason
+
+    def further(self) -> list[Run]:
+        """The runs to be trained next; none while others are under way, or at the end."""
+        runs = [] if self.under_way else self._unknown()
+        self.under_way.update(runs)
+        return runs
+
+    def chosen(self) -> Run | None:
+        """The candidate that beats its neighbours; None while that is not known."""
+        return None if self.under_way or self._unknown() else self._centre()
+
+    def _unknown(self) -> list[Run]:
+        centre = self._centre()
+        return [r for c in (centre, *self._neighbours(centre)) for r in self._missing(c)]
+
+    def _missing(self, candidate: Run) -> list[Run]:
+        known = self.scores.get(candidate, {})
+        return [candidate.with_(seed=s) for s in range(self.seeds) if s not in known]
+
+    def _centre(self) -> Run:
+        whole = {c: known for c, known in self.scores.items() if len(known) == self.seeds}
+        if not whole:
+            return self._candidate(self.start)
+        return max(whole, key=lambda candidate: sum(whole[candidate].values()))
+
+    def _neighbours(self, candidate: Run) -> Iterator[Run]:
+        at = {"learning_rate": candidate.learning_rate, **dict(candidate.hyperparameters)}
+        point = {name: at[name] for name in self.axes}
+        for name, values in self.axes.items():
+            place = list(values).index(point[name])
+            for value in [*values[max(0, place - 1) : place], *values[place + 1 : place + 2]]:
+                yield self._candidate({**point, name: value})
+
+    def _candidate(self, point: Mapping[str, float]) -> Run:
+        rate = point.get("learning_rate", self.open.learning_rate)
+        pairs = tuple((n, v) for n, v in point.items() if n != "learning_rate")
+        return self.open.with_(learning_rate=rate, hyperparameters=pairs)
+
+
+def extended(values: Sequence[float]) -> tuple[float, ...]:
+    """Positive fractional candidates continued at both ends by their own ratios; others as given.
+
+    >>> [round(value, 4) for value in extended((0.1, 0.2, 0.3))]
+    [0.0125, 0.025, 0.05, 0.1, 0.2, 0.3, 0.45, 0.675, 1.0125]
+    """
+    values = sorted(values)
+    if len(values) < 2 or values[0] <= 0 or not all(isinstance(v, float) for v in values):
+        return tuple(values)
+    below, above = values[0] / values[1], values[-1] / values[-2]
+    lower = [values[0] * below**k for k in range(BEYOND, 0, -1)]
+    return (*lower, *values, *(values[-1] * above**k for k in range(1, BEYOND + 1)))
+
+
+class Tuning:
+    """The choices of a grid: fixed, recorded, made, or under way.
+
+    Attributes:
+        contests: open run → its candidates.
+    """
+
+    def __init__(
+        self,
+        rate: float | None,
+        seeds: Callable[[Run], int],
+        choices: Mapping[str, Choices],
+        recorded: Recorded,
+    ) -> None:
+        self.rate, self.seeds, self.choices, self.recorded = rate, seeds, choices, recorded
+        self.contests: dict[Run, Contest] = {}
+
+    def resolved(self, run: Run) -> Run | None:
+        """The run with what was chosen for it; None while its candidates compete."""
+        choices = self.choices[run.variant]
+        if run.learning_rate is not None and (run.hyperparameters or not choices):
+            return run
+        open_run = opened(run, self.rate)
+        if self.rate is not None and not choices:
+            return run.with_(learning_rate=self.rate)
+        chosen = self.recorded(open_run) or self._contest(open_run, choices).chosen()
+        return chosen and run.with_(
+            learning_rate=chosen.learning_rate, hyperparameters=chosen.hyperparameters
+        )
+
+    def _contest(self, open_run: Run, choices: Choices) -> Contest:
+        if open_run not in self.contests:
+            axes = {name: extended(values) for name, values in choices.items()}
+            start = {name: values[(len(values) - 1) // 2] for name, values in choices.items()}
+            if self.rate is None:
+                axes["learning_rate"], start["learning_rate"] = RATES, 2 * LEARNING_RATE
+            seeds = self.seeds(open_run)
+            self.contests[open_run] = Contest(open_run, axes, start, seeds)
+        return self.contests[open_run]
+
+    def further(self) -> list[Run]:
+        """The runs that the contests under way need next."""
+        return [run for contest in self.contests.values() for run in contest.further()]
+
+    def tell(self, run: Run, trained: Trained | None, reason: str = "") -> bool:
+        """A run is trained, or failed; whether a contest waited for its score."""
+        contest = self.contests.get(opened(run, self.rate))
+        if contest is None or run not in contest.under_way:
+            return False
+        if trained is None:
+            contest.tell(run, -math.inf, reason)
+        else:
+            best = trained.best()
+            contest.is_elbo = not math.isnan(best["valid_elbo"])
+            contest.tell(run, trained.score(best))
+        return True

@@ -32,6 +32,7 @@ from bench.inference.reparameterize import (
     reparameterize,
     standard_normal,
 )
+from bench.inference.sobol import CELLS, MOST_LATENTS, cells_of, shifted_normals
 from vaes import VAE, Autoencoder
 from vaes._shapes import Float
 
@@ -175,27 +176,22 @@ def sobol(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
     One random linear scramble (Matoušek 1998) a call, and an independent random digital shift an
     image: each image sees a point set of the same law as a scramble of its own, a hundred times
     cheaper. A shift carries the sequence's first n points into any aligned block of n, hence all
-    such blocks have the same law. Points sit in the middle of cells of width 2⁻³⁰, so that none
-    is mapped to infinity.
+    such blocks have the same law.
 
     Raises BenchError where latent_dim exceeds the generator's limit.
     """
-    if latent_dim > SobolEngine.MAXDIM:
+    if latent_dim > MOST_LATENTS:
         raise BenchError(
             f"estimator 'sobol' has no direction numbers for L={latent_dim}: the limit is "
-            f"L={SobolEngine.MAXDIM}, use 'independent' or 'antithetic'"
+            f"L={MOST_LATENTS}, use 'independent' or 'antithetic'"
         )
-    cells, device = 2**SobolEngine.MAXBIT, generator.device
+    device = generator.device
 
     def noise(n: int) -> Float[Tensor, "n B L"]:
         seed = torch.randint(2**31, (), generator=generator, device=device).item()
         points = SobolEngine(latent_dim, scramble=True, seed=seed).draw(n, dtype=torch.float64)
-        shape = (batch, latent_dim)
-        shift = torch.randint(cells, shape, generator=generator, device=device)
-        # the engine rounds its first point to single precision, possibly up to 1
-        cell = (points * cells).long() & (cells - 1)
-        shifted = cell.to(device).unsqueeze(1) ^ shift
-        return torch.special.ndtri((shifted.double() + 0.5) / cells)
+        shift = torch.randint(CELLS, (batch, latent_dim), generator=generator, device=device)
+        return shifted_normals(cells_of(points).to(device).unsqueeze(1), shift)
 
     return noise
 

@@ -156,18 +156,11 @@ class PosteriorGradient:
         self, estimator: Estimator, samples: int, replicates: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """All estimates as one batch, where no λ is shared between images."""
-        x, template = self._repeated(replicates)
-        repeated = {
-            path: v.repeat(replicates, *[1] * (v.dim() - 1)).requires_grad_()
-            for path, v in self.parameters.items()
-        }
-        posterior = _exchanged(template, repeated)
+        posterior, repeated = self.repeated_posterior(replicates)
         target = Target(self._of_repeated, self.model.prior)
+        x, _ = self._repeated(replicates)
         surrogate = estimator(target, posterior, self._noise(x, generator), samples)
-        found = torch.autograd.grad(
-            surrogate.sum(), list(repeated.values()), materialize_grads=True
-        )
-        return dict(zip(repeated, found, strict=True))
+        return gradients_of(surrogate, repeated)
 
     def _of_rows(
         self, estimator: Estimator, samples: int, replicates: int, generator: torch.Generator
@@ -187,6 +180,15 @@ class PosteriorGradient:
         of_rows = vmap(of_row, (0, None, 0), randomness="different", chunk_size=at_once)
         to_varying, to_shared = of_rows(varying, shared, self.x[row].unsqueeze(1))
         return to_varying | to_shared
+
+    def repeated_posterior(self, replicates: int) -> tuple[Distribution, dict[str, Tensor]]:
+        """The posterior of the images R times over, and its λ by path, which take a gradient."""
+        _, template = self._repeated(replicates)
+        repeated = {
+            path: v.repeat(replicates, *[1] * (v.dim() - 1)).requires_grad_()
+            for path, v in self.parameters.items()
+        }
+        return _exchanged(template, repeated), repeated
 
     def _repeated(self, replicates: int) -> tuple[Float[Tensor, "rows D"], Distribution]:
         """The images R times over, and their posterior to put λ into."""
@@ -238,6 +240,13 @@ class PosteriorGradient:
         return torch.stack(
             [whole + direct[0] + direct[1], alone + direct[0], beside - covariance + direct[1]]
         )
+
+
+def gradients_of(surrogate: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The gradient of the surrogate's sum, by path; zero where it does not depend on one."""
+    values = list(parameters.values())
+    found = torch.autograd.grad(surrogate.sum(), values, materialize_grads=True)
+    return dict(zip(parameters, found, strict=True))
 
 
 def total_variance(

@@ -2,14 +2,16 @@
 
 `estimator(target, posterior, noise, samples)` returns a tensor of the posterior's batch shape
 whose gradient with respect to the posterior's parameters (and, through `target`, the decoder's)
-estimates the gradient of the ELBO. The same function trains a model and is measured.
+estimates the gradient of the ELBO, or of another bound, which its registration then names. The
+same function trains a model and is measured.
 
 - `target`: the integrand, a `Target`.
 - `posterior`: q(z|x), a `torch.distributions` object of batch shape `(*B)` and event shape `(L,)`.
 - `noise`: `noise(S)` gives standard normal numbers.
 - `samples`: S, the number of noise samples averaged.
 
-A new one is one such function here, `registered` with its label, colour, line and citation.
+A new one is one such function, `registered` with its label, colour, line and citation: here, or
+in a module that `bench.inference` imports.
 Notation: f(z) = log p(x|z) + log p(z) − log q(z|x), S noise samples an estimate.
 
 `admit` says in one line why an estimator does not suit a posterior or an S.
@@ -17,22 +19,17 @@ Notation: f(z) = log p(x|z) + log p(z) − log q(z|x), S noise samples an estima
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Distribution,
-    Independent,
-    Normal,
-    kl_divergence,
-)
+from torch.distributions import Distribution, kl_divergence
 
 from bench.errors import BenchError, nearest
 from bench.inference.reparameterize import Noise, draw, reparameterize, rsample
+from bench.inference.sobol import MOST_LATENTS, first_cells, shift_from, shifted_normals
 from bench.inference.tensors import detached
 from vaes._shapes import Float
 
@@ -77,6 +74,8 @@ class Estimator:
         label: its name in tables and figures.
         colour, line: in figures, `#rrggbb` and `solid`, `dashed` or `dotted`.
         citation: where it comes from.
+        bound: what it estimates the gradient of, one of `BOUNDS`.
+        biased: whether its mean is another than that gradient.
     """
 
     name: str
@@ -85,6 +84,8 @@ class Estimator:
     colour: str
     line: str
     citation: str
+    bound: str = "elbo"
+    biased: bool = False
 
     def __call__(
         self, target: Target, posterior: Distribution, noise: Noise, samples: int
@@ -94,19 +95,32 @@ class Estimator:
 
 ESTIMATORS: dict[str, Estimator] = {}
 """Every estimator by name, in the order they are written."""
+BOUNDS = ("elbo", "iw_bound")
+"""What is differentiated: the ELBO, whatever S; or L_K with K = S (Burda et al. 2016)."""
 
 
 def registered(
-    label: str, colour: str, line: str, citation: str
+    label: str,
+    colour: str,
+    line: str,
+    citation: str,
+    bound: str = "elbo",
+    biased: bool = False,
 ) -> Callable[[Surrogate], Surrogate]:
     """Enter a function in `ESTIMATORS` under its own name, and leave it as it is."""
 
     def register(function: Surrogate) -> Surrogate:
         name = function.__name__
-        ESTIMATORS[name] = Estimator(name, function, label, colour, line, citation)
+        looks = label, colour, line, citation
+        ESTIMATORS[name] = Estimator(name, function, *looks, bound, biased)
         return function
 
     return register
+
+
+def of_bound(bound: str) -> tuple[str, ...]:
+    """The names of the estimators of that bound's gradient: only they compare with each other."""
+    return tuple(name for name, estimator in ESTIMATORS.items() if estimator.bound == bound)
 
 
 @registered(
@@ -168,6 +182,61 @@ def pathwise_antithetic(
     half = noise(samples // 2)
     z = reparameterize(posterior, torch.cat([half, -half]))
     return target.log_likelihood(z).mean(0) - target.rate(posterior)
+
+
+@registered(
+    label="pathwise, Sobol",
+    colour="#DDCC77",
+    line="solid",
+    citation="Buchholz et al. 2018",
+)
+def pathwise_sobol(
+    target: Target, posterior: Distribution, noise: Noise, samples: int
+) -> Float[Tensor, "*B"]:
+    """Pathwise with analytic KL at the first S Sobol points (Buchholz et al. 2018).
+
+    Each image has an independent uniform digital shift of its own, made of one normal number a
+    latent: each point is then a standard normal sample, and the estimate unbiased.
+
+    Raises BenchError where L exceeds the direction numbers.
+    """
+    normal = noise(1)
+    latents = normal.shape[-1]
+    if latents > MOST_LATENTS:
+        raise BenchError(
+            f"pathwise_sobol has no direction numbers for L = {latents}, only to {MOST_LATENTS}"
+        )
+    cells = first_cells(samples, latents, normal.device)
+    cells = cells.view(samples, *[1] * (normal.dim() - 2), latents)
+    points = shifted_normals(cells, shift_from(normal)).to(normal.dtype)
+    z = reparameterize(posterior, points)
+    return target.log_likelihood(z).mean(0) - target.rate(posterior)
+
+
+_STEP = 0.1
+"""Of the differences in `pathwise_control_variate`, in standard deviations of the noise."""
+
+
+@registered(
+    label="pathwise, control variate",
+    colour="#EE3377",
+    line="solid",
+    citation="after Miller et al. 2017",
+)
+def pathwise_control_variate(
+    target: Target, posterior: Distribution, noise: Noise, samples: int
+) -> Float[Tensor, "*B"]:
+    """Pathwise less what is linear in the noise, by central differences (Miller et al. 2017).
+
+    With z = μ + σε the subtracted (log p(x|μ + hσε) − log p(x|μ − hσε)) / 2h has, as h → 0, the
+    gradients H σε with respect to μ, for H the Hessian at μ, and ∇log p(x|μ) ε with respect to σ:
+    Miller's control variates. It is odd in ε, so that its mean is 0 whatever h and posterior; h = 1
+    gives antithetic pairs. Costs 3 decoder passes a sample.
+    """
+    epsilon = noise(samples)
+    z = reparameterize(posterior, torch.cat([epsilon, _STEP * epsilon, -_STEP * epsilon]))
+    plain, above, below = target.log_likelihood(z).unflatten(0, (3, samples))
+    return (plain - (above - below) / (2 * _STEP)).mean(0) - target.rate(posterior)
 
 
 @registered(
@@ -262,64 +331,6 @@ def rloo(
         return log_p - (f.sum(0) - f) / (samples - 1)
 
     return score_function(replace(target, log_likelihood=shifted), posterior, noise, samples)
-
-
-@registered(
-    label="measure-valued",
-    colour="#7F7F7F",
-    line="dotted",
-    citation="Mohamed et al. 2020, sec. 6",
-)
-def measure_valued(
-    target: Target, posterior: Distribution, noise: Noise, samples: int
-) -> Float[Tensor, "*B"]:
-    """Weak derivatives, one latent at a time, analytic KL (Mohamed et al. 2020, sec. 6).
-
-    For z = μ + σε, with latent i's ε replaced and the others kept,
-        ∂/∂μ E f = (E f(μ + σw) − E f(μ − σw)) / (σ √2π), w Weibull of density w exp(−w²/2);
-        ∂/∂σ E f = (E f(μ + σm) − E f(μ + σn)) / σ, m double-sided Maxwell, n normal.
-    Coupled: ±w share w, and n = m · uniform. A standard normal 3-vector gives both: its first
-    coordinate is n, its length with the sign of n is m. Costs 4L + 1 decoder passes a sample
-    (2L + 1 where σ is a constant).
-
-    Raises BenchError unless the latents are independent Gaussians.
-    """
-    loc, scale = _independent_gaussians(posterior)
-    epsilon = noise(samples)
-    latents = epsilon.shape[-1]
-    one_latent = torch.eye(latents, dtype=torch.bool, device=loc.device)
-    one_latent = one_latent.view(latents, *[1] * (loc.dim() - 1), latents)
-
-    def with_one_replaced(by: Float[Tensor, "S *B L"]) -> Float[Tensor, "S *B L"]:
-        replaced = torch.where(one_latent, by.unsqueeze(1), epsilon.unsqueeze(1))
-        return target.log_likelihood(loc + scale * replaced).movedim(1, -1)
-
-    with torch.no_grad():
-        weibull = noise(2 * samples).unflatten(0, (2, samples)).norm(dim=0)
-        difference = with_one_replaced(weibull) - with_one_replaced(-weibull)
-        to_loc = difference / (scale * math.sqrt(2 * math.pi))
-        z = loc + scale * epsilon
-    weak = to_loc * loc
-    if scale.requires_grad:
-        with torch.no_grad():
-            point = noise(3 * samples).unflatten(0, (3, samples))
-            normal, maxwell = point[0], point.norm(dim=0).copysign(point[0])
-            to_scale = (with_one_replaced(maxwell) - with_one_replaced(normal)) / scale
-        weak = weak + to_scale * scale
-    return (weak.sum(-1) + target.log_likelihood(z)).mean(0) - target.rate(posterior)
-
-
-def _independent_gaussians(
-    posterior: Distribution,
-) -> tuple[Float[Tensor, "*B L"], Float[Tensor, "*B L"]]:
-    base = posterior
-    while isinstance(base, Independent):
-        base = base.base_dist
-    if not isinstance(base, Normal):
-        raise BenchError(
-            f"measure_valued needs independent Gaussian latents, not {type(base).__name__}"
-        )
-    return base.loc, base.scale
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,14 @@ def fit_posterior(
     generator: torch.Generator,
     steps: int = 200,
     samples: int = 4,
+    vector_rate: float = LEARNING_RATE,
 ) -> Distribution:
     """The posterior of the model's own family that maximises each image's ELBO, decoder fixed.
 
     Gradient ascent (Adam, rate falling linearly to 0) from the encoder's answer, for all images
-    of x at once; `samples` noise samples an image and step. Returns a distribution of
+    of x at once; `samples` noise samples an image and step. Images that are far from what the model
+    knows need a larger `vector_rate`, that of parameters which are vectors (a location, a log
+    scale): their best code lies far from the encoder's. Returns a distribution of
     batch shape `(B,)` and event shape `(L,)`, without gradient.
 
     Free are those parameters of q(z|x) that depend on x, each in unconstrained coordinates
@@ -62,11 +65,14 @@ def fit_posterior(
             if amortized.has_rsample
             else estimator_for("auto", amortized, model.prior)
         )
-        optimizer = torch.optim.Adam(free, lr=LEARNING_RATE)
+        # a matrix's entries lie on the scale of σ, however far the location has to go
+        rates = [vector_rate if value.dim() <= 2 else LEARNING_RATE for value in free]
+        optimizer = torch.optim.Adam([{"params": [value]} for value in free])
         noise = standard_normal(len(x), model.latent_dim, generator)
         target = Target(lambda z: model.log_likelihood(x, z), model.prior)
         for step in range(steps):
-            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * (1 - step / steps)
             posterior = with_parameters(amortized, free)
             elbo = estimator(target, posterior, lambda n: noise(n).to(x.dtype), samples)
             optimizer.zero_grad(set_to_none=True)

@@ -32,12 +32,14 @@ class Question:
         measured: whether the grid measures it (the throughput is timed apart, the tuning's rows
             come from the grid's own choices).
         compared: whether its measure module has a `compare`.
+        tuned: whether it asks for runs whose learning rate is to be chosen.
     """
 
     name: str
     asked: str = ""
     measured: bool = True
     compared: bool = False
+    tuned: bool = False
 
     def _module(self, name: str) -> ModuleType:
         return importlib.import_module(f"{__name__}.{self.name}.{name}")
@@ -64,15 +66,18 @@ class Question:
 
 QUESTIONS = (
     Question("headline", "What does the posterior's variance buy?", compared=True),
+    Question("budget", "Does the ranking survive its budget?", tuned=True),
     Question("tuning", measured=False),
     Question("pictures"),
     Question("loss_noise", "How noisy is the loss?"),
     Question("gradient_noise", "How noisy is the gradient?"),
     Question("gradient_scaling"),
-    Question("estimator_training", "Does the gradient's noise matter?"),
+    Question("cost_functions", "Where does pathwise lose?"),
+    Question("multi_sample", "Does a tighter bound spoil the encoder's gradient?"),
+    Question("estimator_training", "Does the gradient's noise matter?", tuned=True),
     Question("uncertainty", "Does noise raise the encoder's uncertainty?"),
     Question("generalization", "Does the autoencoder overfit?"),
-    Question("flexibility", "What does flexibility cost, and what does it buy?"),
+    Question("flexibility", "What does flexibility cost, and what does it buy?", compared=True),
     Question("exact_likelihood", "Does theory hold where log p(x) is known?", compared=True),
     Question("throughput", "How fast is it?", measured=False),
 )

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
+import pandas as pd
+
 from bench.errors import BenchError, one_line
 from bench.report import drawing, results, rows
 from bench.report.figure import Figure
@@ -148,6 +150,21 @@ def _keep(page: Page, figure: Figure, redrawn: bool) -> None:
     page.images[figure.name] = image
 
 
+def _trained(found: Results) -> str:
+    """How long the runs of the tables were trained, and how their learning rates were chosen."""
+    epochs = found.history.reindex(columns=["epoch"]).epoch.max()
+    if pd.isna(epochs):
+        return ""
+    rate = found.environment["config"].get("learning_rate")
+    if rate is not None:
+        how = f"learning rate {rate:g} for all"
+    elif found.rows.learning_rate.notna().any():
+        how = "learning rates chosen on validation"
+    else:
+        how = "one learning rate for all"
+    return f"{epochs:,.0f} epochs, {how}"
+
+
 def _made(found: Results) -> dict[str, object]:
     """Where and how the numbers were made, and the commands that make them again."""
     environment = found.environment
@@ -162,6 +179,7 @@ def _made(found: Results) -> dict[str, object]:
         "commit": ", ".join(commits),
         "seeds": config.get("seeds", "?"),
         "preset": config.get("preset", "?"),
+        "trained": _trained(found),
         "binarization": config.get("binarization", "?"),
         "grey": config.get("binarization") == "none",
         "again": " && ".join(run["command"] for run in runs),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from bench.report.table import spoken
 from bench.statistics import Estimate, holm, interval, p_value
 
-BEATS, TRAILS, UNDECIDED = "beats", "trails", "undecided"
+BEATS, TRAILS, EQUAL, UNDECIDED = "beats", "trails", "equal", "undecided"
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Claim:
         difference: subject − reference, or ÷, with its 95 % interval.
         verdict: `beats`, `trails` or `undecided`; those of one table hold together (family-wise
             95 %, Holm 1979), so a single interval may exclude no difference and its verdict be
-            undecided.
+            undecided. `equal` where the whole interval lies within a tolerance.
         equal: the difference of equals: 0, or of a ratio 1.
         note: what a sentence adds to the number.
     """
@@ -34,7 +34,7 @@ class Claim:
 
     def spoken(self, digits: int | None = 2, sign: bool = False) -> str:
         """The difference in a sentence: its size alone where the verdict says the sign."""
-        sign = not self.equal and (sign or not self.decided)
+        sign = not self.equal and (sign or self.verdict not in (BEATS, TRAILS))
         size = self.difference if sign else replace(self.difference, mean=abs(self.difference.mean))
         return spoken(size, digits, sign=sign) + self.note
 
@@ -47,6 +47,7 @@ def claims(
     differences: Mapping[Hashable, Sequence[float] | Estimate],
     higher_is_better: bool = True,
     equal: float = 0,
+    tolerance: float = 0,
 ) -> list[Claim]:
     """One claim a subject, from its paired differences to the reference (one a seed) or their mean.
 
@@ -57,9 +58,14 @@ def claims(
     found = {subject: difference for subject, difference in found.items() if difference}
     sure = holm([p_value(replace(d, mean=d.mean - equal)) for d in found.values()])
     good, bad = (BEATS, TRAILS) if higher_is_better else (TRAILS, BEATS)
+    verdicts = [
+        (good if d.mean > equal else bad) if told else UNDECIDED
+        for d, told in zip(found.values(), sure, strict=True)
+    ]
+    alike = (abs(d.mean - equal) + d.half_width <= tolerance for d in found.values())
     return [
-        Claim(subject, d, (good if d.mean > equal else bad) if told else UNDECIDED, equal)
-        for (subject, d), told in zip(found.items(), sure, strict=True)
+        Claim(subject, d, EQUAL if tolerance and same else verdict, equal)
+        for (subject, d), verdict, same in zip(found.items(), verdicts, alike, strict=True)
     ]
 
 
@@ -87,15 +93,16 @@ def sentence(
     digits: int | None = 2,
     sign: bool = False,
     every: str = "",
+    alike: str = "equal to",
 ) -> str:
-    """Claims grouped by verdict, from three phrases that end where the subjects are listed.
+    """Claims grouped by verdict, from phrases that end where the subjects are listed.
 
     With a name of `every` subject, those that all have one verdict are its range.
 
     `sentence(found, "beaten by", "above", "undecided against")` gives
     `beaten by \\`flow\\` (0.86 ± 0.25); undecided against \\`full-covariance\\` (−0.01 ± 0.20)`.
     """
-    phrases = {BEATS: beats, TRAILS: trails, UNDECIDED: undecided}
+    phrases = {BEATS: beats, TRAILS: trails, EQUAL: alike, UNDECIDED: undecided}
     for verdict in phrases:
         if all(claim.difference.n == 1 for claim in found if claim.verdict == verdict):
             phrases[verdict] += " (one seed)"

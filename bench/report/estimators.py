@@ -12,7 +12,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from bench.inference.gradients import ESTIMATORS
+from bench.inference.gradients import BOUNDS, ESTIMATORS, of_bound
 from bench.report.figure import curves
 from bench.report.rows import SETTINGS
 from bench.report.style import title, words
@@ -27,9 +27,15 @@ HEADINGS = {
     "K": Column("K", 0),
 }
 DASHES = {"solid": [1, 0], "dashed": [6, 3], "dotted": [2, 2]}
-BAR = "M-.35,-1H.35V1H-.35Z"
-MARKS = "circle square diamond triangle-up cross triangle-down triangle-left triangle-right"
-SHAPES = dict(zip(ESTIMATORS, [*MARKS.split(), BAR]))
+NAMED = "circle square diamond triangle-up cross triangle-down triangle-left triangle-right"
+MARKS = [
+    *NAMED.split(),
+    "M-.35,-1H.35V1H-.35Z",
+    "M-1,-.35H1V.35H-1Z",
+    "M-.7,-1L0,-.3L.7,-1L1,-.7L.3,0L1,.7L.7,1L0,.3L-.7,1L-1,.7L-.3,0L-1,-.7Z",
+]
+"""Vega's own, then a bar, a beam and a saltire."""
+SHAPES = {name: shape for bound in BOUNDS for name, shape in zip(of_bound(bound), MARKS)}
 DETAILS = r", (not|unknown for) \w+|(?<=is implemented) for p type .*| with S = \d+(?=:)"
 """What a reason says of one S or class in passing."""
 

@@ -30,6 +30,8 @@ IDENTITY = {
     "metric": "str",
 }
 SETTINGS = {
+    "epochs": "Int64",  # of a whole training
+    "learning_rate": "float64",
     "stage": "str",  # initialisation, epoch_1, best, end, trained
     "estimator": "str",  # of the gradient
     "kl": "str",  # analytic, sampled
@@ -49,8 +51,15 @@ SETTINGS = {
     "level": "float64",  # of corruption
     "source": "str",  # of other images
     "noise_scale": "float64",  # s of noise added to a code
-    "noise_unit": "str",  # absolute: latent units; relative: standard deviations of the codes
+    "noise_unit": "str",  # absolute: latent units; covariance: shaped as that of the codes
+    "kl_weight": "float64",  # in the objective of a training
+    "code": "str",  # mean: that of the posterior, or an autoencoder's code; sampled
+    "cost_function": "str",  # of one number, whose expectation is differentiated
+    "k": "float64",  # its parameter
+    "parameter": "str",  # what is differentiated by: location, scale
     "proposals": "Int64",  # samples behind log p(x)
+    "chains": "Int64",  # of annealed importance sampling
+    "temperatures": "Int64",  # of its schedule
     "reference": "str",  # what a ratio or difference is to: a variant or an estimator
     "reference_S": "Int64",  # the S of that estimator, where it is not the row's own
     "capped": "boolean",  # sampling ended before the wanted precision

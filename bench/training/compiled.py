@@ -61,6 +61,17 @@ class CompiledStep:
             loss, *_ = self._function(len(x), arguments)(*arguments)
         return loss
 
+    def state(self) -> tuple[int, list[Tensor], list[Tensor]]:
+        """A copy of what Adam remembers: steps taken, first and second moments."""
+        return self.count, [m.clone() for m in self.first], [v.clone() for v in self.second]
+
+    def restore(self, state: tuple[int, list[Tensor], list[Tensor]]) -> None:
+        """Go back to where `state` was taken."""
+        self.count, first, second = state
+        for kept, moments in ((self.first, first), (self.second, second)):
+            for now, then in zip(kept, moments, strict=True):
+                now.copy_(then)
+
     def compile(self, x: Tensor) -> None:
         """Compile the step for batches of the shape of x `(B, D)`; raises NotCompiled."""
         noise = [x.new_ones(n, len(x), self.objective.model.latent_dim) for n in self.draws]

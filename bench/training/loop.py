@@ -1,31 +1,36 @@
 """One training run: variant × data set × seed → four checkpoints and a history.
 
-The step itself, without host synchronisation, is in `bench.training.step`.
+The learning rate is constant, then falls over the last fifth; so runs that differ only in their
+length share a trunk, from which each branches off where its rate begins to fall. The step itself,
+without host synchronisation, is in `bench.training.step`, the batches in `bench.training.batches`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from bench.config import Run
-from bench.data.binarization import as_float, draw_images, thresholds
+from bench.data.binarization import as_float
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.inference.elbo import Terms, chunks, elbo_terms, terms_for
 from bench.inference.gradients import estimator_for
 from bench.inference.reparameterize import standard_normal
 from bench.randomness import generator
+from bench.training.batches import Batches
 from bench.training.compiled import step_for
 from vaes import VAE, Autoencoder
 
 STAGES = ("initialisation", "epoch_1", "best", "end")
 EVALUATION_BATCH = 1000
+DECAY = 0.2
+"""Share of a training, its last, over which the learning rate falls."""
 VALIDATION_DRAWS = 1000
 """Noise draws an epoch's validation takes at least, over all its images."""
 
@@ -41,8 +46,9 @@ class Trained:
     Attributes:
         run: its configuration.
         checkpoints: stage → weights; stages are `STAGES`.
-        history: one dict an epoch: `epoch`, `seconds`, `learning_rate`, `objective` (the training
-            surrogate's mean) and `<split>_elbo`, `_distortion`, `_rate` of each tracked split.
+        history: one dict an epoch, or every `validated_every` steps: `epoch` (its number),
+            `seconds`, `learning_rate`, `objective` (the training surrogate's mean) and
+            `<split>_elbo`, `_distortion`, `_rate` of each tracked split.
         best_epoch: the epoch of the highest validation ELBO (autoencoder: lowest cross-entropy).
         seconds: wall time of the training steps alone.
         notice: why the step was not compiled, where a run this long would have gained; or "".
@@ -59,11 +65,12 @@ class Trained:
         """The history's entry of the best epoch."""
         return self.history[self.best_epoch - 1]
 
-    @staticmethod
-    def score(entry: dict[str, float]) -> float:
-        """What the best epoch has most of: validation ELBO, or minus the cross-entropy."""
-        elbo = entry["valid_elbo"]
-        return -entry["valid_distortion"] if math.isnan(elbo) else elbo
+    def score(self, entry: dict[str, float]) -> float:
+        """What the best epoch has most of: validation ELBO, its rate weighted as in training, or
+        minus the cross-entropy."""
+        if math.isnan(entry["valid_elbo"]):
+            return -entry["valid_distortion"]
+        return entry["valid_elbo"] + (1 - self.run.kl_weight) * entry["valid_rate"]
 
 
 def build(run: Run, variant: type[Autoencoder], mean: Tensor) -> Autoencoder:
@@ -78,30 +85,20 @@ def build(run: Run, variant: type[Autoencoder], mean: Tensor) -> Autoencoder:
     return model.to(mean.device)
 
 
-def prepared(images: Tensor, binarization: str) -> Tensor:
-    """uint8 training images `(N, D)` as `to_batch` takes them: what all epochs have in common."""
-    return thresholds(images) if binarization == "stochastic" else images
-
-
-def to_batch(images: Tensor, index: Tensor, binarization: str, noise: torch.Generator) -> Tensor:
-    """`prepared` images `(N, D)` at `index` `(B,)` as float x `(B, D)`.
-
-    Binarized afresh where that is stochastic.
-    """
-    if binarization == "stochastic":
-        return draw_images(images, index, noise)
-    return as_float(images.index_select(0, index))
+def decay_start(steps: int) -> int:
+    """The first of so many steps from which the learning rate falls."""
+    return steps - max(1, round(DECAY * steps))
 
 
 def learning_rate(run: Run, step: int, steps: int) -> float:
-    """Constant over the first half of training, then linear down to 2 %."""
-    left = max(0.0, min(1.0, 2 * (1 - step / steps)))
+    """Constant up to `decay_start`, then linear down to 2 %."""
+    left = min(1.0, (steps - step) / (steps - decay_start(steps)))
     return run.learning_rate * (0.02 + 0.98 * left)
 
 
 def kl_weight(run: Run, step: int, steps_per_epoch: int) -> float:
-    """Linear up to 1 over the run's epochs of warm-up, where it has any."""
-    return min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
+    """The run's weight, which is reached linearly over its epochs of warm-up, where it has any."""
+    return run.kl_weight * min(1.0, (step + 1) / max(1, run.kl_warmup_epochs * steps_per_epoch))
 
 
 def validation_draws(images: Tensor) -> int:
@@ -137,14 +134,18 @@ class Session:
         self.run, self.done = run, 0
         self.model = build(run, variant, as_float(images).mean(0))
         self.steps_per_epoch = -(-len(images) // run.batch_size)
-        self.total = run.steps or run.epochs * self.steps_per_epoch
+        self.total = self.steps_of(run)
         example, estimator = as_float(images[:1]), None
         if isinstance(self.model, VAE):
             posterior = self.model.posterior(example)
             estimator = estimator_for(run.estimator, posterior, self.model.prior)
         self._move, self.notice = step_for(run, self.model, estimator, example, self.total)
-        self._batches = _batches(run, images, data.binarization)
+        self._batches = Batches(run, images, data.binarization)
         self._draws = generator(images.device, run.dataset, run.seed, "noise")
+
+    def steps_of(self, run: Run) -> int:
+        """How many steps a run on these images takes."""
+        return run.steps or run.epochs * self.steps_per_epoch
 
     def step(self) -> Tensor:
         """Take one step and return its loss, nats an image; the host waits for no device."""
@@ -154,6 +155,26 @@ class Session:
         rate = learning_rate(self.run, self.done, self.total)
         self.done += 1
         return self._move(x, noise, weight, rate)
+
+    def state(self) -> dict[str, object]:
+        """A copy of everything the next steps depend on."""
+        return {
+            "done": self.done,
+            "model": {k: v.clone() for k, v in self.model.state_dict().items()},
+            "optimizer": self._move.state(),
+            "batches": self._batches.state(),
+            "draws": self._draws.get_state(),
+            "own samples": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict) -> None:
+        """Go back to where `state` was taken."""
+        self.done = state["done"]
+        self.model.load_state_dict(state["model"])
+        self._move.restore(state["optimizer"])
+        self._batches.restore(state["batches"])
+        self._draws.set_state(state["draws"])
+        torch.set_rng_state(state["own samples"])
 
 
 def train(
@@ -166,20 +187,82 @@ def train(
 
     Raises Diverged with the step at which the loss stopped being finite.
     """
-    session = Session(run, variant, data)
-    model, total = session.model, session.total
-    terms, notice = _terms(run, model, data, -(-total // session.steps_per_epoch))
+    (trained,) = train_branches([run], variant, data, lambda run, entry: on_epoch(entry))
+    return trained
+
+
+def train_branches(
+    runs: Sequence[Run],
+    variant: type[Autoencoder],
+    data: Dataset,
+    on_epoch: Callable[[Run, dict[str, float]], None] = lambda run, entry: None,
+) -> Iterator[Trained]:
+    """Train runs that differ only in their length, the shortest first, on a common trunk.
+
+    Budgets that double cost 1.2 times the longest. Each is what `train` makes of it alone, bit for
+    bit where both steps are compiled or both are not. Raises BenchError where the runs differ
+    otherwise, and Diverged as `train` does.
+    """
+    batches = -(-len(data.train[: runs[0].train_size or None]) // runs[0].batch_size)
+    *_, longest = runs = sorted(runs, key=lambda run: run.steps or run.epochs * batches)
+    if any(run.but_for_length != longest.but_for_length for run in runs):
+        raise BenchError("runs of one trunk must differ in nothing but their length")
+    session = Session(longest, variant, data)
+    model, length = session.model, session.total
+    terms, notice = _terms(longest, model, data, -(-length // session.steps_per_epoch))
     notice = session.notice or notice
-    result = Trained(run, {"initialisation": _weights(model)}, notice=notice)
-    while session.done < total:
-        started = time.perf_counter()
-        epoch = min(session.steps_per_epoch, total - session.done)
-        losses = torch.stack([session.step() for _ in range(epoch)]).double().cpu()
-        result.seconds += time.perf_counter() - started
-        end_epoch(result, model, data, losses, session.done, total, terms)
-        on_epoch(result.history[-1])
-    result.checkpoints["end"] = _weights(model)
-    return result
+    start = Trained(longest, {"initialisation": _weights(model)}, notice=notice)
+    trunk = _Course(session, data, terms, start, on_epoch)
+    for run in runs:
+        steps = session.steps_of(run)
+        session.total = length
+        trunk.advance(decay_start(steps))
+        branch, state = trunk.branched(run), session.state() if run is not longest else None
+        session.total = steps
+        branch.advance(steps)
+        branch.result.checkpoints["end"] = _weights(model)
+        yield branch.result
+        if state is not None:
+            session.restore(state)
+
+
+@dataclass
+class _Course:
+    """A stretch of training: where it stands, and what is known of it.
+
+    Attributes:
+        losses: of the steps since the last epoch ended.
+    """
+
+    session: Session
+    data: Dataset
+    terms: Terms
+    result: Trained
+    on_epoch: Callable[[Run, dict[str, float]], None]
+    losses: list[Tensor] = field(default_factory=list)
+
+    def branched(self, run: Run) -> _Course:
+        """The same up to here, of another length."""
+        known = self.result
+        copy = replace(known, run=run, checkpoints={**known.checkpoints}, history=[*known.history])
+        return replace(self, result=copy, losses=[*self.losses])
+
+    def advance(self, until: int) -> None:
+        """Take steps up to the number `until`, validating after every epoch."""
+        session, result = self.session, self.result
+        each = session.run.validated_every or session.steps_per_epoch
+        while session.done < until:
+            started = time.perf_counter()
+            stop = min(until, session.total, session.done - session.done % each + each)
+            self.losses += [session.step() for _ in range(stop - session.done)]
+            ended = stop % each == 0 or stop == session.total
+            losses = torch.stack(self.losses).double().cpu() if ended else None
+            result.seconds += time.perf_counter() - started
+            if losses is not None:
+                self.losses.clear()
+                args = (losses, session.done, session.total, self.terms)
+                end_epoch(result, session.model, self.data, *args)
+                self.on_epoch(result.run, result.history[-1])
 
 
 def end_epoch(
@@ -238,17 +321,6 @@ def _terms(run: Run, model: Autoencoder, data: Dataset, epochs: int) -> tuple[Te
     images = max(splits, key=len)
     x = as_float(images[:EVALUATION_BATCH])
     return terms_for(model, x, validation_draws(images), passes)
-
-
-def _batches(run: Run, images: Tensor, binarization: str) -> Iterator[Tensor]:
-    """Endless batches x `(B, D)`; every epoch is one permutation of the images."""
-    order = generator(images.device, run.dataset, run.seed, "order")
-    pixels = generator(images.device, run.dataset, run.seed, "binarization")
-    images = prepared(images, binarization)
-    while True:
-        permutation = torch.randperm(len(images), generator=order, device=images.device)
-        for index in torch.split(permutation, run.batch_size):
-            yield to_batch(images, index, binarization, pixels)
 
 
 def _weights(model: Autoencoder) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from bench.errors import BenchError
 from bench.inference.gradients import estimator_for
 from bench.inference.reparameterize import is_map_of_noise
 from bench.randomness import generator
+from bench.training.batches import prepared, to_batch
 from bench.training.loop import (
     Trained,
     _weights,
@@ -31,8 +32,6 @@ from bench.training.loop import (
     end_epoch,
     kl_weight,
     learning_rate,
-    prepared,
-    to_batch,
 )
 from bench.training.step import Objective, draws_of
 from vaes import VAE, Autoencoder
@@ -188,7 +187,7 @@ def train_stacked(
     total, done = run.steps or run.epochs * steps_per_epoch, 0
     while done < total:
         started, losses = time.perf_counter(), []
-        for step in range(done, min(done + steps_per_epoch, total)):
+        for step in range(done, min(done + (run.validated_every or steps_per_epoch), total)):
             rate, weight = learning_rate(run, step, total), kl_weight(run, step, steps_per_epoch)
             losses.append(stack(next(indices), rate, weight).clone())
         done += len(losses)

@@ -7,7 +7,9 @@ one native function of the very same objective, for long trainings on a CPU; on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +19,22 @@ from bench.inference.gradients import Surrogate, Target
 from bench.inference.reparameterize import Noise
 from vaes import VAE, Autoencoder
 
-Step = Callable[[Tensor, Noise, float, float], Tensor]
-"""(x `(B, D)`, `noise(n)` → `(n, B, L)`, KL weight, learning rate) → the loss, nats an image."""
-
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 """Adam's own defaults (Kingma & Ba 2015)."""
+
+
+class Step(Protocol):
+    """Moves the weights of a model, and remembers what its optimizer must."""
+
+    def __call__(self, x: Tensor, noise: Noise, kl_weight: float, rate: float) -> Tensor:
+        """x `(B, D)`, `noise(n)` → `(n, B, L)`, learning rate → the loss, nats an image."""
+
+    def state(self) -> object:
+        """A copy of what the optimizer remembers."""
+
+    def restore(self, state: object) -> None:
+        """Go back to where `state` was taken."""
 
 
 def objective(
@@ -89,3 +101,11 @@ class EagerStep:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
+
+    def state(self) -> dict:
+        """A copy of what Adam remembers."""
+        return deepcopy(self.optimizer.state_dict())
+
+    def restore(self, state: dict) -> None:
+        """Go back to where `state` was taken."""
+        self.optimizer.load_state_dict(state)

@@ -58,10 +58,23 @@ def test_distinct_images_are_repeated_to_the_training_size():
     changed = training_set(data, RUN.with_(distinct=30, train_size=100))
     assert isinstance(changed, TrainingSet)
     assert len(changed.train) == 100
-    assert torch.equal(changed.train.unique(dim=0), data.train[:30].unique(dim=0))
+    kinds = changed.train.unique(dim=0)
+    assert len(kinds) == 30
+    assert (kinds.unsqueeze(1) == data.train).all(2).any(1).all()
     assert torch.equal(changed.test, data.test)
     assert len(changed.seen) == 30
     assert set(changed.seen.unique().tolist()) == {0, 255}
+
+
+def test_a_list_is_the_seeds_own_and_every_variants():
+    """Of training images sorted by class, the list has both classes: P of one alone < 1e-8."""
+    data, run = small_data(), RUN.with_(distinct=30, train_size=100)
+    data = replace(data, train=data.train.sort(0).values)
+    train = training_set(data, run).train
+    assert torch.equal(train, training_set(data, run.with_(variant="flow")).train)
+    assert not torch.equal(train, training_set(data, run.with_(seed=1)).train)
+    first_half = (train[:30].unsqueeze(1) == data.train[:60]).all(2).any(1)
+    assert 0 < first_half.sum() < 30
 
 
 def test_seen_images_are_a_draw_of_the_training_images():

@@ -143,7 +143,8 @@ def test_what_images_share_is_not_fitted(name, x):
 def test_gaps_of_probabilistic_pca(x):
     """The mean-field family misses ½(Σ log Λ_ll − log |Λ|) and the encoder the rest.
 
-    With 4,000 samples the standard errors are below 0.03 nats; tolerance 0.15.
+    With 4,000 samples of each proposal the standard errors are below 0.03 nats, tolerance 0.15; of
+    log p(x), whose proposals have the exact curvature, below 0.006, tolerance 0.03.
     """
     model = ppca_model("input_dependent")
     fitted = fit_posterior(model, x, generator("cpu", "fit"), steps=600, samples=8)
@@ -152,7 +153,7 @@ def test_gaps_of_probabilistic_pca(x):
     family = 0.5 * (precision.diagonal(dim1=-2, dim2=-1).log().sum(-1) - precision.logdet())
     assert family.min() > 0.3
     evidence = marginal(model).log_prob(x)
-    torch.testing.assert_close(found["log_likelihood"][0], evidence, atol=0.15, rtol=0)
+    torch.testing.assert_close(found["log_likelihood"][0], evidence, atol=0.03, rtol=0)
     torch.testing.assert_close(found["approximation_gap"][0], family, atol=0.15, rtol=0)
     q = model.posterior(x)
     as_full = MultivariateNormal(q.mean, scale_tril=q.stddev.diag_embed())

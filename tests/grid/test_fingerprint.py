@@ -41,7 +41,7 @@ def fingerprints() -> dict[str, str]:
 
 def test_editing_one_variant_changes_that_variant_alone(edited):
     before = fingerprints()
-    edited("vaes.learned_diagonal", "torch.zeros(", "torch.ones(")
+    edited("vaes.learned_diagonal", "torch.full(", "torch.full_like(")
     after = fingerprints()
     assert {name for name in before if before[name] != after[name]} == {"learned_diagonal"}
 
@@ -74,7 +74,7 @@ def test_editing_shared_code_changes_every_variant(edited, module, old, new):
         ("bench.training.loop", "def learning_rate(run: Run,", "def learning_rate(run,"),
         ("bench.inference.gradients", "def sticking_the_landing", "def sticking_the_ladning"),
         ("bench.inference.gradients", 'label="pathwise"', 'label="path by path"'),
-        ("bench.config", "sweep_seeds: int = 2", "sweep_seeds: int = 3"),
+        ("bench.config", "variance_images: int = 32", "variance_images: int = 33"),
     ],
 )
 def test_what_no_result_depends_on_does_not_count(edited, module, old, new):

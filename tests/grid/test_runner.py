@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from bench.grid import outcome as outcomes
 from bench.grid import runner, tasks
 from bench.grid.runner import execute, in_turn
 from bench.grid.tasks import Grid, Task
+from bench.grid.tuning import RATES
 from bench.questions import named
 from bench.report import rows as tidy
 from vaes import VAE, Discovery, discover
@@ -52,7 +54,8 @@ def test_a_second_run_redoes_nothing_and_gives_the_same_rows(grid, inline):
     data = load(grid.dataset)
     first = execute(grid, data, inline)
     second = execute(grid, data, inline)
-    assert first.executed == 2 + 12 + 2 + 6
+    (contest,) = first.contests
+    assert first.executed == 2 + 2 * len(contest.scores) + 2 + 6
     assert (second.executed, second.cached) == (0, first.executed)
     pd.testing.assert_frame_equal(rows_of(grid, first), rows_of(grid, second))
 
@@ -103,17 +106,59 @@ def test_an_interrupted_grid_resumes_to_the_same_rows(grid, inline, tmp_path):
     pd.testing.assert_frame_equal(whole, rows(resumed, inline))
 
 
-def test_the_sweep_chooses_by_validation_elbo(grid, inline):
+def test_the_hyperparameter_of_the_highest_validation_elbo_is_chosen(grid, inline):
     outcome = execute(grid, load(grid.dataset), inline)
-    sweep = outcome.tuning["fixed_variance"]
-    assert len(sweep) == 12
-    scores: dict[tuple, float] = {}
-    for run, value in sweep:
-        scores[run.hyperparameters] = scores.get(run.hyperparameters, 0) + value
-    best = max(scores, key=scores.get)
-    assert outcome.chosen["fixed_variance"] == best
-    assert outcome.chosen["input_dependent"] == ()
-    assert {run.hyperparameters for run in outcome.headline(grid)} == {(), best}
+    (contest,) = outcome.contests
+    assert contest.open.variant == "fixed_variance"
+    for candidate, scores in contest.scores.items():
+        for seed, score in scores.items():
+            trained = outcome.trained[candidate.with_(seed=seed)]
+            assert score == trained.best()["valid_elbo"]
+    best = max(contest.scores, key=lambda candidate: sum(contest.scores[candidate].values()))
+    assert contest.chosen() == best
+    chosen = {run.hyperparameters for run in outcome.headline}
+    assert chosen == {(), best.hyperparameters}
+    table = rows_of(grid, outcome)
+    tuning = table[table.question == "tuning"]
+    assert tuning[tuning.chosen].hyperparameter_scale.unique() == best.hyperparameters[0][1]
+
+
+def test_learning_rates_are_chosen_at_each_length_and_lengths_share_trunks(
+    grid, inline, monkeypatch
+):
+    groups = []
+    whole = tasks._train_together
+    monkeypatch.setattr(
+        tasks, "_train_together", lambda group, *rest: groups.append(group) or whole(group, *rest)
+    )
+    preset = replace(PRESETS["quick"], tuned=True, epochs={"": 4}, halvings=1)
+    one = vars(grid) | {"variants": ("input_dependent",), "preset": preset}
+    both = Grid(**(one | {"questions": named(["headline", "budget"])}))
+    outcome = execute(both, load(grid.dataset), inline)
+    assert {contest.open.epochs for contest in outcome.contests} == {2, 4}
+    for contest in outcome.contests:
+        rate = contest.chosen().learning_rate
+        tried = {candidate.learning_rate for candidate in contest.scores}
+        at_end = rate in (min(RATES), max(RATES))
+        assert at_end or {rate / 2, rate * 2} <= tried
+    assert groups
+    assert all({task.run.epochs for task in group} == {2, 4} for group in groups)
+    table = rows_of(both, outcome)
+    budget = table[(table.question == "budget") & (table.metric == "elbo")]
+    assert set(zip(budget.epochs, budget.seed)) == {(2, 0), (2, 1), (4, 0), (4, 1)}
+    headline = table[(table.question == "headline") & (table.metric == "elbo")]
+    longest = budget[budget.epochs == 4]
+    assert list(longest.value) == pytest.approx(list(headline.value), rel=1e-6)
+
+
+def test_a_rate_that_is_given_is_not_chosen(grid, inline):
+    overrides = (*grid.overrides, ("learning_rate", 0.004))
+    preset = replace(PRESETS["quick"], tuned=True)
+    one = vars(grid) | {"preset": preset, "overrides": overrides}
+    fixed = Grid(**(one | {"questions": named(["budget"])}))
+    outcome = execute(fixed, load(grid.dataset), inline)
+    assert {run.learning_rate for run in outcome.trained} == {0.004}
+    assert {contest.open.variant for contest in outcome.contests} == {"fixed_variance"}
 
 
 def test_paired_differences_are_differences_of_the_means(grid, inline):
@@ -210,9 +255,9 @@ def stacked(monkeypatch):
     """The CPU trains as a GPU does."""
     stack_on(monkeypatch, "cpu")
     called = []
-    whole = tasks._train_stacked
+    whole = tasks._train_together
     monkeypatch.setattr(
-        tasks, "_train_stacked", lambda group, *rest: called.append(group) or whole(group, *rest)
+        tasks, "_train_together", lambda group, *rest: called.append(group) or whole(group, *rest)
     )
     return called
 
@@ -221,8 +266,8 @@ def test_seeds_that_are_trained_together_give_the_rows_of_each_alone(
     grid, inline, tmp_path, stacked, monkeypatch
 ):
     together = rows(grid, inline)
-    # a seed for each of six scales is trained in the sweep, so the chosen one needs no more
-    assert [len(group) for group in stacked] == [2] * (2 + 6)
+    # both seeds of each candidate are trained to choose, so the chosen one needs no more
+    assert {len(group) for group in stacked} == {2}
     stack_on(monkeypatch)
     alone = rows(Grid(**(vars(grid) | {"cache": tmp_path / "other"})), inline)
     pd.testing.assert_frame_equal(together, alone, rtol=1e-3, atol=1e-3)

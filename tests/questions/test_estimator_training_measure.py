@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
 from bench.config import PRESETS, Run
 from bench.data.dataset import load
 from bench.grid.contract import Subject
-from bench.inference.gradients import ESTIMATORS
+from bench.inference.gradients import of_bound
 from bench.questions.estimator_training import measure as estimator_training
 from bench.training.loop import train
 from tests.subjects import find
@@ -19,38 +17,40 @@ from vaes import discover
 def test_a_training_is_reported_with_its_curve():
     variant, data = discover().variants["input_dependent"], load("digits")
     run = Run("input_dependent", "digits", 0, 1, 3, 6, estimator="rloo", samples=2, steps=20)
+    run = run.with_(validated_every=1, learning_rate=0.004)
     trained = train(run, variant, data)
-    rows = estimator_training.measure(Subject(trained, variant, data), "equal_steps").rows
-    (elbo,) = find(rows, "elbo", budget="equal_steps", estimator="rloo", S=2, steps=20)
+    rows = estimator_training.measure(Subject(trained, variant, data)).rows
+    (elbo,) = find(rows, "elbo", estimator="rloo", S=2, steps=20, learning_rate=0.004)
     assert elbo.value < 0 < elbo.standard_error
     assert [r.value for r in find(rows, "valid_elbo")] == [e["valid_elbo"] for e in trained.history]
-    assert find(rows, "valid_elbo")[-1].settings["step"] == 20
+    assert [r.settings["step"] for r in find(rows, "valid_elbo")] == list(range(1, 21))
     (row,) = estimator_training.measure(
-        Subject(trained, variant, data), "equal_steps", "measure_valued", "too dear"
+        Subject(trained, variant, data), "measure_valued", "too dear"
     ).rows
     assert math.isnan(row.value)
-    assert row.settings == {"budget": "equal_steps", "estimator": "measure_valued"}
+    assert row.settings == {"estimator": "measure_valued"}
     assert row.reason == "too dear"
 
 
-def test_requests_cover_every_estimator_within_both_budgets():
+def test_every_estimator_is_trained_at_a_rate_of_its_own_beside_pathwise_of_its_samples():
     run, preset = Run("input_dependent", "mnist5k", 0, 100), PRESETS["default"]
     asked = list(estimator_training.requests(run, preset))
     assert len({hash(r) for r in asked}) == len(asked)
-    by_budget = {
-        (dict(r.settings)["budget"], r.run.estimator): r.run
-        for r in asked
-        if "left_out" not in dict(r.settings)
-    }
-    assert {name for _, name in by_budget} == set(ESTIMATORS)
-    steps = {
-        budget: by_budget[budget, "pathwise"].steps for budget in ("equal_steps", "equal_time")
-    }
-    assert len(set(steps.values())) == 1
-    baseline = by_budget["equal_time", "score_function_baseline"]
-    assert steps["equal_time"] / baseline.steps == pytest.approx(10.5 / 2.5, rel=0.02)
-    assert by_budget["equal_steps", "rloo"].samples == 2
-    (left_out,) = [dict(r.settings) for r in asked if "left_out" in dict(r.settings)]
+    trained = [r.run for r in asked if not r.settings]
+    assert {r.estimator for r in trained} == set(of_bound("elbo"))
+    assert all(r.learning_rate is None for r in trained)
+    steps = max(r.steps for r in trained)
+    lengths = {}
+    for r in trained:
+        lengths.setdefault((r.estimator, r.samples), set()).add(r.steps)
+    for name, samples in lengths:
+        assert ("pathwise", samples) in lengths
+        assert min(lengths[name, samples]) <= steps / 2
+    assert lengths["rloo", 2] >= {steps, steps // 2}
+    assert max(lengths["measure_valued", 1]) < steps / 8
+    assert steps / trained[0].validated_every >= 20
+    (left_out,) = [dict(r.settings) for r in asked if r.settings]
     assert left_out["left_out"] == "measure_valued"
     assert "pathwise steps" in left_out["reason"]
-    assert list(estimator_training.requests(run.with_(seed=3), preset)) == []
+    assert list(estimator_training.requests(run.with_(seed=5), preset)) == []
+    assert list(estimator_training.requests(run.with_(variant="flow"), preset)) == []

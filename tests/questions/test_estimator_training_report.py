@@ -1,4 +1,4 @@
-"""Trainings by estimator: paired differences, verdicts, learning curves."""
+"""Trainings by estimator: paired differences at equal S and time, verdicts, learning curves."""
 
 from __future__ import annotations
 
@@ -14,37 +14,42 @@ from tests.stored import lines_of, printed, stored
 NATS = "nats/image"
 
 
-def training(budget, name, elbo, steps=9):
+def training(name, elbo, steps=80, samples=1, seconds=8.0, rate=0.002):
     """Rows of one training that ends at this ELBO."""
-    where = {"budget": budget, "estimator": name, "S": 1}
-    rows = [
-        Row("elbo", elbo, NATS, where | {"steps": steps}),
-        Row("training_seconds", 3.0, "s", where | {"steps": steps}),
-    ]
-    for step, seconds, valid in ((5, 1.0, elbo - 20), (steps, 3.0, elbo)):
-        rows.append(Row("valid_elbo", valid, NATS, where | {"step": step}))
-        rows.append(Row("elapsed", seconds, "s", where | {"step": step}))
+    where = {"estimator": name, "S": samples, "steps": steps, "learning_rate": rate}
+    rows = [Row("elbo", elbo, NATS, where), Row("training_seconds", seconds, "s", where)]
+    for share, valid in ((0.5, elbo - 20), (1, elbo)):
+        at = where | {"step": int(share * steps)}
+        rows.append(Row("valid_elbo", valid, NATS, at))
+        rows.append(Row("elapsed", share * seconds, "s", at))
     return rows
 
 
-def made_up(gains, seeds=3, more=(), budgets=("equal_steps", "equal_time")):
-    """Trainings whose ELBO differs from pathwise's by `gains[name](seed)`; seeds by 10 nats."""
-    found = [
-        (
-            "input_dependent",
-            seed,
-            [
-                row
-                for budget in budgets
-                for name, gain in ({"pathwise": lambda seed: 0} | gains).items()
-                for row in training(budget, name, 10 * seed - 100 + gain(seed))
-            ]
-            + list(more),
-        )
-        for seed in range(seeds)
-    ]
+def made_up(others, seeds=5, more=()):
+    """Pathwise reaches 10 seed − 100 in 8 s, half of its steps 5 nats less in 4 s; `others` are
+    functions of (seed, pathwise's ELBO) that give rows."""
+    found = []
+    for seed in range(seeds):
+        elbo = 10.0 * seed - 100
+        mine = training("pathwise", elbo) + training("pathwise", elbo - 5, 40, seconds=4.0)
+        mine += [row for other in others for row in other(seed, elbo)]
+        found.append(("input_dependent", seed, [*mine, *more]))
     (section,) = sections(stored("estimator_training", found))
     return section, printed(section)["estimator_training"]
+
+
+def landing(seed, elbo):
+    """2 nats above pathwise, though seeds differ by 10, at the same cost."""
+    return training("sticking_the_landing", elbo + 2)
+
+
+def antithetic(seed, elbo):
+    """With two samples, and pathwise with as many: twice as dear, 1 nat apart."""
+    more = [training("pathwise", elbo + 3, samples=2, seconds=16.0)]
+    more += [training("pathwise", elbo - 1, 40, samples=2, seconds=8.0)]
+    mine = [training("pathwise_antithetic", elbo + 4, samples=2, seconds=16.0)]
+    mine += [training("pathwise_antithetic", elbo - 2, 40, samples=2, seconds=8.0)]
+    return [row for rows in more + mine for row in rows]
 
 
 def test_no_rows_no_section():
@@ -52,83 +57,109 @@ def test_no_rows_no_section():
 
 
 def test_differences_are_paired_by_seed():
-    """2 ± 0 here, although seeds differ by 10 nats."""
-    where = {"budget": "equal_steps", "estimator": "measure_valued"}
-    left_out = [Row("elbo", math.nan, NATS, where, reason="too dear")]
-    section, table = made_up({"sticking_the_landing": lambda seed: 2}, more=left_out)
-    assert "above pathwise, in nats: `sticking the landing` (2.00 ± 0.00)" in section.takeaway
-    assert "(9 steps of pathwise, 3 seeds)" in section.takeaway
-    assert section.answer.startswith("yes; at equal steps above pathwise, in nats: ")
-    (line,) = lines_of(table, "equal steps", "measure-valued")
-    assert line[4] == "n/a"
-    assert not lines_of(table, "equal predicted time", "measure-valued")
+    section, table = made_up([landing])
+    assert section.answer.startswith(
+        "at equal steps above pathwise of equal S, in nats: `sticking the landing` (2.00 ± 0.00)"
+    )
+    assert "At equal steps (80 steps, 5 seeds) the test ELBO is above" in section.takeaway
     (line,) = lines_of(table, "equal steps", "sticking the landing")
-    assert line[5:7] == ["+2.00 ± 0.00", "beats"]
-    assert "too dear (measure-valued)" in section.notes
+    assert line[6:8] == ["+2.00 ± 0.00", "beats"]
+
+
+def test_at_equal_steps_pathwise_has_as_many_samples_and_at_equal_time_one():
+    section, table = made_up([antithetic])
+    (line,) = lines_of(table, "equal steps", "pathwise, antithetic")
+    assert line[2:4] == ["2", "80"]
+    assert line[6] == "+1.00 ± 0.00"
+    (line,) = lines_of(table, "equal time", "pathwise, antithetic")
+    assert line[3] == "40"
+    assert line[6:9] == ["−2.00 ± 0.00", "trails", "8.0"]
+    assert "(the 8.0 s of 80 steps of pathwise, 5 seeds)" in section.takeaway
+    assert "below pathwise (S = 1), in nats:" in section.takeaway
+    assert "`pathwise (S = 2)` (1.00 ± 0.00)" in section.takeaway
+
+
+def test_equal_time_lies_between_two_lengths_in_the_logarithm_of_the_seconds():
+    """√2 × 8 s and half of that: pathwise's 8 s lie in the middle of their logarithms."""
+
+    def dearer(seed, elbo):
+        long = training("rloo", elbo + 6, 80, 2, 8 * 2**0.5)
+        return long + training("rloo", elbo, 40, 2, 4 * 2**0.5)
+
+    _, table = made_up([antithetic, dearer])
+    (line,) = lines_of(table, "equal time", "leave-one-out")
+    assert line[6] == "+3.00 ± 0.00"
+
+
+def test_what_takes_longer_at_its_shortest_has_no_equal_time():
+    _, table = made_up([lambda seed, elbo: training("sticking_the_landing", elbo, seconds=9.0)])
+    assert lines_of(table, "equal steps", "sticking the landing")
+    assert not lines_of(table, "equal time", "sticking the landing")
 
 
 def test_an_undecided_difference_is_said_to_be_so():
-    section, table = made_up({"rloo": lambda seed: (-3, 1, 5)[seed]})
-    assert "undecided against pathwise: `leave-one-out`" in section.takeaway
-    assert section.answer.startswith("undecided at equal steps for all 1; the highest is `leave-")
-    assert section.answer.endswith("by +1.00 ± 9.94 nats")
-    line = lines_of(table, "equal steps", "leave-one-out")[0]
-    assert line[5:7] == ["+1.00 ± 9.94", "undecided"]
+    section, table = made_up(
+        [lambda seed, elbo: training("sticking_the_landing", elbo + (-3, 1, 5, -2, 0)[seed])]
+    )
+    assert "undecided against pathwise of equal S, in nats: `sticking" in section.takeaway
+    (line,) = lines_of(table, "equal steps", "sticking the landing")
+    assert line[7] == "undecided"
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_an_undecided_estimator_whose_every_seed_is_apart_is_said_to_be_so(sign):
-    side = "below" if sign < 0 else "above"
-    spread = {"rloo": lambda seed: sign * (50, 500, 3000)[seed]}
-    section, table = made_up(spread)
-    assert f"undecided, with every seed {side} pathwise's: `leave-one-out`" in section.takeaway
-    assert "1 of them with every seed on one side of pathwise's" in section.answer
-    verdict = lines_of(table, "equal steps", "leave-one-out")[0][6]
-    assert verdict.startswith(f"undecided; every seed {side} pathwise's (")
-    low, high = sorted(10 * seed - 100 + spread["rloo"](seed) for seed in (0, 2))
-    assert verdict.endswith(
-        f"({low:,.{2 * (low > -1000)}f} to {high:,.{2 * (low > -1000)}f})".replace("-", "−")
+def test_an_estimator_whose_seeds_lie_far_apart_is_said_to_scatter(sign):
+    spread = (500, 900, 3000, 700, 600)
+    section, table = made_up(
+        [lambda seed, elbo: training("score_function", elbo + sign * spread[seed])]
     )
+    assert "`score function` scatters: its seeds reach" in section.takeaway
+    assert "undecided" not in section.takeaway
+    (line,) = lines_of(table, "equal steps", "score function")
+    low, high = sorted(10 * s - 100 + sign * spread[s] for s in (0, 2))
+    assert line[7] == f"scatters: its seeds reach {low:,} to {high:,}".replace("-", "−")
 
 
-def test_seeds_that_broke_or_overlap_are_not_apart():
-    broken, _ = made_up({"rloo": lambda seed: math.nan if seed == 2 else 500})
-    overlapping, _ = made_up({"rloo": lambda seed: (3, -30, -500)[seed]})
-    single, _ = made_up({"rloo": lambda seed: -500}, seeds=1)
-    for section in (broken, overlapping, single):
-        assert "every seed" not in section.takeaway + section.answer
+def test_seeds_that_overlap_do_not_scatter():
+    section, _ = made_up(
+        [lambda seed, elbo: training("score_function", elbo + (3, -30, -500, 0, 1)[seed])]
+    )
+    assert "scatters" not in section.takeaway
+    assert "undecided" in section.takeaway
 
 
-def test_an_estimator_left_out_of_any_budget_stands_in_both():
-    where = {"budget": "any", "estimator": "rloo"}
-    _, table = made_up({}, more=[Row("elbo", math.nan, NATS, where, reason="needs S of 8")])
-    for budget in ("equal steps", "equal predicted time"):
-        assert lines_of(table, budget, "leave-one-out")[0][4] == "n/a"
+def test_seeds_that_broke_are_counted():
+    section, table = made_up(
+        [
+            lambda seed, elbo: training("score_function", math.nan if seed == 2 else elbo),
+            lambda seed, elbo: [] if seed < 2 else training("sticking_the_landing", elbo),
+        ]
+    )
+    assert "`score function` diverges in 1 of 5 seeds" in section.takeaway
+    assert "`sticking the landing` diverges in 2 of 5 seeds" in section.takeaway
+    (line,) = lines_of(table, "equal steps", "score function")
+    assert line[7] == "diverges in 1 of 5 seeds"
 
 
-def test_a_diverging_training_stays_in_the_frame_and_one_that_broke_is_told_of():
-    gains = {
-        "score_function": lambda seed: -5000 if seed == 1 else -3,
-        "rloo": lambda seed: math.nan if seed == 2 else 1,
-    }
-    section, table = made_up(gains)
+def test_an_estimator_left_out_stands_with_its_reason():
+    where = {"estimator": "measure_valued"}
+    section, table = made_up([], more=[Row("elbo", math.nan, NATS, where, reason="too dear")])
+    (line,) = lines_of(table, "equal steps", "measure-valued")
+    assert line[5] == "n/a"
+    assert "too dear (measure-valued)" in section.notes
+
+
+def test_a_diverging_training_stays_in_the_frame():
+    section, _ = made_up([lambda seed, elbo: training("score_function", elbo - 5000)])
     (figure,) = section.figures
     specification = figure.specification("digits")
     panels = specification["hconcat"]
     assert len(panels) == 2
-    scale = json.dumps(panels[0])
-    assert '"symlog"' in scale
-    assert "domain" not in [
-        key for layer in panels[0]["layer"] for key in layer["encoding"]["y"]["scale"]
-    ]
+    assert '"symlog"' in json.dumps(panels[0])
     values = [row for data in specification["datasets"].values() for row in data]
     assert max(row["below"] for row in values if row["estimator"] == "score function") > 1000
-    assert len([r for r in values if r["estimator"] == "score function"]) == 2 * 2
-    (line,) = lines_of(table, "equal steps", "leave-one-out")
-    assert line[4].strip("*").endswith("(seed 2 diverged)")
 
 
-@pytest.mark.parametrize("options", [{"seeds": 1}, {"budgets": ("equal_time",)}, {"gains": {}}])
+@pytest.mark.parametrize("options", [{"seeds": 1}, {"others": []}])
 def test_few_rows_make_a_section_too(options):
-    section, _ = made_up(**{"gains": {"rloo": lambda seed: -1.0}} | options)
-    assert "beats" not in section.answer
+    section, _ = made_up(**{"others": [landing]} | options)
+    assert "above" not in section.answer

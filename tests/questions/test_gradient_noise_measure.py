@@ -11,7 +11,7 @@ import torch
 from bench.config import PRESETS, Run
 from bench.data.dataset import load
 from bench.grid.contract import Subject
-from bench.inference.gradients import ESTIMATORS
+from bench.inference.gradients import of_bound
 from bench.questions.gradient_noise import STAGES, step_times
 from bench.questions.gradient_noise import measure as gradient_noise
 from bench.training.loop import Trained
@@ -45,7 +45,7 @@ def value(rows, metric, **settings):
 
 
 def test_every_cell_is_a_number_or_has_its_reason(rows):
-    for stage, samples, name in itertools.product(STAGES, gradient_noise.SAMPLES, ESTIMATORS):
+    for stage, samples, name in itertools.product(STAGES, gradient_noise.SAMPLES, of_bound("elbo")):
         cell = {"stage": stage, "S": samples, "estimator": name}
         (row,) = find(rows, "total_variance", **cell)
         missing = samples == 1 and name in ("rloo", "pathwise_antithetic")
@@ -57,7 +57,7 @@ def test_every_cell_is_a_number_or_has_its_reason(rows):
 
 
 def test_the_whole_is_the_sum_of_its_parts_and_ratios_are_of_the_whole(rows):
-    for stage, name in itertools.product(STAGES, ESTIMATORS):
+    for stage, name in itertools.product(STAGES, of_bound("elbo")):
         cell = {"stage": stage, "S": 4, "estimator": name}
         noise = value(rows, "total_variance", **cell) + value(rows, "decoder_variance", **cell)
         sides = ("encoder", "decoder")
@@ -141,7 +141,11 @@ def test_requests():
     for seed in range(3):
         (request,) = gradient_noise.requests(run.with_(seed=seed), preset)
         assert request.run.seed == seed
-        assert dict(request.settings)["estimators"] == tuple(ESTIMATORS)
+        assert dict(request.settings)["estimators"] == tuple(of_bound("elbo"))
     (other,) = gradient_noise.requests(run.with_(variant="flow"), preset)
-    assert set(dict(other.settings)["estimators"]) == set(gradient_noise.USUAL) <= set(ESTIMATORS)
+    assert (
+        set(dict(other.settings)["estimators"])
+        == set(gradient_noise.USUAL)
+        <= set(of_bound("elbo"))
+    )
     assert list(gradient_noise.requests(run.with_(seed=3), preset)) == []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from scipy import stats
 
-from bench.questions.headline.report import elbo_claims, sections
+from bench.questions.headline.report import bound_claims, elbo_claims, sections
 from bench.report import rows
 from bench.report.results import Results, read
 
@@ -86,6 +87,85 @@ def test_the_sentence_and_the_answer_say_who_beats_whom():
     )
     (section,) = sections(made_up(ELBOS | {"full_covariance": -85.5}))
     assert "beaten by `full-covariance` (0.50 ± 0.10) and `flow` (1.00 ± 0.10);" in section.answer
+
+
+BOUNDS = {"fixed_variance": 1.5, "flow": 0.4}
+
+
+def of_bounds(noise=NOISE):
+    """Differences of L_1000, of ELBO − L_1000 what is left, and the test sample's error."""
+    lines = []
+    for variant, bound in BOUNDS.items():
+        gap = bound - (ELBOS[variant] - ELBOS["input_dependent"])
+        for seed in range(SEEDS):
+            its = {"iw_bound_difference": bound + noise[seed], "inference_gap_difference": gap}
+            pair = {"reference": "input_dependent", "K": 1000}
+            lines += [line(variant, seed, name, value, **pair) for name, value in its.items()]
+            lines.append(line(variant, seed, "elbo_test_sample_error", 1.0, n=10_000))
+    return lines
+
+
+def test_the_iw_bound_is_said_beside_the_elbo():
+    (section,) = sections(made_up(more=of_bounds()))
+    assert section.takeaway.endswith(
+        " By L_1000, a lower bound of log p(x), it is beaten by `fixed-variance` (1.50 ± 0.10) and "
+        "`flow` (0.40 ± 0.10)."
+    )
+    assert section.answer.endswith(
+        "above `fixed-variance` (4.00 ± 0.10). L_1000: beaten by `fixed-variance` (1.50 ± 0.10) "
+        "and `flow` (0.40 ± 0.10)"
+    )
+    assert "their own sample (± 2.0 nats, variants alike)" in section.notes
+
+
+def test_a_difference_of_elbo_is_the_model_s_and_that_of_a_narrower_gap():
+    (section,) = sections(made_up(more=of_bounds()))
+    frame = section.tables[1].frame().set_index("variant")
+    assert list(frame.index) == ["fixed-variance", "flow"]
+    model, inference = frame["of the model: L_1000"], frame["of inference: ELBO − L_1000"]
+    assert model.tolist() == pytest.approx([1.5, 0.4])
+    assert inference.tolist() == pytest.approx([-5.5, 0.6])
+    assert (model + inference).tolist() == pytest.approx(frame["difference of ELBO"].tolist())
+    assert frame.verdict.tolist() == ["beats", "beats"]
+    assert len(sections(made_up())[0].tables) == 1
+
+
+def test_verdicts_of_the_bound_hold_together_by_themselves():
+    """Of one variant p = 0.03, of the other 0.04: together undecided, whatever the ELBOs' are."""
+    noise = [value * 10 for value in NOISE]
+    lines = of_bounds([0.0] * SEEDS)
+    for its in lines:
+        if its["metric"] == "iw_bound_difference":
+            p = {"fixed_variance": 0.03, "flow": 0.04}[its["variant"]]
+            its["value"] = stats.t.isf(p / 2, SEEDS - 1) * stats.sem(noise) + noise[its["seed"]]
+    assert [c.verdict for c in bound_claims(made_up(more=lines))] == ["undecided"] * 2
+    alone = [its for its in lines if its["variant"] == "flow"]
+    assert [c.verdict for c in bound_claims(made_up(more=alone))] == ["beats"]
+
+
+def test_where_log_likelihoods_are_known_what_is_within_the_tolerance_is_equal():
+    elbos = {"learned_diagonal": -86.01, "input_dependent": -86.0, "full_covariance": -85.94}
+    noise = [value / 50 for value in NOISE]
+    known = [line("flow", 0, "exact_gap", 0.1, question="exact_likelihood")]
+    (section,) = sections(made_up(elbos, noise=noise))
+    assert "above `learned-diagonal` (0.01" in section.takeaway
+    (section,) = sections(made_up(elbos, noise=noise, more=known))
+    assert section.takeaway.startswith(
+        "`input-dependent` reaches a test ELBO of −86.0000 ± 0.0020 nats, beaten by "
+        "`full-covariance` (0.0600 ± 0.0020); within 0.05 nats of `learned-diagonal` "
+        "(−0.0100 ± 0.0020 in its favour)."
+    )
+    assert section.tables[0].frame().set_index("variant").verdict["learned-diagonal"] == "equal"
+
+
+def test_directions_stand_beside_axes_where_they_were_counted():
+    more = [line("flow", seed, "active_directions", 15.0) for seed in range(SEEDS)]
+    both = ("active_units", "active_directions")
+    more += [line("input_dependent", 0, name, 18.0) for name in both]
+    frame = sections(made_up(more=more))[0].tables[0].frame().set_index("variant")
+    assert frame["active directions"]["flow"] == 15
+    assert math.isnan(frame["active units"]["flow"])
+    assert frame["active units"]["input-dependent"] == 18
 
 
 def test_runs_that_were_best_in_their_last_epoch_are_counted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,64 @@ def test_each_variant_has_its_section_and_none_without_candidates():
         "flow_tuning",
     ]
     assert sections(Results(one.folder, rows.frame([]))) == []
+
+
+def rated(scores, chosen, variant="flow", epochs=120, metric="valid_elbo"):
+    """Two seeds a learning rate; `scores`: rate → mean validation score."""
+    return [
+        {
+            "dataset": "small",
+            "device": "cpu",
+            "variant": variant,
+            "seed": seed,
+            "question": "tuning",
+            "metric": metric,
+            "epochs": epochs,
+            "learning_rate": rate,
+            "chosen": rate == chosen,
+            "value": score + (-0.1, 0.1)[seed],
+        }
+        for rate, score in scores.items()
+        for seed in (0, 1)
+    ]
+
+
+def of(*lines):
+    return Results(Path("results/small/cpu"), rows.frame([x for its in lines for x in its]))
+
+
+def test_a_chosen_rate_stands_beside_what_half_and_twice_would_cost():
+    found = of(
+        rated({0.001: -96.0, 0.002: -95.0, 0.004: -97.5}, 0.002),
+        rated({0.002: -99.0, 0.004: -98.0, 0.008: math.nan}, 0.004, epochs=30),
+        rated({0.001: 80.0, 0.002: 79.0}, 0.002, "autoencoder", metric="valid_cross_entropy"),
+    )
+    (section,) = sections(found)
+    assert section.title == "How the learning rates were chosen"
+    assert "learning rates from 0.002 to 0.004" in section.takeaway
+    assert "up to 2.5 nats" in section.takeaway
+    frame = section.tables[0].frame().set_index(["variant", "epochs"])
+    whole = frame.loc[("flow", 120)]
+    assert whole["loss at half the rate"] == pytest.approx(1.0)
+    assert whole["loss at twice the rate"] == pytest.approx(2.5)
+    assert (whole["candidates"], whole["seeds"]) == (3, 2)
+    assert math.isnan(frame.loc[("flow", 30), "loss at twice the rate"])
+    code = frame.loc[("autoencoder", 120)]
+    assert code["validation score"] == pytest.approx(-79.0)
+    assert code["loss at half the rate"] == pytest.approx(1.0)
+
+
+def test_a_hyperparameter_is_shown_at_the_chosen_rate_of_the_longest_training():
+    lines = []
+    for rate, scale, epochs, score in (
+        (0.002, 0.2, 120, -90.0),
+        (0.002, 0.3, 120, -91.0),
+        (0.004, 0.2, 120, -95.0),
+        (0.004, 0.2, 60, -99.0),
+    ):
+        chosen = 0.002 if epochs == 120 and scale == 0.2 else None
+        its = rated({rate: score}, chosen, "fixed_variance", epochs)
+        lines += [line | {"hyperparameter_scale": scale} for line in its]
+    rates, scales = sections(of(lines))
+    assert rates.tables[0].frame()["hyperparameters"].tolist() == ["scale 0.2"]
+    assert scales.tables[0].frame()["scale"].astype(float).tolist() == [0.2, 0.3]

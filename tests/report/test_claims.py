@@ -10,6 +10,7 @@ from scipy import stats
 
 from bench.report.claims import (
     BEATS,
+    EQUAL,
     TRAILS,
     UNDECIDED,
     claims,
@@ -50,6 +51,22 @@ def test_the_sign_decides_who_beats():
     assert claims({"a": values})[0].verdict == BEATS
     assert claims({"a": values}, higher_is_better=False)[0].verdict == TRAILS
     assert claims({"a": [-v for v in values]})[0].verdict == TRAILS
+
+
+def test_what_lies_within_a_tolerance_is_equal_interval_and_all():
+    """Told from zero or not; a mean within it whose interval is not is no such thing."""
+    found = {
+        "told": Estimate(0.03, 0.01, 5),
+        "not told": Estimate(-0.01, 0.03, 5),
+        "wide": Estimate(0.0, 0.06, 5),
+        "beyond": Estimate(0.06, 0.001, 5),
+        "one seed": Estimate(0.0, math.nan, 1),
+    }
+    verdicts = {c.subject: c.verdict for c in claims(found, tolerance=0.05)}
+    assert [*verdicts.values()] == [EQUAL, EQUAL, UNDECIDED, BEATS, UNDECIDED]
+    assert claims({"same": Estimate(0.0, 0.0, 5)})[0].verdict == UNDECIDED
+    said = sentence(claims(found, tolerance=0.05), "beaten by", "above", "open", alike="like")
+    assert "beaten by `beyond` (0.0600 ± 0.0010); like `told` (+0.03 ± 0.01) and `not told`" in said
 
 
 def test_one_seed_and_no_seed_decide_nothing():

@@ -9,7 +9,16 @@ import torch
 
 from bench.config import Run
 from bench.data.dataset import load
-from bench.training.loop import STAGES, Diverged, learning_rate, restore, train
+from bench.errors import BenchError
+from bench.training.loop import (
+    STAGES,
+    Diverged,
+    kl_weight,
+    learning_rate,
+    restore,
+    train,
+    train_branches,
+)
 from vaes import discover
 
 VARIANTS = discover().variants
@@ -67,10 +76,51 @@ def test_an_autoencoder_has_no_elbo(tiny):
 
 def test_learning_rate_is_constant_then_falls_to_two_per_cent():
     rates = [learning_rate(run(), step, 100) for step in range(101)]
-    assert rates[:51] == [1e-3] * 51
-    assert math.isclose(rates[75], 1e-3 * 0.51)
+    assert rates[:81] == [1e-3] * 81
+    assert math.isclose(rates[90], 1e-3 * 0.51)
     assert math.isclose(rates[100], 2e-5)
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_branch_is_what_a_run_of_its_length_is(name, tiny):
+    """Epochs of two batches; the rates of 1, 2, 3 and 6 epochs begin to fall within an epoch."""
+    data, told = load(str(tiny)), []
+    lengths = [run(name, epochs=epochs, samples=2) for epochs in (6, 1, 3, 2)]
+    branches = train_branches(lengths, VARIANTS[name], data, lambda r, e: told.append(r.epochs))
+    for branch in branches:
+        alone = train(branch.run, VARIANTS[name], data)
+        assert same(branch, alone)
+        assert branch.best_epoch == alone.best_epoch
+        seconds = {"seconds": None}
+        entries = zip(branch.history, alone.history, strict=True)
+        assert all(repr(one | seconds) == repr(other | seconds) for one, other in entries)
+    assert len(told) < sum(length.epochs for length in lengths)
+
+
+def test_branches_are_epochs_or_steps_long_and_validated_as_often_as_asked(tiny):
+    data = load(str(tiny))
+    lengths = [run(validated_every=3), run(steps=5, validated_every=3)]
+    short, whole = train_branches(lengths, VARIANTS["input_dependent"], data)
+    assert (short.run.steps, whole.run.epochs) == (5, 3)
+    assert (len(short.history), len(whole.history)) == (2, 2)
+    assert same(short, train(short.run, VARIANTS["input_dependent"], data))
+    assert same(whole, train(whole.run, VARIANTS["input_dependent"], data))
+    assert whole.history[0]["objective"] == short.history[0]["objective"]
+
+
+def test_a_branch_of_a_compiled_training_is_what_a_run_of_its_length_is(tiny, monkeypatch):
+    monkeypatch.setattr("bench.training.compiled.WORTHWHILE", 1.0)
+    data = load(str(tiny))
+    for branch in train_branches([run(epochs=5), run()], VARIANTS["input_dependent"], data):
+        assert not branch.notice
+        assert same(branch, train(branch.run, VARIANTS["input_dependent"], data))
+
+
+def test_runs_of_one_trunk_differ_only_in_their_length(tiny):
+    others = [run(), run(epochs=5, seed=1)]
+    with pytest.raises(BenchError, match="nothing but their length"):
+        next(train_branches(others, VARIANTS["input_dependent"], load(str(tiny))))
 
 
 def test_warm_up_trains_and_is_another_run(tiny):
@@ -79,6 +129,28 @@ def test_warm_up_trains_and_is_another_run(tiny):
         train(run(kl_warmup_epochs=k), VARIANTS["input_dependent"], data) for k in (0, 2)
     )
     assert not same(plain, warmed)
+
+
+def test_the_kl_warms_up_to_its_weight():
+    weights = [kl_weight(run(kl_weight=0.5, kl_warmup_epochs=2), step, 2) for step in range(6)]
+    assert weights == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
+    assert kl_weight(run(), 0, 2) == 1
+    assert kl_weight(run(kl_weight=0.0), 5, 2) == 0
+
+
+def test_without_the_kl_a_learned_scale_is_unlearned_and_codes_grow(tmp_path, tiny):
+    """And the best epoch is that of the lowest cross-entropy, not of the highest ELBO."""
+    data, kind = load(str(tiny)), VARIANTS["input_dependent"]
+    plain, free = (train(run(kl_weight=w, epochs=60), kind, data) for w in (1.0, 0.0))
+    x = data.test.float() / 255
+    spreads = [
+        restore(trained, kind, "end", "cpu").posterior(x).stddev.mean() for trained in (plain, free)
+    ]
+    assert spreads[1] < 0.9 * spreads[0]
+    assert free.history[-1]["valid_rate"] > plain.history[-1]["valid_rate"]
+    for trained, what in ((free, "valid_distortion"), (plain, "valid_elbo")):
+        sign = -1 if what == "valid_distortion" else 1
+        assert trained.best()[what] == sign * max(sign * entry[what] for entry in trained.history)
 
 
 def test_a_loss_that_stops_being_finite_names_run_and_step(tiny):

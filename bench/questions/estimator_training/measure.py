@@ -1,8 +1,8 @@
-"""Does the gradient's noise matter? One variant trained with each estimator.
+"""Does the gradient's noise matter? One variant trained with each estimator, each at its own
+learning rate.
 
-Once for an equal number of steps, once for an equal wall time: the second by giving each
-estimator the steps that cost as much as pathwise's, by the cost model of `step_cost`. The seconds
-that were really taken are reported beside.
+An estimator whose steps are dearer is trained for fewer steps too, so that its ELBO at the time
+that pathwise takes can be read between two lengths, by the clock.
 """
 
 from __future__ import annotations
@@ -15,45 +15,59 @@ import torch
 from bench.config import REFERENCE, Preset, Run, of_dataset
 from bench.data.binarization import as_float
 from bench.errors import BenchError
-from bench.grid.contract import Request, Result, Row, Subject
+from bench.grid.contract import Request, Result, Row, Subject, what_was_trained
 from bench.inference.elbo import mean_elbo
-from bench.inference.gradients import ESTIMATORS, Passes, admit
+from bench.inference.gradients import Passes, admit, of_bound
 from bench.questions.averages import NATS, monte_carlo_mean
 from vaes.base import diagonal_gaussian
 
 SAMPLES = (1, 2, 4)
-"""An estimator is trained with the least S it admits."""
+"""An estimator is trained with the least S it admits, pathwise with every S that another has."""
 DEAREST = 8
 """Cost in pathwise steps above which an estimator is left out at an equal number of steps."""
+POINTS = 20
+"""Validations along a training."""
 TEST_DRAWS = 10_000
 EVALUATION_BATCH = 1000
 
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
-    """A training for each estimator and budget, on the first seeds of one variant."""
+    """Trainings of one variant with each estimator, of some lengths, on the first seeds."""
     if run.variant != REFERENCE or run.seed >= preset.comparison_seeds:
         return
     steps = of_dataset(preset.comparison_steps, run.dataset)
-    plain = step_cost(Passes(1, 0))
-    for name in ESTIMATORS:
+    contestants, plain = {}, step_cost(Passes(1, 0))
+    for name in of_bound("elbo"):
         samples, cost_or_reason = cheapest(name, run.latent_dim)
-        if samples == 0:
-            yield _left_out(run, steps, name, "any", cost_or_reason)
-            continue
-        times = cost_or_reason / plain
-        short = run.with_(estimator=name, samples=samples, steps=steps)
-        if times <= DEAREST:
-            yield Request(short, (("budget", "equal_steps"),))
+        if samples:
+            contestants[name, samples] = cost_or_reason / plain
         else:
-            reason = f"a step costs {times:.0f} pathwise steps"
-            yield _left_out(run, steps, name, "equal_steps", reason)
-        affordable = short.with_(steps=max(1, round(steps / times)))
-        yield Request(affordable, (("budget", "equal_time"),))
+            yield _left_out(run, name, cost_or_reason)
+    for samples in {samples for _, samples in contestants}:
+        contestants["pathwise", samples] = step_cost(Passes(samples, 0)) / plain
+    every = max(1, steps // POINTS)
+    open_run = run.with_(learning_rate=None, hyperparameters=(), validated_every=every)
+    for (name, samples), times in contestants.items():
+        if times > DEAREST:
+            yield _left_out(run, name, f"a step costs {times:.0f} pathwise steps")
+        for length in lengths(steps, times):
+            yield Request(open_run.with_(estimator=name, samples=samples, steps=length))
 
 
-def _left_out(run: Run, steps: int, name: str, budget: str, reason: str) -> Request:
-    told = (("budget", budget), ("left_out", name), ("reason", reason))
-    return Request(run.with_(estimator="pathwise", steps=steps), told)
+def lengths(steps: int, times: float) -> list[int]:
+    """Steps of an estimator that costs so many pathwise steps, ascending: up to `steps`, or what
+    takes twice as long as they do; and down to what takes surely less.
+
+    >>> lengths(800, 1.0), lengths(800, 3.5), lengths(800, 20.0)
+    ([400, 800], [100, 200, 400, 800], [12, 25, 50])
+    """
+    first = 0 if times <= DEAREST else math.floor(math.log2(times))
+    last = math.ceil(math.log2(times)) + 1
+    return sorted({max(1, steps >> k) for k in range(first, last + 1)})
+
+
+def _left_out(run: Run, name: str, reason: str) -> Request:
+    return Request(run, (("left_out", name), ("reason", reason)))
 
 
 def step_cost(passes: Passes) -> float:
@@ -79,25 +93,22 @@ def cheapest(name: str, latent_dim: int) -> tuple[int, float | str]:
     return 0, reason
 
 
-def measure(subject: Subject, budget: str, left_out: str = "", reason: str = "") -> Result:
+def measure(subject: Subject, left_out: str = "", reason: str = "") -> Result:
     """Test ELBO after the last step, seconds, and the validation ELBO along the way."""
-    if left_out:
-        settings = {"budget": budget, "estimator": left_out}
-        return Result([Row("elbo", math.nan, NATS, settings, reason=reason)])
     run, trained = subject.run, subject.trained
-    settings = {"budget": budget, "estimator": run.estimator, "S": run.samples}
-    whole = {**settings, "steps": run.steps}
+    if left_out:
+        return Result([Row("elbo", math.nan, NATS, {"estimator": left_out}, reason=reason)])
+    settings = what_was_trained(run)
     test = as_float(subject.data.test)
     draws = max(2, TEST_DRAWS // len(test))
     noise = subject.generator("test noise")
     found = mean_elbo(subject.model("end"), test, noise, draws, EVALUATION_BATCH)
     rows = [
-        monte_carlo_mean("elbo", *found["elbo"], whole),
-        Row("training_seconds", trained.seconds, "s", whole),
+        monte_carlo_mean("elbo", *found["elbo"], settings),
+        Row("training_seconds", trained.seconds, "s", settings),
     ]
-    images = len(subject.data.train[: run.train_size or None])
     for entry in trained.history:
-        step = min(run.steps, entry["epoch"] * -(-images // run.batch_size))
-        rows.append(Row("valid_elbo", entry["valid_elbo"], NATS, {**settings, "step": step}))
-        rows.append(Row("elapsed", entry["seconds"], "s", {**settings, "step": step}))
+        at = {**settings, "step": min(run.steps, entry["epoch"] * run.validated_every)}
+        rows.append(Row("valid_elbo", entry["valid_elbo"], NATS, at))
+        rows.append(Row("elapsed", entry["seconds"], "s", at))
     return Result(rows)

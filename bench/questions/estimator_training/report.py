@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.config import REFERENCE as VARIANT
 from bench.report import estimators
-from bench.report.claims import Claim, claims, grouped, sentence
+from bench.report.claims import Claim, claims, sentence
 from bench.report.estimators import table
 from bench.report.figure import Figure
 from bench.report.results import Results
@@ -20,162 +20,193 @@ from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import title
 from bench.report.table import Cell, Column, decimal
-from bench.statistics import Estimate, paired_difference, summary
+from bench.statistics import Estimate, interval, summary
 
-BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal predicted time"}
-KEYS = ["budget", "estimator"]
+BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal time"}
+KEYS = ["budget", "estimator", "S"]
 REFERENCE = "pathwise"
-SIDES = ("above pathwise, in nats:", "below pathwise, in nats:")
-OPEN = {
-    "": "undecided against pathwise:",
-    "below": "undecided, with every seed below pathwise's:",
-    "above": "undecided, with every seed above pathwise's:",
-}
-Found = Mapping[str, list[Claim]]
-"""Budget → how each estimator compares with pathwise."""
-Sides = Mapping[tuple[str, str], str]
-"""(budget, estimator) → the side of all of pathwise's seeds on which all of its lie."""
+SCATTER = 10
+"""An estimator whose seeds spread so many times wider than pathwise's has no mean to speak of."""
+Key = tuple[str, str, int]
+"""(budget, estimator, S)."""
 
 
 def sections(results: Results) -> list[Section]:
-    """The section on training by estimator; [] where it was not measured."""
+    """The section on training by estimator; [] where it was not measured (or not tuned, before)."""
     rows = results.of("estimator_training")
-    if rows.empty:
+    if rows.learning_rate.isna().all():
         return []
     labels = estimators.labels(rows.estimator.dropna())
-    final = select(rows, metric="elbo")
-    finite = final[np.isfinite(final.value)]
-    elbo = summary(finite, KEYS)
-    differences = {
-        (budget, name): paired_difference(select(finite, budget=budget), name, REFERENCE, KEYS[1])
-        for budget, name in itertools.product(BUDGETS, labels)
-        if (budget, name) in elbo and name != REFERENCE
-    }
-    compared = claims(differences)
-    found = {
-        budget: [replace(c, subject=labels[c.subject[1]]) for c in compared if budget in c.subject]
-        for budget in BUDGETS
-    }
-    sides, spans = _apart(final, labels)
-    verdicts = {
-        c.subject: c.verdict + spans.get((c.subject[0], labels[c.subject[1]]), "") for c in compared
-    }
+    scores = scores_of(rows)
+    differences, spans = _differences(scores), _scattered(scores)
+    compared = claims({k: d for k, d in differences.items() if k not in spans})
+    found = {claim.subject: claim for claim in compared}
+    verdicts = {key: claim.verdict for key, claim in found.items()} | spans
+    finite = scores[np.isfinite(scores.value)]
+    means = scores.groupby(KEYS)[["steps", "rate", "seconds"]].mean()
     entries = {
-        Column("S", 0): _means(final, "S"),
-        Column("steps", 0): _means(final, "steps"),
-        Column("test ELBO, nats", best="max"): elbo | _lacking(final, elbo),
-        Column("difference to pathwise, nats", sign=True): differences,
+        Column("steps", 0): means.steps.to_dict(),
+        Column("learning rate", None): means.rate.to_dict(),
+        Column("test ELBO, nats", best="max"): summary(finite, KEYS) | _lacking(rows),
+        Column("difference to pathwise of equal S, nats", sign=True): differences,
         Column("verdict (Holm)"): verdicts,
-        Column("seconds taken", 1): _means(select(rows, metric="training_seconds"), "value"),
+        Column("seconds taken", 1): means.seconds.to_dict(),
     }
-    printed = {"budget": BUDGETS, "estimator": labels}
-    caption = f"Trainings of {title(VARIANT)} with each estimator."
+    samples = {s: str(s) for s in sorted(rows.S.dropna().unique())}
+    printed = {"budget": BUDGETS, "estimator": labels, "S": samples | {0: "–"}}
+    caption = f"Trainings of {title(VARIANT)} with each estimator, each at its own learning rate."
     tables = [table("estimator_training", caption, printed, KEYS, entries, 1)]
     notes = prose(__file__, variant=title(VARIANT)), estimators.absences(rows, "estimator")
-    asked, takeaway = "Does the gradient's noise matter?", _takeaway(finite, found, sides)
-    answer, figures = _answer(found, sides), [_curves(rows, labels)]
+    said = {b: _said(b, scores, found, spans, labels) for b in BUDGETS}
+    answer = next((f"at {BUDGETS[b]} {text}" for b, text in said.items() if text), "")
+    takeaway = " ".join(
+        f"At {BUDGETS[b]} ({_budget(scores, b)}) the test ELBO is {text}."
+        for b, text in said.items()
+        if text
+    )
+    asked, figures = "Does the gradient's noise matter?", [_curves(rows, labels)]
+    takeaway = takeaway or "Too few estimators were trained to compare."
     return [Section(asked, takeaway, answer, tables, figures, paragraphs(*notes))]
 
 
-def _means(rows: pd.DataFrame, column: str) -> dict[tuple, float]:
-    return rows[rows.reason.isna()].groupby(KEYS)[column].mean().astype(float).to_dict()
+# --- scores ----------------------------------------------------------------------------------
 
 
-def _lacking(final: pd.DataFrame, elbo: Mapping[tuple, Estimate]) -> dict[tuple, Cell]:
-    """The test ELBO where a seed diverged or an estimator was left out, with the reason."""
+def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line a budget, estimator, S and seed: the ELBO, and the steps, rate and seconds behind it.
+
+    At equal steps it is that of the longest trainings; at equal time it is read, where pathwise's
+    longest training with one sample ends, between two lengths, in the logarithm of the seconds.
+    """
+    final = select(rows, metric="elbo").dropna(subset="learning_rate")
+    seconds = select(rows, metric="training_seconds")
+    keys = ["estimator", "S", "steps"]
+    took = seconds.groupby(keys).value.mean().rename("seconds")
+    final = final.join(took, on=keys).rename(columns={"learning_rate": "rate"})
+    final = final[[*keys, "seed", "value", "rate", "seconds"]]
+    whole = final[final.steps == final.steps.max()].assign(budget="equal_steps")
+    until = whole[(whole.estimator == REFERENCE) & (whole.S == 1)].seconds.mean()
+    read = [
+        {"estimator": name, "S": s, "seed": seed} | _at_time(group.sort_values("steps"), until)
+        for (name, s, seed), group in final.groupby(["estimator", "S", "seed"])
+        if group.seconds.min() <= until
+    ]
+    return pd.concat([whole, pd.DataFrame(read).assign(budget="equal_time")], ignore_index=True)
+
+
+def _at_time(group: pd.DataFrame, until: float) -> dict[str, float]:
+    """One seed's trainings of several lengths, read at a time."""
+    at, times = math.log(min(until, group.seconds.max())), np.log(group.seconds)
+    columns = {c: float(np.interp(at, times, group[c].astype(float))) for c in ("value", "steps")}
+    return columns | {"seconds": math.exp(at), "rate": math.nan}
+
+
+def _differences(scores: pd.DataFrame) -> dict[Key, Estimate]:
+    """Each estimator less pathwise, paired by seed; at equal steps with as many samples."""
     found = {}
-    for row in final[~np.isfinite(final.value)].itertuples():
-        left_out = not pd.isna(row.reason)
-        why, seed = (row.reason, "") if left_out else ("diverged", f" (seed {row.seed} diverged)")
-        for budget in BUDGETS if row.budget == "any" else [row.budget]:
-            key = (budget, row.estimator)
-            cell = found.get(key) or Cell.of(elbo.get(key, Cell(reason=why)))
-            found[key] = replace(cell, text=cell.text + seed)
+    values = scores.set_index([*KEYS, "seed"]).value.sort_index()
+    for budget, name, s in values.index.droplevel("seed").unique():
+        other = (budget, REFERENCE, s if budget == "equal_steps" else 1)
+        if (budget, name, s) != other and other in values.index.droplevel("seed"):
+            pairs = (values[budget, name, s] - values[other]).replace([np.inf, -np.inf], np.nan)
+            found[budget, name, s] = interval(pairs.dropna())
     return found
 
 
-def _apart(final: pd.DataFrame, labels: Mapping[str, str]) -> tuple[Sides, dict]:
-    """On which side of all of pathwise's seeds all of an estimator's lie, and that in words; of
-    two seeds or more, all finite."""
-    groups = final.groupby(KEYS).value
-    ends = groups.agg(["min", "max"])[(groups.count() == groups.size()) & (groups.size() > 1)]
-    sides, spans = {}, {}
-    for (budget, name), (low, high) in ends.iterrows():
-        reference = (budget, REFERENCE)
-        least, most = ends.loc[reference] if reference in ends.index else (low, high)
-        if high < least or low > most:
-            key, side = (budget, labels[name]), "below" if high < least else "above"
-            span = " to ".join(decimal(end, 2 if low > -1000 else 0) for end in (low, high))
-            sides[key], spans[key] = side, f"; every seed {side} pathwise's ({span})"
-    return sides, spans
+def _scattered(scores: pd.DataFrame) -> dict[Key, str]:
+    """Estimators some of whose seeds diverge, or lie far apart and on one side of pathwise's."""
+    found = {}
+    for budget, here in scores.groupby("budget"):
+        reference = here[(here.estimator == REFERENCE) & (here.S == 1)].value
+        for (name, s), group in here.groupby(["estimator", "S"]):
+            values = group.value[np.isfinite(group.value)]
+            lost = len(reference) - len(values)
+            apart = values.max() < reference.min() or values.min() > reference.max()
+            if lost:
+                found[budget, name, s] = f"diverges in {lost} of {len(reference)} seeds"
+            elif apart and np.ptp(values) > SCATTER * np.ptp(reference):
+                span = " to ".join(decimal(end, 0) for end in (values.min(), values.max()))
+                found[budget, name, s] = f"scatters: its seeds reach {span}"
+    return found
 
 
-def _takeaway(rows: pd.DataFrame, found: Found, sides: Sides) -> str:
-    """How each budget's estimators compare with pathwise."""
-    parts = []
-    for budget, mine in found.items():
-        if mine:
-            here = select(rows, budget=budget)
-            steps = select(here, estimator=REFERENCE).steps.max()
-            steps = "" if pd.isna(steps) else f"{steps} steps of pathwise, "
-            seeds = here.seed.nunique()
-            decided = sentence([c for c in mine if c.decided], *SIDES, "")
-            open_ = [(sides.get((budget, c.subject), ""), c) for c in mine if not c.decided]
-            rest = grouped([(side, f"`{c.subject}`") for side, c in open_], OPEN)
-            parts.append(
-                f"At {BUDGETS[budget]} ({steps}{seeds} seed{'s' * (seeds > 1)}) the test ELBO is "
-                f"{'; '.join(filter(None, [decided, rest]))}."
-            )
-    return " ".join(parts) or "Too few estimators were trained to compare."
+def _lacking(rows: pd.DataFrame) -> dict[Key, Cell]:
+    """Estimators that were left out, with the reason."""
+    left_out = select(rows, metric="elbo").dropna(subset="reason")
+    return {
+        ("equal_steps", row.estimator, 0): Cell(reason=row.reason) for row in left_out.itertuples()
+    }
 
 
-def _answer(found: Found, sides: Sides) -> str:
-    """The verdicts at equal steps, or else at equal predicted time."""
-    for budget, mine in found.items():
-        decided = [claim for claim in mine if claim.decided]
-        open_ = [claim for claim in mine if not claim.decided]
-        clear = sum((budget, claim.subject) in sides for claim in open_)
-        more = f", {clear} of them with every seed on one side of pathwise's" if clear else ""
-        if decided:
-            verdict = sentence(decided, *SIDES, "")
-            rest = f"; undecided: {len(open_)} more{more}" if open_ else ""
-            return f"yes; at {BUDGETS[budget]} {verdict}{rest}"
-        if mine:
-            most = max(mine, key=lambda claim: claim.difference.mean)
-            return (
-                f"undecided at {BUDGETS[budget]} for all {len(mine)}{more}; the highest is "
-                f"`{most.subject}`, by {most.spoken()} nats"
-            )
-    return ""
+# --- sentences -------------------------------------------------------------------------------
+
+
+def _budget(scores: pd.DataFrame, budget: str) -> str:
+    here = scores[(scores.budget == budget) & (scores.estimator == REFERENCE) & (scores.S == 1)]
+    seeds = scores[scores.budget == budget].seed.nunique()
+    count = f"{seeds} seed{'s' * (seeds > 1)}"
+    if here.empty:
+        return count
+    what = f"{here.steps.max():,.0f} steps"
+    if budget == "equal_time":
+        what = f"the {here.seconds.mean():.1f} s of {what} of pathwise"
+    return f"{what}, {count}"
+
+
+def _said(
+    budget: str,
+    scores: pd.DataFrame,
+    found: Mapping[Key, Claim],
+    spans: Mapping[Key, str],
+    labels: Mapping[str, str],
+) -> str:
+    """How the estimators compare with pathwise, and which of them scatter or diverge."""
+    several = scores.groupby("estimator").S.nunique().gt(1)
+
+    def name(key: Key) -> str:
+        return labels[key[1]] + (f" (S = {key[2]})" if several[key[1]] else "")
+
+    mine = [replace(c, subject=name(key)) for key, c in found.items() if key[0] == budget]
+    against = "pathwise of equal S" if budget == "equal_steps" else "pathwise (S = 1)"
+    phrases = (f"above {against}", f"below {against}", f"undecided against {against}")
+    told = sentence(mine, *(f"{phrase}, in nats:" for phrase in phrases))
+    wild = [(span, f"`{name(key)}`") for key, span in spans.items() if key[0] == budget]
+    rest = "; ".join(f"{who} {span}" for span, who in wild)
+    return "; ".join(filter(None, [told, rest]))
+
+
+# --- figure ----------------------------------------------------------------------------------
 
 
 def _curves(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
-    """Validation ELBO against steps and against seconds, mean over seeds."""
+    """Validation ELBO of the longest trainings against steps and seconds, mean over seeds."""
     along = select(rows, metric=["valid_elbo", "elapsed"])
-    wide = along.pivot_table(index=[*KEYS, "step", "seed"], columns="metric", values="value")
+    along = along[along.steps == along.steps.max()]
+    least = along.groupby("estimator").S.transform("min")
+    keys = ["estimator", "step"]
+    wide = along[least == along.S].pivot_table(
+        index=[*keys, "seed"], columns="metric", values="value"
+    )
     if not {"valid_elbo", "elapsed"} <= {*wide}:
         return None
-    groups = wide[np.isfinite(wide.valid_elbo)].groupby([*KEYS, "step"])
+    groups = wide[np.isfinite(wide.valid_elbo)].groupby(keys)
     elbo = groups.valid_elbo.agg(["mean", "min", "max"])
     below = elbo["max"].max() - elbo
     frame = below.rename(columns={"mean": "below", "min": "high", "max": "low"})
     frame = frame.assign(elbo=elbo["mean"], seconds=groups.elapsed.mean()).round(3).reset_index()
-    frame = frame.assign(estimator=frame.estimator.map(labels), budget=frame.budget.map(BUDGETS))
+    frame = frame.assign(estimator=frame.estimator.map(labels))
     # linear near the best and logarithmic far from it
     scale = alt.Scale(type="symlog", constant=1, reverse=True, nice=False, padding=8)
     fine = (0.2, 0.5, 2, 5) if frame.low.max() < 30 else ()
     ticks = [0, *fine, *(m * 10**k for k in range(7) for m in (1, 3))]
     up = alt.Y("below:Q", title="validation ELBO, nats below the best", scale=scale)
     up = up.axis(estimators.axis_at(sorted(ticks)))
-    charts, seen = [], []
-    for name, x in zip(BUDGETS.values(), (("step", "steps"), ("seconds", "seconds taken"))):
-        here = select(frame, budget=name)
-        size = {"ticks": here.step.unique() if x[0] == "step" else (), "width": 400, "height": 380}
-        lacking = " · ".join(label for label in labels.values() if label not in {*here.estimator})
-        head = name + f" (without {lacking})" * bool(lacking)
-        charts.append(estimators.lines(here, x, up, labels, **size).properties(title=head))
-        last = here[here.step == here.groupby("estimator").step.transform("max")]
-        seen.append(f"{name}: {estimators.ranking(last, 'below')}")
+    size = {"width": 400, "height": 380}
+    charts = [
+        estimators.lines(frame, axis, up, labels, **size)
+        for axis in (("step", "steps"), ("seconds", "seconds taken"))
+    ]
+    last = frame[frame.step == frame.groupby("estimator").step.transform("max")]
     chart = alt.hconcat(*charts).resolve_scale(y="shared")
-    ends = ". At ".join(seen)
+    ends = estimators.ranking(last, "below")
     return captioned(__file__, "learning_curves_by_estimator", chart, ("estimator",), ends=ends)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
+from bench.questions.exact_likelihood import TOLERANCE
 from bench.report.claims import sentence_case
 from bench.report.figure import Figure, variant_intervals
 from bench.report.results import Results
@@ -18,8 +19,6 @@ from bench.report.style import title
 from bench.report.table import Column, Table, decimal, spoken, spoken_each
 from bench.statistics import Estimate, summary
 
-TOLERANCE = 0.05
-"""Nats within which theory is said to hold."""
 COLUMNS = {
     "elbo": Column("ELBO", 3, best="max"),
     "exact_log_likelihood": Column("exact log p(x)", 3),

@@ -6,14 +6,15 @@ With the decoder fixed, log p(x) − ELBO has two parts (Cremer, Li & Duvenaud 2
     amortization gap:  L[q*] − L[q], what the encoder misses of it
 
 with q* from `bench.inference.refit`. Images are independent, each with its own noise, so the
-standard errors over images contain the Monte Carlo error.
+standard errors over images contain the Monte Carlo error. That log p(x) is not too low is checked
+twice: between two bounds on images simulated from the model, and by annealed importance sampling.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -21,41 +22,78 @@ from torch.distributions import Distribution
 
 from bench.config import REFERENCE, Preset, Run
 from bench.data.binarization import as_float
+from bench.errors import BenchError
 from bench.grid.contract import Request, Result, Row, Subject
+from bench.inference.annealed_importance import annealed_importance
+from bench.inference.decoded import log_likelihood_for
 from bench.inference.gradients import estimator_for
 from bench.inference.importance import effective_sample_size, iw_bound
+from bench.inference.marginal_likelihood import (
+    SPREADS,
+    around,
+    sandwich,
+    simulated,
+    weighed,
+)
 from bench.inference.refit import fit_posterior
 from bench.inference.reparameterize import draw, standard_normal
-from bench.questions.averages import NATS, image_mean
+from bench.questions.averages import NATS, image_mean, paired_differences
+from bench.questions.flexibility import COMPARED
 from bench.training.step import EagerStep
 from vaes import VAE, Autoencoder, discover, with_options
 
-DRAWS = 500
-"""Samples an image from each of q and q*."""
-DECODED_AT_ONCE = 10_000
+DRAWS = 1000
+"""Samples an image from each proposal."""
+PROPOSALS = 2 + len(SPREADS)
+CHAINS = 10
+"""Of annealed importance sampling, an image."""
+TEMPERATURES = 150
+STEP_SIZE = 0.3
+"""Of their leapfrog steps, in σ of q*."""
 TIMED_STEPS = 60
 WARM_UP_STEPS = 10
 
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
-    """One measurement a variant, of its first seed: the spread is over images."""
-    if run.seed == 0:
-        yield Request(run, (("images", preset.flexibility_images), ("steps", preset.fit_steps)))
+    """One measurement a variant and seed; log p(x) is checked in the first seed."""
+    if run.seed >= preset.flexibility_seeds:
+        return
+    first = run.seed == 0
+    settings = {
+        "images": preset.flexibility_images,
+        "steps": preset.fit_steps,
+        "simulated_images": preset.flexibility_images if first else 0,
+        "annealed_images": preset.annealed_images if first and run.variant == REFERENCE else 0,
+    }
+    yield Request(run, tuple(settings.items()))
 
 
-def measure(subject: Subject, images: int, steps: int) -> Result:
-    """Gaps over the first `images` test images, q* after `steps` steps; time of a training step."""
-    model = subject.model()
+def measure(
+    subject: Subject, images: int, steps: int, simulated_images: int = 0, annealed_images: int = 0
+) -> Result:
+    """Gaps over random test images, q* after `steps` steps; checks of log p(x) over others; time
+    of a training step."""
+    model = subject.model().requires_grad_(False)
     if not isinstance(model, VAE):
         return Result([*_step_times(subject)])
-    x = as_float(subject.data.test[:images])
+    x = as_float(subject.data.test[subject.subset(images)])
     fitted = fit_posterior(model, x, subject.generator("fit"), steps)
-    settings = {"steps": steps, "proposals": 2 * DRAWS}
-    rows = [
-        image_mean(name, values, unit, settings)
-        for name, (values, unit) in gaps(model, x, fitted, subject.generator("gaps")).items()
-    ]
-    return Result([*rows, *_step_times(subject)])
+    found = gaps(model, x, fitted, subject.generator("gaps"))
+    settings = {"steps": steps, "proposals": DRAWS * PROPOSALS}
+    result = Result([image_mean(n, v, unit, settings) for n, (v, unit) in found.items()])
+    result.arrays = {name: found[name][0] for name in COMPARED}
+    if simulated_images:
+        result.rows += _between_bounds(subject, model, simulated_images, steps)
+    if annealed_images:
+        rows, result.notice = _annealed(subject, model, annealed_images, steps)
+        result.rows += rows
+    result.rows += _step_times(subject)
+    return result
+
+
+def compare(results: Mapping[tuple[str, int], Result], reference: str) -> Iterator[tuple]:
+    """Paired differences of log p(x) and of the gaps to the reference variant."""
+    return paired_differences(results, reference)
 
 
 @torch.no_grad()
@@ -64,22 +102,11 @@ def gaps(
 ) -> dict[str, tuple[Tensor, str]]:
     """Per-image values `(B,)` in float64 and their unit, by metric; x `(B, D)`.
 
-    log p(x) is an IW bound whose proposals are `draws` samples of q and as many of q*, weighted
-    by their mixture (the balance heuristic, Veach & Guibas 1995): never worse by more than log 2
-    than the better of the two, and a lower bound like any other.
+    log p(x) is an IW bound with `draws` samples of each of the `proposals_for` x.
     """
-    amortized = model.posterior(x)
-    noise = standard_normal(len(x), model.latent_dim, generator)
-    weights, elbos = [], []
-    for posterior, other in ((amortized, fitted), (fitted, amortized)):
-        z = draw(posterior, lambda n: noise(n).to(x.dtype), draws)
-        joint = model.prior.log_prob(z) + _log_likelihood(model, x, z)
-        log_q, log_other = posterior.log_prob(z), other.log_prob(z)
-        elbos.append((joint - log_q).double().mean(0))
-        weights.append((joint - torch.logaddexp(log_q, log_other) + math.log(2)).double())
-    w = torch.cat(weights)
-    log_likelihood = iw_bound(w)
-    elbo, local = elbos
+    found = weighed(model, x, proposals_for(model, x, fitted, generator), generator, draws)
+    weights = found.log_weights().flatten(0, 1)
+    log_likelihood, elbo, local = iw_bound(weights), found.elbo(0), found.elbo(1)
     return {
         "log_likelihood": (log_likelihood, NATS),
         "elbo": (elbo, NATS),
@@ -87,14 +114,64 @@ def gaps(
         "inference_gap": (log_likelihood - elbo, NATS),
         "approximation_gap": (log_likelihood - local, NATS),
         "amortization_gap": (local - elbo, NATS),
-        "effective_sample_size": (effective_sample_size(w), "samples"),
+        "effective_sample_size": (effective_sample_size(weights), "samples"),
     }
 
 
-def _log_likelihood(model: VAE, x: Tensor, z: Tensor) -> Tensor:
-    """log p(x|z), `(S, B)`, a bounded number of decoder passes at once."""
-    parts = z.split(max(1, DECODED_AT_ONCE // len(x)))
-    return torch.cat([model.log_likelihood(x, part) for part in parts])
+def proposals_for(
+    model: VAE, x: Tensor, fitted: Distribution, generator: torch.Generator
+) -> list[Distribution]:
+    """q, q*, and Gaussians around q* that are alike for every family."""
+    return [model.posterior(x), fitted, *around(model, x, fitted, generator)]
+
+
+def _between_bounds(subject: Subject, model: VAE, images: int, steps: int) -> Iterator[Row]:
+    """L_K ≤ log p(x) ≤ U_K on average over images simulated from the model: what is left between
+    the two is more than L_K lacks."""
+    draws = subject.generator("simulated")
+    code = standard_normal(images, model.latent_dim, draws)(1)[0]
+    try:
+        x = simulated(model, code, draws)
+    except BenchError as error:
+        yield Row("simulated_slack", math.nan, NATS, reason=str(error))
+        return
+    fitted = fit_posterior(model, x, draws, steps)
+    proposals = proposals_for(model, x, fitted, draws)
+    lower, upper = sandwich(model, x, code, proposals, draws, DRAWS)
+    settings = {"steps": steps, "proposals": DRAWS * PROPOSALS}
+    found = {"lower_bound": lower, "upper_bound": upper, "slack": upper - lower}
+    for name, values in found.items():
+        yield image_mean(f"simulated_{name}", values, NATS, settings)
+
+
+def _annealed(subject: Subject, model: VAE, images: int, steps: int) -> tuple[list[Row], str]:
+    """log p(x) by annealed importance sampling from q*, and how much that is above the other; why
+    it was slow."""
+    draws = subject.generator("annealed")
+    x = as_float(subject.data.test[subject.subset(images)])
+    fitted = fit_posterior(model, x, draws, steps)
+    quoted, _ = gaps(model, x, fitted, draws)["log_likelihood"]
+    passes = len(x) * CHAINS * TEMPERATURES
+    log_likelihood, notice = log_likelihood_for(model, x, passes)
+    noise = standard_normal(len(x), model.latent_dim, draws)
+    found = annealed_importance(
+        lambda z: log_likelihood(x, z) + model.prior.log_prob(z),
+        fitted,
+        draws,
+        CHAINS,
+        TEMPERATURES,
+        draw(fitted, noise, DRAWS).std(0),
+        STEP_SIZE,
+    )
+    annealed, sizes = iw_bound(found.log_weights), effective_sample_size(found.log_weights)
+    settings = {"steps": steps, "chains": CHAINS, "temperatures": TEMPERATURES}
+    rows = [
+        image_mean("annealed_log_likelihood", annealed, NATS, settings),
+        image_mean("annealed_difference", annealed - quoted, NATS, settings),
+        image_mean("annealed_effective_sample_size", sizes, "chains", settings),
+        image_mean("annealed_acceptance", found.acceptance, "share", settings),
+    ]
+    return rows, notice
 
 
 def _step_times(subject: Subject) -> Iterator[Row]:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
+from bench.questions.budget.report import at_equal_time
+from bench.questions.flexibility import COMPARED
 from bench.questions.headline.report import elbo_claims
 from bench.report import figure as draw
-from bench.report.claims import Claim, sentence, sentence_case
-from bench.report.estimators import estimates as with_errors
+from bench.report.claims import Claim, claims, grouped, sentence, sentence_case, signs
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, prose
+from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import ordered, title
 from bench.report.table import Column, Table, decimal, spoken, spoken_each
-from bench.statistics import Estimate, summary
+from bench.statistics import Estimate, from_error, interval, summary
 
 COLUMNS = {
     "parameters": Column("parameters", 0),
@@ -28,8 +28,20 @@ COLUMNS = {
     "inference_gap": Column("inference gap", best="min"),
     "approximation_gap": Column("approximation gap"),
     "amortization_gap": Column("amortization gap"),
-    "total_variance": Column("gradient variance, nats²", None),
 }
+SIZE = "effective_sample_size"
+CHECKS = {
+    SIZE: Column("ESS", 0),
+    "simulated_lower_bound": Column("simulated: L_K"),
+    "simulated_upper_bound": Column("U_K"),
+    "simulated_slack": Column("U_K − L_K", 3),
+    "annealed_log_likelihood": Column("test: annealed log p(x)"),
+    "annealed_difference": Column("annealed − quoted", 3, sign=True),
+    "annealed_effective_sample_size": Column("chains' ESS", 1),
+    "annealed_acceptance": Column("acceptance"),
+}
+NAMES = dict(zip(COMPARED, ("log p(x)", "inference gap", "approximation gap", "amortization gap")))
+CHANGES = {-1: "smaller", 1: "larger", 0: "undecided"}
 PARTS = {
     "approximation_gap": "approximation: the family",
     "amortization_gap": "amortization: the encoder",
@@ -45,37 +57,59 @@ def sections(results: Results) -> list[Section]:
     rows = results.of("flexibility")
     if rows.empty:
         return []
-    found, order = estimates(results), ordered(rows.variant)
+    found, changes = estimates(results), differences(rows)
+    order = ordered(rows.variant)
     frame = draw.as_frame(found, "variant", "quantity")
     after = order[order.index(REFERENCE) + 1 :] if REFERENCE in order else []
-    cost = {title(variant): _cost(found, variant) for variant in after}
-    richer = [replace(c, note=cost[c.subject]) for c in elbo_claims(results) if c.subject in cost]
+    richer = [c for c in elbo_claims(results) if c.subject in map(title, after)]
     best = [max(richer, key=lambda claim: claim.difference.mean)] if richer else []
     caption = "What every posterior costs and gains, from simple to flexible."
-    tables = [Table.of_variants("flexibility", COLUMNS, found, caption)]
+    tables = [
+        Table.of_variants("flexibility", COLUMNS, found, caption),
+        _changes_table(changes),
+        _checks_table(rows),
+    ]
     figures = [_cost_figure(found, frame), _gap_figure(found, frame)]
-    takeaway = takeaway_of(found, richer)
+    timed = claims({title(v): e for v, e in at_equal_time(results).items() if v in after})
+    takeaway = takeaway_of(found, richer, share(rows), changes, timed)
     answer = f"ELBO in nats: {sentence(best, *GAINS)}" if best else ""
-    return [Section("Simple to flexible", takeaway, answer, tables, figures, _notes(rows))]
+    same = [claim for claim in timed if best and claim.subject == best[0].subject]
+    answer += f"; at equal time {sentence(same, *GAINS)}" if same else ""
+    notes = paragraphs(checked(rows), _notes(rows))
+    return [Section("Simple to flexible", takeaway, answer, tables, figures, notes)]
 
 
 def estimates(results: Results) -> Found:
     """Every quantity that was measured, of the variants whose flexibility was."""
     rows = results.of("flexibility")
-    here = {"variant": ordered(rows.variant)}
-    headline, step = results.of("headline", **here), select(rows, metric="step_time")
-    gradients = results.of("gradient_noise", "total_variance", stage="best", S=1, **here)
+    headline = results.of("headline", variant=ordered(rows.variant))
     bounds = select(headline, metric="iw_bound")
-    over_seeds = [
-        *(select(rows, metric="step_time_ratio"), select(headline, metric="elbo")),
-        *(select(bounds, K=bounds.K.max()), select(headline, metric="parameters", seed=0)),
+    parts = [
+        select(rows, metric=["step_time_ratio", "inference_gap", *PARTS]),
+        select(headline, metric="elbo"),
+        select(bounds, K=bounds.K.max()),
+        select(headline, metric="parameters", seed=0),
     ]
-    of_one_training = [
-        select(rows, metric=["inference_gap", *PARTS]),
-        gradients.merge(step[["variant", "estimator"]]),
-    ]
-    keys = ["variant", "metric"]
-    return summary(pd.concat(over_seeds), keys) | with_errors(pd.concat(of_one_training), *keys)
+    return summary(pd.concat(parts), ["variant", "metric"])
+
+
+def differences(rows: pd.DataFrame) -> Found:
+    """Of log p(x) and the gaps to the reference's, paired by seed."""
+    names = {f"{name}_difference": name for name in COMPARED}
+    its = select(rows, metric=[*names], reference=REFERENCE)
+    found = summary(its.assign(metric=its.metric.map(names)), ["variant", "metric"])
+    lines = [(variant, name) for variant in ordered(its.variant) for name in COMPARED]
+    return {line: found[line] for line in lines if line in found}
+
+
+def share(rows: pd.DataFrame) -> Estimate:
+    """The encoder's share of the reference's inference gap, in percent, over seeds; none where a
+    seed has no gap."""
+    its = select(rows, variant=REFERENCE, metric=["inference_gap", "amortization_gap"])
+    wide = its.pivot_table(index="seed", columns="metric", values="value")
+    wide = wide.reindex(columns=["inference_gap", "amortization_gap"])
+    whole = wide.inference_gap
+    return interval(100 * wide.amortization_gap / whole) if (whole > 0).all() else Estimate()
 
 
 def _of(found: Found, quantity: str) -> dict[str, Estimate]:
@@ -84,19 +118,30 @@ def _of(found: Found, quantity: str) -> dict[str, Estimate]:
     return {variant: known[variant] for variant in ordered(known)}
 
 
-def takeaway_of(found: Found, richer: list[Claim]) -> str:
-    """What flexibility gains over the reference, and which part of the gap is the encoder's."""
+def takeaway_of(
+    found: Found,
+    richer: list[Claim],
+    encoder: Estimate,
+    changes: Found,
+    timed: list[Claim] | None = None,
+) -> str:
+    """What flexibility gains over the reference, at equal steps and time, which part of the gap is
+    the encoder's, and whose gaps are others."""
     plain, parts = f"`{title(REFERENCE)}`", []
     if richer:
-        parts = [f"ELBO in nats against {plain}: {sentence(richer, *GAINS)}"]
+        parts = [f"ELBO in nats against {plain}, at equal steps: {sentence(richer, *GAINS)}"]
+    if timed:
+        parts.append(f"at equal time: {sentence(timed, *GAINS)}")
     gaps = _of(found, "inference_gap")
-    gap, missed = gaps.get(REFERENCE), found.get((REFERENCE, "amortization_gap"))
-    if gap and missed and gap.mean > 0:
-        share = 100 * missed.mean / gap.mean
-        part = f"{100 - share:.0f} % is the family's (approximation)"
-        if share > 50:
-            part = f"{share:.0f} % is the encoder's (amortization)"
-        parts.append(f"of {plain}'s inference gap of {spoken(gap)} nats, {part}")
+    if encoder:
+        gap = spoken(gaps[REFERENCE])
+        part = f"{spoken(encoder, 0)} % is the encoder's (amortization)"
+        parts.append(f"of {plain}'s inference gap of {gap} nats, {part}")
+    parts += [
+        f"against {plain}'s, the {NAMES[name]} is {said}"
+        for name in PARTS
+        if (said := _changed(changes, name))
+    ]
     if parts:
         return " ".join(map(sentence_case, parts))
     if not gaps:
@@ -105,16 +150,83 @@ def takeaway_of(found: Found, richer: list[Claim]) -> str:
     return f"`{title(best)}` has the smallest gap: {spoken(gaps[best])} nats."
 
 
-def _cost(found: Found, variant: str) -> str:
-    ratio = found.get((variant, "step_time_ratio"))
-    return f" at {decimal(ratio.mean)} × the cost of a step" if ratio else ""
+def _changed(changes: Found, name: str) -> str:
+    """For whom it is smaller, larger, or neither for sure."""
+    sign = signs(changes)
+    said = [
+        (sign[key], f"`{title(key[0])}` ({spoken(change, sign=True)})")
+        for key, change in changes.items()
+        if key[1] == name and key in sign
+    ]
+    return grouped(said, {its: f"{word} for" for its, word in CHANGES.items()})
+
+
+def _changes_table(changes: Found) -> Table:
+    """A line a variant and quantity; the verdicts of all lines hold together."""
+    sign = signs(changes)
+    lines = [
+        [title(variant), NAMES[name], change, CHANGES[sign[variant, name]]]
+        for (variant, name), change in changes.items()
+        if (variant, name) in sign
+    ]
+    columns = ["variant", "quantity", Column("difference", sign=True), Column("verdict")]
+    caption = f"Differences to {title(REFERENCE)}, nats: the ELBO's is the first less the second"
+    variants = [line[0] for line in lines]
+    return Table("gap_differences", columns, lines, caption, variants=variants)
+
+
+def _checks_table(rows: pd.DataFrame) -> Table:
+    """How far log p(x) is from the truth; intervals over images, of the sample size over seeds."""
+    found = _over_images(select(rows, metric=[name for name in CHECKS if name != SIZE]))
+    sizes = summary(select(rows, metric=SIZE), "variant")
+    entries = found and found | {(variant, SIZE): size for variant, size in sizes.items()}
+    return Table.of_variants("log_likelihood_checks", CHECKS, entries, "Checks of log p(x), nats")
+
+
+def _over_images(rows: pd.DataFrame) -> Found:
+    keys = zip(rows.variant, rows.metric, strict=True)
+    values = map(from_error, rows.value, rows.standard_error, rows.n)
+    return {key: value for key, value in zip(keys, values, strict=True) if value}
+
+
+def checked(rows: pd.DataFrame) -> str:
+    """How much too low log p(x) may be, beside the intervals of the gaps made of it."""
+    found = _over_images(select(rows, metric=["simulated_slack", "annealed_difference"]))
+    slacks = {v: slack for (v, metric), slack in found.items() if metric == "simulated_slack"}
+    if not slacks:
+        return ""
+    most = max(slacks, key=lambda variant: slacks[variant].mean)
+    text = f"What log p(x) lacks on average is below U_K − L_K, {spoken(slacks[most], 3)} nats "
+    text += f"of {title(most)}, the most (images simulated from the models)"
+    gaps = summary(select(rows, metric="inference_gap"), "variant")
+    narrowest = min(gap.half_width for gap in gaps.values())
+    if narrowest == narrowest:
+        side = "less" if slacks[most].high < narrowest else "no less"
+        text += f", {side} than the narrowest ± of an inference gap ({decimal(narrowest)})"
+    if annealed := found.get((REFERENCE, "annealed_difference")):
+        more = spoken(annealed, 3, sign=True)
+        text += f"; of {title(REFERENCE)}, annealed importance sampling finds {more} nats more"
+    return f"{text}."
 
 
 def _notes(rows: pd.DataFrame) -> str:
     gaps, timed = select(rows, metric="inference_gap"), select(rows, metric="step_time")
-    known = {"images": gaps.n, "steps": gaps.steps, "batch": timed.batch_size, "timed": timed.n}
-    known["time"] = select(timed, variant=REFERENCE).value
-    texts = {name: f"{v.max():,.0f}" if v.notna().any() else "–" for name, v in known.items()}
+    annealed = select(rows, metric="annealed_difference")
+    known = {
+        "images": gaps.n,
+        "seeds": gaps.seed + 1,
+        "steps": gaps.steps,
+        "proposals": gaps.proposals,
+        "chains": annealed.chains,
+        "temperatures": annealed.temperatures,
+        "batch": timed.batch_size,
+        "timed": timed.n,
+        "time": select(timed, variant=REFERENCE).value.mean(),
+    }
+    texts = {
+        name: f"{top:,.0f}" if pd.notna(top := np.max(value)) else "–"
+        for name, value in known.items()
+    }
     return prose(__file__, reference=title(REFERENCE), **texts)
 
 
@@ -135,8 +247,7 @@ def _cost_figure(found: Found, frame: pd.DataFrame) -> Figure | None:
     shapes = alt.Scale(domain=[*ENDS.values()], range=["circle", "diamond"])
     points = chart.layer[1].encode(shape=alt.Shape("quantity:N", scale=shapes, title=None))
     chart.layer[1] = points.mark_point(filled=True, size=90, opacity=1)
-    each = ", ".join(f"{title(v)} {spoken(elbo)}{_cost(found, v)}" for v, elbo in elbos.items())
-    return captioned(__file__, "flexibility", chart, elbos=each)
+    return captioned(__file__, "flexibility", chart, elbos=spoken_each(elbos))
 
 
 def _gap_figure(found: Found, frame: pd.DataFrame) -> Figure | None:

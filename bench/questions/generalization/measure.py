@@ -1,110 +1,120 @@
 """Does the autoencoder overfit, and does the prior help?
 
-The cross-entropy (the distortion: of a sampled code for a VAE, of the code for the autoencoder)
-of training, validation and test images, against the epoch and the number of training images;
-and that of held-out images whose codes are perturbed by N(0, s² I).
+The cross-entropy of training and test images, at the posterior's mean code (an autoencoder's code)
+and at a sampled one, with and without the KL in the objective; and that of held-out images whose
+codes are perturbed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
-from bench.config import Preset, Run, of_dataset
+from bench.config import REFERENCE, Preset, Run, of_dataset
 from bench.data.binarization import as_float
 from bench.data.training_set import SEEN, fixed_draw
 from bench.grid.contract import Request, Result, Row, Subject
-from bench.inference.codes import codes
+from bench.inference.codes import codes, covariances
 from bench.inference.elbo import chunks
 from bench.questions.averages import NATS, image_mean
 from bench.questions.generalization import DRAWN_SCALES
 from bench.questions.images import images_of
 from bench.training.loop import validate
+from vaes import VAE, Autoencoder
 
-SIZES = {"mnist": (250, 1000, 10_000), "fashion_mnist": (250, 1000, 10_000), "": (250, 1000)}
-"""Data set → numbers of training images besides all of them (`""` for any other)."""
-EPOCH = 2500
-"""Training images an epoch, at least: a curve has a point each 25 steps, or more."""
-TRACKED = ("valid", "seen", "test")
-SPLITS = {"seen": "train", "valid": "valid", "test": "test"}
+WITHOUT_KL = ("fixed_variance", REFERENCE)
+"""Variants that are trained on the short lists without the KL too."""
+LEARNING_RATE = 3e-3
+"""Of all trainings on short lists, which then differ in nothing but what is compared."""
+EPOCH = 4000
+"""Training images an epoch, at least: a curve has a point each 40 steps, or more."""
+TRACKED = ("valid", "seen")
+CURVES = ("seen", "valid")
 HELD_OUT = 2000
 NOISE_SCALES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""s in latent units and, apart from that, in units of the codes' standard deviation."""
+"""s in latent units and, apart from that, in units of the codes' covariance."""
+NOISE_IMAGES = 100
+"""Training images over which the posterior's noise is averaged."""
+CODE_SAMPLES = 100
+"""For the mean code of a posterior whose mean torch does not know."""
 DRAWN = 4
 
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
-    """The headline run (all images), and short lists trained for a fixed number of steps."""
-    if run.likelihood != "bernoulli" or run.seed >= of_dataset(preset.secondary_seeds, run.dataset):
+    """The headline run (all images), and short lists trained until an autoencoder overfits."""
+    if run.likelihood != "bernoulli":
         return
     yield Request(run)
-    sizes = of_dataset(SIZES, run.dataset)
-    length = max(EPOCH, *sizes)
-    steps = of_dataset(preset.secondary_steps, run.dataset)
-    passes = steps * run.batch_size // length
-    for size in sizes:
-        yield Request(
-            run.with_(train_size=length, distinct=size, epochs=max(1, passes), tracked=TRACKED)
+    for size, steps in of_dataset(preset.short_lists, run.dataset).items():
+        length = max(EPOCH, size)
+        short = run.with_(
+            train_size=length,
+            distinct=size,
+            epochs=max(1, steps * run.batch_size // length),
+            learning_rate=LEARNING_RATE,
+            tracked=TRACKED,
         )
+        yield Request(short)
+        if run.variant in WITHOUT_KL:
+            yield Request(short.with_(kl_weight=0.0))
 
 
 def measure(subject: Subject) -> Result:
     """Cross-entropies at the end and at the best epoch; perturbed codes of the headline run."""
-    if not subject.run.distinct:
-        result = _all_images(subject)
-        perturbed = perturbed_codes(subject)
-        return Result(result.rows + perturbed.rows, pictures=result.pictures | perturbed.pictures)
-    history = subject.trained.history
-    steps = len(history) * -(-len(subject.data.train) // subject.run.batch_size)
-    size = min(subject.run.distinct, len(subject.data.train))
-    rows = _stage_rows({"end": history[-1], "best": subject.trained.best()}, subject, size, steps)
-    curves = [[entry[f"{split}_distortion"] for split in SPLITS] for entry in history]
-    return Result(rows, pictures={f"curves_{size}": torch.tensor(curves)})
-
-
-def _all_images(subject: Subject) -> Result:
-    """The headline run, from its weights: it did not track the training images."""
-    run, data = subject.run, subject.data
-    images = {"seen": fixed_draw(data, run), "valid": data.valid, "test": data.test}
-    entries = {}
+    run, data, history = subject.run, subject.data, subject.trained.history
+    size = min(run.distinct or run.train_size or len(data.train), len(data.train))
+    length = len(data.train[: run.train_size or None])
+    steps = len(history) * -(-length // run.batch_size)
+    settings = {"images": size, "steps": steps, "kl_weight": run.kl_weight}
+    best = Row("best_epoch", subject.trained.best_epoch, "epochs", settings, n=len(history))
+    result = Result([best])
+    seen = data.seen if run.distinct else fixed_draw(data, run)
     for stage in ("end", "best"):
-        model, entry = subject.model(stage), {}
-        for split, some in images.items():
-            values = validate(model, some, run, split)
-            entry |= {f"{split}_{name}": value for name, value in values.items()}
-        entries[stage] = entry
-    size = min(run.train_size or len(data.train), len(data.train))
-    steps = len(subject.trained.history) * -(-size // run.batch_size)
-    return Result(_stage_rows(entries, subject, size, steps))
+        at = {**settings, "stage": stage}
+        result.rows += stage_rows(subject, stage, {"train": seen, "test": data.test}, at)
+    if run.distinct:
+        curves = [
+            [entry[f"{split}_distortion"] for split in ("seen", "valid")] for entry in history
+        ]
+        name = f"curves_{size}" + ("" if run.kl_weight else "_without_kl")
+        result.pictures[name] = torch.tensor(curves)
+        return result
+    perturbed = perturbed_codes(subject)
+    return Result(result.rows + perturbed.rows, pictures=perturbed.pictures)
 
 
-def _stage_rows(
-    entries: dict[str, dict[str, float]], subject: Subject, size: int, steps: int
-) -> list[Row]:
-    """Cross-entropy of each split, the ELBO where there is one, and the gaps test − train."""
-    trained, settings = subject.trained, {"images": size, "steps": steps}
-    rows = [
-        Row("best_epoch", trained.best_epoch, "epochs", settings, n=len(trained.history)),
-    ]
-    held = {
-        "train": min(size, SEEN),
-        "valid": len(subject.data.valid),
-        "test": len(subject.data.test),
-    }
-    for stage, entry in entries.items():
-        at_stage = {**settings, "stage": stage}
-        for metric, name in {"distortion": "cross_entropy", "elbo": "elbo"}.items():
-            values = {SPLITS[split]: entry[f"{split}_{metric}"] for split in SPLITS}
-            if math.isnan(values["test"]):  # an autoencoder has no ELBO
-                continue
-            rows += [
-                Row(f"{split}_{name}", value, NATS, at_stage, n=held[split])
-                for split, value in values.items()
-            ]
-            rows.append(Row(f"{name}_gap", gap(metric, values), NATS, at_stage))
-    return rows
+def stage_rows(
+    subject: Subject, stage: str, images: dict[str, Tensor], settings: dict[str, object]
+) -> Iterator[Row]:
+    """Cross-entropies of the images of each split and their gaps test − train; of a VAE also at a
+    sampled code, with the ELBO's gap and the size of its codes in its posterior's noise."""
+    model, run = subject.model(stage), subject.run
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    code = {split: mean_codes(subject, model, as_float(some)) for split, some in images.items()}
+    for split, some in images.items():
+        mean = cross_entropy(model, as_float(some), code[split]).mean().item()
+        found.setdefault(("cross_entropy", "mean"), {})[split] = mean
+        if isinstance(model, VAE):
+            sampled = validate(model, some, run, split)
+            found.setdefault(("cross_entropy", "sampled"), {})[split] = sampled["distortion"]
+            found.setdefault(("elbo", "sampled"), {})[split] = sampled["elbo"]
+    for (metric, which), values in found.items():
+        at = {**settings, "code": which}
+        for split, value in values.items():
+            yield Row(f"{split}_{metric}", value, NATS, at, n=len(images[split]))
+        yield Row(f"{metric}_gap", gap(metric, values), NATS, at)
+    if isinstance(model, VAE):
+        x = as_float(images["train"][:NOISE_IMAGES])
+        noise = covariances(model, x, subject.generator("posterior noise"))
+        ratio = code["train"].var(0).mean() / noise.diagonal(dim1=1, dim2=2).mean()
+        yield Row("code_to_noise", ratio.sqrt().item(), "", settings, n=len(code["train"]))
+
+
+def mean_codes(subject: Subject, model: Autoencoder, x: Tensor) -> Tensor:
+    """The posterior means `(N, L)` of images x `(N, D)`, or an autoencoder's codes."""
+    return codes(model, x, subject.generator("codes"), CODE_SAMPLES)
 
 
 def gap(metric: str, values: dict[str, float]) -> float:
@@ -114,27 +124,44 @@ def gap(metric: str, values: dict[str, float]) -> float:
 
 
 @torch.no_grad()
+def cross_entropy(model: Autoencoder, x: Tensor, z: Tensor) -> Tensor:
+    """−log p(x|z) of images x `(N, D)` at codes z `(N, L)`, nats, `(N,)`."""
+    parts = zip(chunks(x, SEEN), chunks(z, SEEN), strict=True)
+    return -torch.cat([model.log_likelihood(*part) for part in parts]).double()
+
+
+@torch.no_grad()
 def perturbed_codes(subject: Subject) -> Result:
     """Test cross-entropy of decode(code + s ε), at the end of training, against s.
 
-    A VAE's code is its posterior mean. As codes have no common scale, s is given in latent units
-    and in those of the codes' standard deviation (root mean square over latents).
+    A VAE's code is its posterior mean. As codes have no common scale, ε has the covariance of the
+    codes over images, which no invertible linear map of the latent space changes; apart from that
+    it is N(0, I), in latent units.
     """
     model = subject.model("end")
-    x = as_float(subject.data.test[:HELD_OUT])
-    code = codes(model, x, subject.generator("codes"))
-    spread = code.var(0).mean().sqrt().item()
-    rows = [Row("code_std", spread, "latent units", n=len(code))]
+    x = as_float(subject.data.test[subject.subset(HELD_OUT)])
+    code = mean_codes(subject, model, x)
+    rows = [Row("code_std", code.var(0).mean().sqrt().item(), "latent units", n=len(code))]
     pictures = []
-    for unit, factor in {"absolute": 1.0, "relative": spread}.items():
+    shapes = {"absolute": torch.eye(code.shape[1]), "covariance": covariance_root(code)}
+    for unit, root in shapes.items():
         for s in NOISE_SCALES:
             draws = subject.generator("code noise")
-            z = code + s * factor * torch.randn(code.shape, generator=draws, device=code.device)
-            parts = zip(chunks(x, SEEN), chunks(z, SEEN), strict=True)
-            values = -torch.cat([model.log_likelihood(*part) for part in parts]).double()
+            noise = torch.randn(code.shape, generator=draws, device=code.device)
+            z = code + s * noise @ root.to(code)
+            values = cross_entropy(model, x, z)
             settings = {"noise_scale": s, "noise_unit": unit}
             rows.append(image_mean("perturbed_cross_entropy", values, NATS, settings))
-            if unit == "relative" and s in DRAWN_SCALES:
+            if unit == "covariance" and s in DRAWN_SCALES:
                 pictures.append(images_of(model, z[:DRAWN], subject.data.image_shape))
     drawn = {"noised_codes": torch.stack(pictures)} if subject.run.seed == 0 else {}
     return Result(rows, pictures=drawn)
+
+
+def covariance_root(code: Tensor) -> Tensor:
+    """R `(L, L)` with RᵀR the covariance of codes `(N, L)`: of noise n from N(0, I), n R has it.
+
+    Also where directions are dead, of which Cholesky's factor does not exist.
+    """
+    values, vectors = torch.linalg.eigh(code.double().mT.cov())
+    return values.clamp_min(0).sqrt().unsqueeze(1) * vectors.mT

@@ -18,36 +18,48 @@ from bench.report.rows import select
 from bench.report.section import Section, captioned, prose
 from bench.report.style import in_order, ordered, title
 from bench.report.table import Column, Table, spoken
-from bench.statistics import Estimate, paired_difference, summary
+from bench.statistics import Estimate, interval, paired_difference, summary
 
 QUESTION = "generalization"
 COLUMNS = {
-    "train_cross_entropy end": Column("train, end", 1),
-    "test_cross_entropy end": Column("test, end", 1, best="min"),
-    "cross_entropy_gap end": Column("gap, end", 1, best="min"),
-    "test_cross_entropy best": Column("test, best epoch", 1, best="min"),
-    "cross_entropy_gap best": Column("gap, best epoch", 1, best="min"),
-    "elbo_gap end": Column("ELBO gap, end", 1),
+    "train_cross_entropy end mean": Column("train, end", 1),
+    "test_cross_entropy end mean": Column("test, end", 1, best="min"),
+    "cross_entropy_gap end mean": Column("gap, end", 1, best="min"),
+    "test_cross_entropy best mean": Column("test, best epoch", 1, best="min"),
+    "cross_entropy_gap best mean": Column("gap, best epoch", 1, best="min"),
+    "test_cross_entropy end sampled": Column("test, end, sampled code", 1),
+    "cross_entropy_gap end sampled": Column("gap, end, sampled code", 1),
+    "elbo_gap end sampled": Column("ELBO gap, end", 1),
+    "best_step": Column("best at step", 0, interval=False),
+    "code_to_noise end": Column("codes ÷ noise", 1),
 }
+NO_KL = " without KL"
+STEPS = {
+    "noise": "noise of the code without the KL",
+    "KL": "the KL",
+    "sampled": "a sampled code in place of the mean",
+}
+"""What is added, one after another, from an autoencoder to a VAE as it is evaluated."""
 CROSS_ENTROPY = "cross-entropy (nats per image)"
-UNITS = {"absolute": "s in latent units", "relative": "s in standard deviations of the codes"}
+UNITS = {
+    "covariance": "noise shaped as the codes, s in their standard deviations",
+    "absolute": "isotropic noise, s in latent units",
+}
 
 
 def sections(results: Results) -> list[Section]:
     """Two sections, of overfitting and of perturbed codes; [] where nothing was measured."""
     rows = results.of(QUESTION)
-    perturbed = select(rows, metric="perturbed_cross_entropy")
-    staged = in_order(rows[rows.stage.notna()], "images", "steps", "variant")
-    amounts = zip(staged.images, staged.steps)
-    staged["training"] = [f"{n:,} training images, {steps:,} steps" for n, steps in amounts]
-    bounded, found = set(select(rows, metric="elbo_gap").variant), []
+    staged, found = arms(rows), []
+    bounded = set(select(rows, metric="elbo_gap").variant)
     plain = [variant for variant in results.variants(rows) if variant not in bounded]
     if len(staged):
         asked = "Does the autoencoder overfit, and does the prior help?"
         figures = [_gap_figure(staged), _curves_figure(results, staged)]
         said = overfitting_takeaway(staged, plain)
         found.append(Section(asked, *said, [_gaps_table(staged)], figures, prose(__file__)))
-    if len(perturbed):
+    perturbed = select(rows, metric="perturbed_cross_entropy", noise_unit=[*UNITS])
+    if "covariance" in set(perturbed.noise_unit):
         tables, notes = [_perturbed_table(rows, perturbed)], prose(__file__, "perturbed")
         figures = [_perturbed_figure(perturbed), _decoded_figure(results)]
         said = perturbed_takeaway(perturbed, plain)
@@ -55,60 +67,137 @@ def sections(results: Results) -> list[Section]:
     return found
 
 
-def against(plain: str, measured: Mapping[str, pd.DataFrame]) -> dict[str, list[Claim]]:
-    """Each other variant's difference to `plain` in each quantity; all verdicts hold together."""
-    differences = {
+def arms(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of trainings, with columns `training` and `arm`: the variant, and whether it was
+    trained without the KL. An autoencoder's only code, and only objective, is that of its arm."""
+    staged = rows[rows.images.notna() & rows.steps.notna()].fillna({"kl_weight": 1.0})
+    staged = in_order(staged, "images", "steps", "variant")
+    bounded = staged.variant.isin(set(select(staged, metric="elbo_gap").variant))
+    code = staged.code.fillna(pd.Series(np.where(bounded, "sampled", "mean"), staged.index))
+    arm = staged.variant.map(title) + np.where(staged.kl_weight == 0, NO_KL, "")
+    amounts = zip(staged.images, staged.steps)
+    training = [f"{n:,} training images, {steps:,} steps" for n, steps in amounts]
+    return staged.assign(code=code, arm=arm, training=training)
+
+
+def at_the_mean(staged: pd.DataFrame) -> pd.DataFrame:
+    """Rows at the mean code, and of variants that have none those at a sampled one."""
+    mean = select(staged, code="mean")
+    return pd.concat([mean, staged[~staged.variant.isin(set(mean.variant))]])
+
+
+def against(plain: str, measured: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], Estimate]:
+    """(quantity, variant) → the variant's paired difference to `plain`."""
+    return {
         (quantity, variant): paired_difference(rows, variant, plain)
         for quantity, rows in measured.items()
         for variant in ordered(rows.variant)
         if variant != plain
     }
-    found: dict[str, list[Claim]] = {quantity: [] for quantity in measured}
-    for claim in claims(differences, higher_is_better=False):
-        quantity, variant = claim.subject
-        found[quantity].append(replace(claim, subject=title(variant)))
-    return found
 
 
 def _claimed(found: list[Claim], less: str, more: str) -> str:
     return sentence(found, f"{less} for", f"{more} for", "undecided for", digits=1, sign=True)
 
 
+def of_quantity(found: list[Claim], quantity: str) -> list[Claim]:
+    """The claims on a quantity, `(quantity, variant)` no more: the variant as it is printed."""
+    mine = [claim for claim in found if claim.subject[0] == quantity]
+    return [replace(claim, subject=title(claim.subject[1])) for claim in mine]
+
+
 # --- overfitting -----------------------------------------------------------------------------
 
 
 def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[str, str]:
-    """The gap on the shortest list without and with a prior, and what it does to test images.
-
-    Also the answer in a few words.
+    """The gap on the shortest list without and with a prior, what it does to test images, and what
+    of it is the noise's and what the KL's. Also the answer in a few words.
     """
     fewest = staged[staged.images == staged.images.min()]
-    images = f"{fewest.images.min():,} training images"
-    gap = select(fewest, metric="cross_entropy_gap", stage="end")
-    test = select(fewest, metric="test_cross_entropy", stage="end")
-    gaps = summary(gap, "variant")
+    images, common = f"{fewest.images.min():,} training images", at_the_mean(fewest)
+    common = select(common, kl_weight=1)
+    gaps = summary(select(common, metric="cross_entropy_gap", stage="end"), "variant")
     sentences, answer = [], ""
     for plain in [v for v in plain_ones if gaps.get(v)]:
         own, regret = spoken(gaps[plain], 1), overtraining(fewest, plain)
         turn = early_stopping(regret, fewest.steps.max())
+        more = [f"with {n:,} images {_turn(rows, plain)}" for n, rows in _longer(staged, plain)]
         sentences.append(
             f"With {images} the `{title(plain)}`'s test cross-entropy ends {own} nats above its "
-            f"training one ({turn})."
+            f"training one ({'; '.join([turn, *more])})."
         )
-        found = against(plain, {"gap": gap, "test": test})
-        if found["gap"]:
+        measured = {
+            "gap": select(common, metric="cross_entropy_gap", stage="end"),
+            "test": select(common, metric="test_cross_entropy", stage="end"),
+            "stopped": select(common, metric="test_cross_entropy", stage="best"),
+        }
+        chains = {v: chain(fewest, plain, v) for v in ordered(set(fewest.variant)) if v != plain}
+        steps = {(v, *what): e for v, found in chains.items() for what, e in found.items()}
+        # one family: what the table is read for
+        told = claims(against(plain, measured) | steps, higher_is_better=False)
+        compared = [claim for claim in told if len(claim.subject) == 2]
+        if compared:
+            of = {quantity: of_quantity(compared, quantity) for quantity in measured}
+            has_mean = "mean" in set(fewest.code[fewest.variant != plain])
             sentences.append(
-                f"Against it, the gap is {_claimed(found['gap'], 'smaller', 'larger')}; the test "
-                f"cross-entropy itself is {_claimed(found['test'], 'lower', 'higher')}."
+                f"Against it, at {'the mean' if has_mean else 'a sampled'} code, the gap is "
+                f"{_claimed(of['gap'], 'smaller', 'larger')}; the test cross-entropy itself is "
+                f"{_claimed(of['test'], 'lower', 'higher')}; with early stopping of all it is "
+                f"{_claimed(of['stopped'], 'lower', 'higher')}."
             )
+        parts = {c.subject: c for c in told if len(c.subject) == 3}
+        sentences += [_of_chain(fewest, v, parts) for v, found in chains.items() if found]
         (claim,) = claims({plain: gaps[plain]})
         verdict = "yes" if claim.verdict == BEATS else "no" if claim.decided else "undecided"
         answer = f"{verdict}: its gap with {images} is {own} nats"
         if verdict == "yes" and not regret.low > 0:
             answer = f"gap of {own} nats with {images}, but {turn}"
+        answer += "".join(
+            f"; {title(v)} adds {_part(parts[v, 'noise', 'gap'])} by {STEPS['noise']}, "
+            f"{_part(parts[v, 'KL', 'gap'])} by the KL"
+            for v in [v for v, found in chains.items() if found][:1]
+        )
     if not sentences:
         sentences = [f"Test − train cross-entropy with {images}: {_spoken(gaps)} nats."]
     return " ".join(sentences), answer
+
+
+def chain(fewest: pd.DataFrame, plain: str, variant: str) -> dict[tuple[str, str], Estimate]:
+    """(what is added, quantity) → its paired effect, from `plain` to a variant as it is evaluated;
+    {} where the variant was not trained without the KL."""
+    path = [(plain, 1, "mean"), (variant, 0, "mean"), (variant, 1, "mean"), (variant, 1, "sampled")]
+    quantities = {"gap": "cross_entropy_gap", "test": "test_cross_entropy"}
+    found = {}
+    for quantity, metric in quantities.items():
+        rows = select(fewest, metric=metric, stage="end")
+        values = [
+            select(rows, variant=name, kl_weight=weight, code=code).set_index("seed").value
+            for name, weight, code in path
+        ]
+        if any(some.empty for some in values):
+            return {}
+        for what, before, after in zip(STEPS, values, values[1:]):
+            found[what, quantity] = interval((after - before).dropna())
+    return found
+
+
+def _of_chain(fewest: pd.DataFrame, variant: str, parts: Mapping[tuple, Claim]) -> str:
+    """What noise, KL and a sampled code add, and how far the codes outgrow the noise."""
+    added = [
+        f"{text} {_part(parts[variant, what, 'gap'])} and {_part(parts[variant, what, 'test'])}"
+        for what, text in STEPS.items()
+    ]
+    ratio = select(fewest, metric="code_to_noise", stage="end", variant=variant)
+    sizes = [spoken(interval(select(ratio, kl_weight=w).value), 1) for w in (0, 1)]
+    return (
+        f"To the autoencoder's gap and test cross-entropy `{title(variant)}` adds: "
+        f"{listing(added)} nats; its codes are {sizes[0]} times the noise without the KL, "
+        f"{sizes[1]} with it."
+    )
+
+
+def _part(claim: Claim) -> str:
+    return spoken(claim.difference, 1, sign=True) + ("" if claim.decided else " (undecided)")
 
 
 def _spoken(found: Mapping[str, Estimate]) -> str:
@@ -117,8 +206,18 @@ def _spoken(found: Mapping[str, Estimate]) -> str:
 
 def overtraining(fewest: pd.DataFrame, variant: str) -> Estimate:
     """Test cross-entropy at the end minus at the best epoch: what early stopping would save."""
-    mine = select(fewest, metric="test_cross_entropy", variant=variant)
+    mine = select(fewest, metric="test_cross_entropy", variant=variant, code="mean")
     return paired_difference(mine, "end", "best", by="stage")
+
+
+def _longer(staged: pd.DataFrame, plain: str) -> list[tuple[int, pd.DataFrame]]:
+    """The longer lists that a variant was trained on, ascending."""
+    mine = staged[(staged.variant == plain) & (staged.images > staged.images.min())]
+    return [*mine.groupby("images")]
+
+
+def _turn(rows: pd.DataFrame, plain: str) -> str:
+    return early_stopping(overtraining(rows, plain), rows.steps.max())
 
 
 def early_stopping(regret: Estimate, steps: int) -> str:
@@ -131,29 +230,38 @@ def early_stopping(regret: Estimate, steps: int) -> str:
 
 
 def _gaps_table(staged: pd.DataFrame) -> Table:
-    rows = staged.assign(variant=staged.variant.map(title))
-    rows["column"] = rows.metric + " " + rows.stage
-    found = summary(rows, ["variant", "images", "steps", "column"])
+    at = staged[["stage", "code"]].fillna("")
+    code = np.where(staged.metric.str.contains("cross_entropy|elbo"), at.code, "")
+    column = (staged.metric + " " + at.stage + " " + code).str.strip()
+    best = staged.metric == "best_epoch"
+    of_epoch = staged.steps.astype(float) / staged.n.astype(float)
+    rows = staged.assign(
+        column=column.mask(best, "best_step"),
+        value=staged.value.where(~best, staged.value * of_epoch),
+    )
+    found = summary(rows, ["arm", "images", "steps", "column"])
     settings = ["variant", Column("images", 0), Column("steps", 0)]
-    caption = "Cross-entropy of training and test images."
+    caption = "Cross-entropy of training and test images, at the mean code where nothing is said."
     return Table.of_settings("generalization", settings, COLUMNS, found, caption, group=1)
 
 
 def _gap_figure(staged: pd.DataFrame) -> Figure:
     """The gap at the end, a panel each number of images."""
-    ends = select(staged, metric="cross_entropy_gap", stage="end")
-    frame = draw.named(draw.as_frame(summary(ends, ["variant", "training"]), "variant", "training"))
-    variants = ends.variant.unique()
+    ends = select(at_the_mean(staged), metric="cross_entropy_gap", stage="end")
+    ends = in_order(ends, "images", "steps", "variant")
+    keys = ["variant", "arm", "training"]
+    frame = draw.named(draw.as_frame(summary(ends, keys), *keys))
+    names = [f"{title(v)}{end}" for v in ordered(ends.variant.unique()) for end in ("", NO_KL)]
     chart = draw.intervals(
         frame,
         ("value", "test − train cross-entropy (nats per image)"),
-        draw.variant_axis(variants),
-        draw.by_variant(variants).legend(None),
+        alt.Y("arm:N", sort=names, title=None),
+        draw.by_variant(ends.variant.unique()).legend(None),
         width=330,
         step=26,
     )
     chart = draw.panels(chart, "training", ends.training.unique(), columns=2)
-    chart = chart.resolve_scale(x="independent")
+    chart = chart.resolve_scale(x="independent", y="independent")
     gaps = _ranges(frame, "value")
     return captioned(__file__, "generalization", chart, ("training",), gaps=gaps)
 
@@ -172,11 +280,11 @@ def _curves_figure(results: Results, staged: pd.DataFrame) -> Figure | None:
     for (training, size, variant), mine in staged.groupby(keys, sort=False):
         names = [f"{QUESTION}/{variant}/{seed}/curves_{size}" for seed in mine.seed.unique()]
         each = [results.pictures[name] for name in names if name in results.pictures]
-        train, _, test = np.mean(each, axis=0).T if each else [[]] * 3
-        steps = np.arange(1, len(test) + 1) * mine.steps.max() / max(len(test), 1)
+        train, valid = np.mean(each, axis=0).T[:2] if each else [[]] * 2
+        steps = np.arange(1, len(valid) + 1) * mine.steps.max() / max(len(valid), 1)
         lines += [
             (variant, training, split, step, round(value, 1))
-            for split, values in {"test": test, "train": train}.items()
+            for split, values in {"validation": valid, "train": train}.items()
             for step, value in zip(steps, values)
         ]
     if not lines:
@@ -186,10 +294,10 @@ def _curves_figure(results: Results, staged: pd.DataFrame) -> Figure | None:
         frame,
         ("step", "training steps"),
         ("cross-entropy", CROSS_ENTROPY),
-        dash=alt.StrokeDash("split:N", scale=alt.Scale(domain=["test", "train"]), title=None),
+        dash=alt.StrokeDash("split:N", scale=alt.Scale(domain=["validation", "train"]), title=None),
         width=300,
     )
-    ends = frame[(frame.step == frame.step.max()) & (frame.split == "test")]
+    ends = frame[(frame.step == frame.step.max()) & (frame.split == "validation")]
     chart, filters = draw.panels(chart, "training", frame.training.unique()), ("training", "split")
     ends = _ranges(ends, "cross-entropy")
     return captioned(__file__, "generalization_curves", chart, filters, ends=ends)
@@ -200,8 +308,8 @@ def _curves_figure(results: Results, staged: pd.DataFrame) -> Figure | None:
 
 def rise(perturbed: pd.DataFrame) -> pd.DataFrame:
     """Cross-entropy at `RELATIVE` minus unperturbed, a line each variant and seed."""
-    relative = select(perturbed, noise_unit="relative").set_index(["variant", "seed"])
-    at = [relative[relative.noise_scale == s].value for s in (RELATIVE, 0)]
+    shaped = select(perturbed, noise_unit="covariance").set_index(["variant", "seed"])
+    at = [shaped[shaped.noise_scale == s].value for s in (RELATIVE, 0)]
     return (at[0] - at[1]).rename("value").reset_index()
 
 
@@ -209,21 +317,26 @@ def perturbed_takeaway(perturbed: pd.DataFrame, plain_ones: list[str]) -> str:
     """What the quoted perturbation costs without and with a prior."""
     risen = rise(perturbed)
     costs = summary(risen, "variant")
+    own = _spoken({v: costs[v] for v in plain_ones if v in costs} or costs)
     text = (
-        f"With noise of {RELATIVE:g} standard deviations of the codes test cross-entropy rises: "
-        f"{_spoken({v: costs[v] for v in plain_ones if v in costs} or costs)} nats"
+        f"With noise shaped as the codes, {RELATIVE:g} of their standard deviations, test "
+        f"cross-entropy rises: {own} nats"
     )
-    found = [claim for plain in plain_ones for claim in against(plain, {"rise": risen})["rise"]]
+    found = [
+        claim
+        for plain in plain_ones
+        for claim in of_quantity(claims(against(plain, {"rise": risen}), False), "rise")
+    ]
     if not found:
         return f"{text}."
     return f"{text}; against that, the rise is {_claimed(found, 'smaller', 'larger')}."
 
 
 def _perturbed_table(rows: pd.DataFrame, perturbed: pd.DataFrame) -> Table:
-    relative = select(perturbed, noise_unit="relative")
-    found = summary(relative, ["variant", "noise_scale"])
+    shaped = select(perturbed, noise_unit="covariance")
+    found = summary(shaped, ["variant", "noise_scale"])
     found |= summary(select(rows, metric="code_std"), ["variant", "metric"])
-    scales = {s: Column(f"s = {s:g} std", 1) for s in sorted(set(relative.noise_scale))}
+    scales = {s: Column(f"s = {s:g} std", 1) for s in sorted(set(shaped.noise_scale))}
     caption = "Cross-entropy of test images decoded from perturbed codes."
     columns = {"code_std": Column("std of codes")} | scales
     return Table.of_variants("perturbed_codes", columns, found, caption)

@@ -32,7 +32,7 @@ from bench.inference.gradient_variance import (
     signal,
     total_variance,
 )
-from bench.inference.gradients import ESTIMATORS
+from bench.inference.gradients import of_bound
 from bench.questions.averages import image_mean, jackknife
 from bench.questions.gradient_noise import STAGES
 from bench.questions.gradient_noise.step_times import Time, step_times
@@ -44,7 +44,7 @@ RELATIVE_ERROR = 0.05
 """Of a variance over the noise of q: images, of which there are few, then leave more."""
 DECODER_PASSES = 8
 """Behind the decoder's variance, an image and cell, in two estimates or more."""
-EVERY = tuple(ESTIMATORS)
+EVERY = of_bound("elbo")
 USUAL = ("pathwise", "pathwise_sampled_kl", "pathwise_antithetic", "sticking_the_landing")
 USUAL_SAMPLES = (1, 4)
 """What variants other than the reference are measured with."""
@@ -95,10 +95,10 @@ def measure(
 
 
 def training_images(subject: Subject, count: int) -> Tensor:
-    """So many training images `(count, D)`, drawn at random, as a training step is given them."""
+    """So many random training images `(count, D)`, as a training step is given them."""
     images, binarization = subject.data.train, subject.data.binarization
-    draws = subject.generator("gradient images")
-    chosen = torch.randperm(len(images), generator=draws, device=images.device)[:count]
+    draws = subject.generator("gradient binarization")
+    chosen = subject.subset(count, "train").to(images.device)
     return to_batch(prepared(images, binarization), chosen, binarization, draws)
 
 

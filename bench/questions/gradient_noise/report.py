@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from bench.config import REFERENCE
+from bench.questions.estimator_training.report import scores_of
 from bench.report import estimators
 from bench.report.claims import BEATS, Claim, claims, sentence
 from bench.report.estimators import Printed, estimates, for_chart, short, table
@@ -155,8 +156,11 @@ def _percent(share: Estimate) -> str:
 
 def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str]) -> str:
     """Whether the order by precision a second is that of the ELBO after an equal time."""
-    elbo = results.of("estimator_training", "elbo", variant=rows.variant.iloc[0])
-    elbo = elbo[elbo.budget.fillna("").str.contains("time") & elbo.reason.isna()]
+    trained = results.of("estimator_training", variant=rows.variant.iloc[0])
+    if trained.learning_rate.isna().all():
+        return ""
+    elbo = select(scores_of(trained), budget="equal_time")
+    # what diverged comes last
     reached = elbo.assign(value=elbo.value.fillna(-np.inf)).groupby(["estimator", "S"]).value.mean()
     parts, tops = [], ""
     for stage, when in TRAINED.items():

@@ -1,4 +1,4 @@
-"""The headline: ELBO, distortion, rate, IW bounds, active units and the train − test gap.
+"""The headline: ELBO, distortion, rate, IW bounds, latents in use and the train − test gap.
 
 Everything is on the untouched test set at the weights of the best validation epoch.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from bench.config import Preset, Run
 from bench.data.binarization import as_float, binarize
-from bench.grid.contract import Request, Result, Row, Subject
-from bench.inference.codes import unit_variances
+from bench.grid.contract import Request, Result, Row, Subject, what_was_trained
+from bench.inference.codes import direction_variances, has_axes, unit_variances
 from bench.inference.elbo import mean_elbo
 from bench.inference.importance import (
     effective_sample_size,
@@ -27,10 +28,13 @@ from bench.inference.importance import (
 from bench.inference.reparameterize import standard_normal
 from bench.questions.averages import NATS, monte_carlo_mean, paired_differences
 from bench.questions.headline import ACTIVE_VARIANCE
+from bench.statistics import mean_over_images
 from vaes import VAE
 
 WEIGHTS_AT_ONCE = 100_000
 """Importance weights held at once: bounds memory whatever K is."""
+REPEATED = 200
+"""Random images with a second set of weights, for the error of an L_K that takes a whole set."""
 TRAIN_IMAGES = 10_000
 TRAIN_SAMPLES = 10
 
@@ -70,67 +74,109 @@ def measure(subject: Subject, samples: int, importance_samples: tuple[int, ...])
             gap = (train[name][0].mean() - found[name][0].mean()).item()
             result.rows.append(Row(f"{name}_train_minus_test", gap, NATS))
     if isinstance(model, VAE):
-        bits = -result.arrays["elbo"].mean().item() / math.log(2) / test.shape[1]
-        bounds = iw_bounds(model, test, subject.generator("importance noise"), importance_samples)
+        noise = subject.generator("importance noise")
+        ks, again = importance_samples, subject.subset(REPEATED)
+        bounds, result.notice = iw_bounds(model, test, noise, ks, again)
+        result.rows += _bound_rows(bounds)
+        elbo, error = found["elbo"]
+        most = max(ks)
+        bound, its_error, _ = bounds[most]
+        result.arrays |= {"iw_bound": bound, "inference_gap": bound - elbo}
+        bits = -elbo.mean().item() / math.log(2) / test.shape[1]
         result.rows += [
+            monte_carlo_mean("inference_gap", bound - elbo, error.hypot(its_error), {"K": most}),
             Row("bits_per_dim", bits, "bits/pixel", n=len(test)),
-            _active_units(model, test, subject.generator("active units")),
-            *bounds.rows,
+            Row("elbo_test_sample_error", mean_over_images(elbo)[1], NATS, n=len(test)),
+            *_latents_in_use(model, test, subject.generator("active units")),
         ]
-        result.arrays |= bounds.arrays
-        result.notice = bounds.notice
     return result
 
 
 def compare(results: Mapping[tuple[str, int], Result], reference: str) -> Iterator[tuple]:
-    """Paired differences to the reference variant of every per-image value."""
-    return paired_differences(results, reference)
+    """Paired differences to the reference variant of every per-image value.
+
+    Those of the IW bound and of the gap to it are of the largest K: that of the ELBO is the first
+    less the second.
+    """
+    for variant, seed, row in paired_differences(results, reference):
+        if row.metric in ("iw_bound_difference", "inference_gap_difference"):
+            (most,) = (
+                r.settings["K"] for r in results[variant, seed].rows if r.metric == "inference_gap"
+            )
+            row = replace(row, settings={**row.settings, "K": most})
+        yield variant, seed, row
 
 
 def iw_bounds(
-    model: VAE, images: Tensor, generator: torch.Generator, ks: tuple[int, ...]
-) -> Result:
-    """L_K of each K from one set of max(K) samples an image.
+    model: VAE, images: Tensor, generator: torch.Generator, ks: tuple[int, ...], again: Tensor
+) -> tuple[dict[int, Tensor], str]:
+    """L_K of each K from one set of max(K) samples an image, and why they were found slowly.
 
-    The samples are cut into groups of K, so that every K uses all of them; bound and effective
-    sample size are a group's, averaged over groups and images.
+    By K: bound, its standard error and the effective sample size, `(3, N)` in float64. The samples
+    are cut into groups of K, so that every K uses all of them, and all three are a group's,
+    averaged over groups. Where a set is one group, the error is the same for all images: it is
+    found from a second set of the images at the places `again`.
     """
     most = max(ks)
     parts = torch.split(images, max(1, WEIGHTS_AT_ONCE // most))
     at_once = samples_at_once(parts[0], most)
-    weigh, notice = log_weight_for(model, parts[0], at_once, passes=len(images) * most)
+    passes = (len(images) + len(again)) * most
+    weigh, notice = log_weight_for(model, parts[0], at_once, passes)
+
+    def weights(x: Tensor) -> Tensor:
+        noise = standard_normal(len(x), model.latent_dim, generator)
+        return log_weights(model, x, noise, most, at_once, weigh)
+
     found: dict[int, list[Tensor]] = {k: [] for k in ks}
     for x in parts:
-        noise = standard_normal(len(x), model.latent_dim, generator)
-        w = log_weights(model, x, noise, most, at_once, weigh)
-        for k in ks:
-            groups = w[: most // k * k].view(-1, k, len(x)).transpose(0, 1)
+        for k, groups in _in_groups(weights(x), ks):
             bound, size = iw_bound(groups), effective_sample_size(groups)
-            # one group has no spread: the delta method's variance of a log-mean stands in
-            one_group = (1 / size - 1 / k).clamp_min(0).mean(0)
-            spread = bound.var(0) if len(bound) > 1 else one_group
-            error = (spread / len(bound)).sqrt()
+            # of one group, found below
+            variance = bound.var(0) if len(bound) > 1 else torch.full_like(bound[0], torch.nan)
+            error = (variance / len(bound)).sqrt()
             found[k].append(torch.stack([bound.mean(0), error, size.mean(0)]).cpu())
-    result = Result(notice=notice)
+    bounds = {k: torch.cat(parts, 1) for k, parts in found.items()}
+    second: dict[int, list[Tensor]] = {k: [] for k in ks if most < 2 * k}
+    for x in torch.split(images[again], len(parts[0])):
+        for k, groups in _in_groups(weights(x), tuple(second)):
+            second[k].append(iw_bound(groups)[0].cpu())
+    for k, its in second.items():
+        difference = bounds[k][0, again] - torch.cat(its)
+        bounds[k][1] = (difference.square().mean() / 2).sqrt()
+    return bounds, notice
+
+
+def _in_groups(weights: Tensor, ks: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
+    """Of each K the weights `(S, B)` in as many whole groups as there are, `(K, S // K, B)`."""
     for k in ks:
-        bound, error, size = torch.cat(found[k], 1)
-        result.arrays[f"iw_bound_{k}"] = bound
-        result.rows += [
-            monte_carlo_mean("iw_bound", bound, error, {"K": k}),
-            Row("effective_sample_size", size.mean().item(), "samples", {"K": k}, n=len(size)),
-        ]
-    return result
+        whole = weights[: len(weights) // k * k]
+        yield k, whole.unflatten(0, (-1, k)).transpose(0, 1)
 
 
-def _active_units(model: VAE, images: Tensor, generator: torch.Generator) -> Row:
-    """Latents with Var_x(E_q[z_l | x]) > 0.01 over the test set (Burda et al. 2016, sec. 5.2)."""
-    active = (unit_variances(model, images, generator) > ACTIVE_VARIANCE).sum().item()
-    return Row("active_units", active, "latents", n=len(images))
+def _bound_rows(bounds: Mapping[int, Tensor]) -> Iterator[Row]:
+    for k, (bound, error, size) in bounds.items():
+        yield monte_carlo_mean("iw_bound", bound, error, {"K": k})
+        mean = size.mean().item()
+        yield Row("effective_sample_size", mean, "samples", {"K": k}, n=len(size))
+
+
+def _latents_in_use(model: VAE, images: Tensor, generator: torch.Generator) -> Iterator[Row]:
+    """Directions along which codes differ between images, whatever the latents' axes are.
+
+    For posteriors that have axes also the latents with Var_x(E_q[z_l | x]) > 0.01, the active
+    units of Burda et al. (2016, sec. 5.2).
+    """
+    variances = {"active_directions": direction_variances(model, images, generator)}
+    if has_axes(model.posterior(images[:1])):
+        variances["active_units"] = unit_variances(model, images, generator)
+    for name, its in variances.items():
+        active = (its > ACTIVE_VARIANCE).sum().item()
+        yield Row(name, active, "latents", n=len(images))
 
 
 def _train_images(subject: Subject) -> Tensor:
-    """The first training images, with one binarization drawn for the purpose."""
-    images = subject.data.train[: subject.run.train_size or None][:TRAIN_IMAGES]
+    """Random training images, with one binarization drawn for the purpose."""
+    images = subject.data.train[subject.subset(TRAIN_IMAGES, "train")]
     if subject.data.binarization == "stochastic":
         return binarize(images, subject.generator("train binarization"))
     return as_float(images)
@@ -143,4 +189,6 @@ def _run_rows(subject: Subject) -> list[Row]:
         Row("best_epoch", trained.best_epoch, "epochs", n=len(trained.history)),
         Row("training_seconds", trained.seconds, "s", n=len(trained.history)),
         Row("parameters", parameters, "numbers"),
+        Row("epochs", len(trained.history), "epochs", what_was_trained(trained.run)),
+        Row("learning_rate", trained.run.learning_rate, ""),
     ]

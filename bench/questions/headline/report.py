@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.report.claims import BEATS, Claim, claims, sentence
+from bench.questions.exact_likelihood import TOLERANCE
+from bench.report.claims import BEATS, TRAILS, Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
@@ -19,6 +20,9 @@ from bench.report.section import Section, captioned, item, prose
 from bench.report.style import order, title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
 from bench.statistics import from_error, interval, summary
+
+SIGNED = " in its favour"
+"""What a sentence adds to a number whose verdict says no sign."""
 
 
 def sections(results: Results) -> list[Section]:
@@ -28,13 +32,14 @@ def sections(results: Results) -> list[Section]:
     failures = [Section("What failed", reasons)] if reasons else []
     if rows.empty:
         return failures
-    found = elbo_claims(results)
-    takeaway, answer = _sentences(rows, found)
+    found, bounds = elbo_claims(results), bound_claims(results)
+    takeaway, answer = _sentences(rows, found, bounds)
     best = select(rows, metric="best_epoch").value
     last = results.history.reindex(columns=["epoch"]).epoch.max()
     if rising := int((best == last).sum()):
         takeaway += f" After {last} epochs, {rising} of {len(best)} runs were still improving."
-    tables, notes = [_table(results, rows, found)], prose(__file__, item=per)
+    tables = [_table(results, rows, found), _split_table(results, rows, bounds)]
+    notes = prose(__file__, item=per, sample=_test_sample(rows), tolerance=TOLERANCE)
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
     asked = "What the posterior's variance buys"
     return [Section(asked, takeaway, answer, tables, figures, notes), *failures]
@@ -42,13 +47,26 @@ def sections(results: Results) -> list[Section]:
 
 def elbo_claims(results: Results) -> list[Claim]:
     """ELBO of every variant against the reference's, paired by seed; from simple to flexible."""
-    rows = results.of("headline", "elbo_difference", reference=REFERENCE)
-    return claims({title(v): select(rows, variant=v).value for v in results.variants(rows)})
+    return _claims(results, "elbo_difference")
 
 
-def _sentences(rows: pd.DataFrame, found: list[Claim]) -> tuple[str, str]:
-    """The reference against every other variant; in short, against the simpler ones and those that
-    beat it. An undecided number has the table's direction, and says so."""
+def bound_claims(results: Results) -> list[Claim]:
+    """The same of the IW bound of the largest K: of the models, whatever their encoders."""
+    return _claims(results, "iw_bound_difference")
+
+
+def _claims(results: Results, metric: str) -> list[Claim]:
+    """Where log p(x) is known, what differs by less than theory is held to is equal."""
+    rows = results.of("headline", metric, reference=REFERENCE)
+    tolerance = 0 if results.of("exact_likelihood").empty else TOLERANCE
+    differences = {title(v): select(rows, variant=v).value for v in results.variants(rows)}
+    return claims(differences, tolerance=tolerance)
+
+
+def _sentences(rows: pd.DataFrame, found: list[Claim], bounds: list[Claim]) -> tuple[str, str]:
+    """The reference against every other variant, by ELBO and by IW bound; in short, against the
+    simpler ones and those that beat it. A number without a winner has the table's direction, and
+    says so."""
     name = title(REFERENCE)
     reference = interval(select(rows, metric="elbo", variant=REFERENCE).value)
     if not reference:
@@ -56,31 +74,56 @@ def _sentences(rows: pd.DataFrame, found: list[Claim]) -> tuple[str, str]:
     text = f"`{name}` reaches a test ELBO of {spoken(reference)} nats"
     if not found:
         return f"{text}.", f"{name} reaches {spoken(reference)} nats"
-    found = [c if c.decided else replace(c, note=" in its favour") for c in found]
+    text, short = f"{text}, {_verdicts(found)}.", f"{name}, ELBO in nats: {_verdicts(_few(found))}"
+    if bounds:
+        bound = _bound(rows)
+        text += f" By {bound}, a lower bound of log p(x), it is {_verdicts(bounds)}."
+        short += f". {bound}: {_verdicts(_few(bounds))}"
+    return text, short
+
+
+def _verdicts(found: list[Claim]) -> str:
+    found = [c if c.verdict in (BEATS, TRAILS) else replace(c, note=SIGNED) for c in found]
+    alike = f"within {TOLERANCE} nats of"
+    return sentence(found, "beaten by", "above", "undecided against", alike=alike)
+
+
+def _few(found: list[Claim]) -> list[Claim]:
     simpler = [title(variant) for variant in takewhile(lambda v: v != REFERENCE, order())]
-    telling = [c for c in found if c.subject in simpler or c.verdict == BEATS]
-    short = sentence(telling or found[:1], "beaten by", "above", "undecided against")
-    verdicts = sentence(found, "beaten by", "above", "undecided against")
-    return f"{text}, {verdicts}.", f"{name}, ELBO in nats: {short}"
+    return [c for c in found if c.subject in simpler or c.verdict == BEATS] or found[:1]
+
+
+def _bound(rows: pd.DataFrame) -> str:
+    """The name of the IW bound of the largest K."""
+    most = rows.K.max()
+    return "L_K" if pd.isna(most) else f"L_{most}"
+
+
+def _test_sample(rows: pd.DataFrame) -> str:
+    """How far another test sample would move an ELBO, where it was measured."""
+    errors = select(rows, metric="elbo_test_sample_error")
+    half = interval(from_error(0, e, n).half_width for e, n in zip(errors.value, errors.n))
+    return f" (± {decimal(half.mean, 1)} nats, variants alike)" if half else ""
 
 
 def _table(results: Results, rows: pd.DataFrame, found: list[Claim]) -> Table:
     """One line a variant; of the IW bound the largest K."""
-    most = rows.K.max()
-    rows = rows[(rows.K.isna() | rows.K.eq(most)).to_numpy(dtype=bool)]
+    rows = _of_largest(rows)
     per = item(results)
     columns = {
         "elbo": Column("ELBO", best="max"),
         "elbo_difference": Column(f"difference to {title(REFERENCE)}", sign=True),
         "verdict": Column("verdict"),
         "image_pairs": Column(f"± of {per} pairs", 3),
-        "iw_bound": Column("L_K" if pd.isna(most) else f"L_{most}", best="max"),
+        "iw_bound": Column(_bound(rows), best="max"),
         "effective_sample_size": Column("ESS", 0, interval=False),
         "distortion": Column("distortion"),
         "rate": Column("rate"),
+        "active_directions": Column("active directions", 1, interval=False),
         "active_units": Column("active units", 1, interval=False),
         "bits_per_dim": Column("bits/pixel", 4),
         "elbo_train_minus_test": Column("train − test"),
+        "learning_rate": Column("learning rate", None, interval=False),
         "best_epoch": Column("best epoch", 0, interval=False),
         "training_seconds": Column("training s", 0, interval=False),
         "seeds": Column("seeds", 0),
@@ -101,9 +144,35 @@ def _table(results: Results, rows: pd.DataFrame, found: list[Claim]) -> Table:
     return Table.of_variants("elbo", columns, entries, caption)
 
 
+def _of_largest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that have no K, or the largest."""
+    return rows[(rows.K.isna() | rows.K.eq(rows.K.max())).to_numpy(dtype=bool)]
+
+
+def _split_table(results: Results, rows: pd.DataFrame, bounds: list[Claim]) -> Table:
+    """What of a difference of ELBO is the model's, and what a narrower inference gap's."""
+    rows, bound = select(rows, reference=REFERENCE), _bound(rows)
+    columns = {
+        "elbo_difference": Column("difference of ELBO", sign=True),
+        "iw_bound_difference": Column(f"of the model: {bound}", sign=True),
+        "verdict": Column("verdict"),
+        "narrower": Column(f"of inference: ELBO − {bound}", sign=True),
+    }
+    entries = summary(select(rows, metric=[*columns]), ["variant", "metric"])
+    gaps = summary(select(rows, metric="inference_gap_difference"), "variant")
+    entries |= {(v, "narrower"): replace(gap, mean=-gap.mean) for v, gap in gaps.items()}
+    verdicts = {claim.subject: claim.verdict for claim in bounds}
+    entries |= {(v, "verdict"): verdicts.get(title(v), "") for v in gaps}
+    entries = {key: entry for key, entry in entries.items() if key[0] in gaps}
+    caption = f"Differences to {title(REFERENCE)}: the model's part by {bound}, and inference's"
+    return Table.of_variants("elbo_split", columns, entries, caption)
+
+
 def _name(results: Results, variant: str) -> str:
     """The variant with its chosen hyperparameters, e.g. `fixed-variance (scale 0.3)`."""
-    chosen = results.of("tuning", variant=variant, chosen=True)
+    chosen = results.of("headline", "epochs", variant=variant)
+    if chosen.empty:
+        chosen = results.of("tuning", variant=variant, chosen=True)
     pairs = [f"{n} {chosen[HYPERPARAMETER + n].iloc[0]:g}" for n in hyperparameters(chosen)]
     return f"{title(variant)} ({', '.join(pairs)})" if pairs else title(variant)
 

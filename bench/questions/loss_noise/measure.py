@@ -45,7 +45,7 @@ def measure(
     samples: tuple[int, ...] = SAMPLES,
     replicates: int = REPLICATES,
 ) -> Result:
-    """Variances of every ELBO estimator for each S, and of IW bounds, over `images` test images.
+    """Variances of every ELBO estimator for each S, and of IW bounds, over random test images.
 
     The decoder passes are made once a sampling scheme, for `replicates` times the largest S
     samples an image; both KLs and all S are views of them, and so is the IW bound.
@@ -53,7 +53,7 @@ def measure(
     model = subject.model(stage)
     if not isinstance(model, VAE):
         return Result()
-    x = as_float(subject.data.test[:images])
+    x = as_float(subject.data.test[subject.subset(images)])
     pools = {
         (kl, sampling): pool
         for sampling in SAMPLINGS

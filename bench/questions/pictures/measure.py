@@ -13,7 +13,7 @@ from torch.distributions import Normal
 from bench.config import Preset, Run
 from bench.data.binarization import as_float
 from bench.grid.contract import Request, Result, Row, Subject
-from bench.inference.codes import codes, covariances, unit_variances
+from bench.inference.codes import codes, covariances, direction_variances
 from bench.questions.averages import NATS
 from bench.questions.images import as_bytes, images_of
 from vaes import VAE
@@ -36,16 +36,16 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
 
 
 def measure(subject: Subject, view: str) -> Result:
-    """`view` is `samples` (reconstructions, prior samples, units) or `plane` (two latents)."""
+    """`view` is `samples` (and reconstructions, directions in use) or `plane` (two latents)."""
     with torch.no_grad():
         return {"samples": samples, "plane": plane}[view](subject)
 
 
 def samples(subject: Subject) -> Result:
-    """Originals, reconstructions from the code, decoded draws of N(0, I); variance by unit."""
+    """Originals, reconstructions from the code, decoded draws of N(0, I); variance by direction."""
     model, shape = subject.model(), subject.data.image_shape
     test = as_float(subject.data.test)
-    originals = test[:ORIGINALS]
+    originals = test[subject.subset(ORIGINALS)]
     encoded = codes(model, originals, subject.generator("codes"))
     prior = torch.randn(
         (PRIOR_SAMPLES, model.latent_dim),
@@ -60,10 +60,10 @@ def samples(subject: Subject) -> Result:
         }
     )
     if isinstance(model, VAE):
-        variances = unit_variances(model, test, subject.generator("codes"))
+        variances = direction_variances(model, test, subject.generator("codes"))
         result.rows = [
-            Row("unit_variance", value, "latent units squared", {"latent": latent}, n=len(test))
-            for latent, value in enumerate(variances.tolist())
+            Row("direction_variance", value, "latent units squared", {"latent": place}, n=len(test))
+            for place, value in enumerate(variances.tolist())
         ]
     return result
 
@@ -77,7 +77,8 @@ def plane(subject: Subject) -> Result:
     axis, or of an autoencoder's codes, which no prior holds in place.
     """
     model = subject.model()
-    x = as_float(subject.data.test[:ENCODED])
+    chosen = subject.subset(ENCODED)
+    x = as_float(subject.data.test[chosen])
     code = codes(model, x, subject.generator("codes"))
     share = torch.linspace(TAIL, 1 - TAIL, GRID, device=x.device)
     if isinstance(model, VAE):
@@ -100,5 +101,5 @@ def plane(subject: Subject) -> Result:
         "manifold": images_of(model, places, subject.data.image_shape),
     }
     if subject.data.labels is not None:
-        pictures["labels"] = subject.data.labels[:ENCODED]
+        pictures["labels"] = subject.data.labels[chosen]
     return Result(rows, pictures=pictures)

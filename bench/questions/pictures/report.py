@@ -53,7 +53,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def sections(results: Results) -> list[Section]:
-    """Samples with active units, and the latent plane; [] where no pictures were taken."""
+    """Samples with the directions in use, and the latent plane; [] where no pictures were taken."""
     return [*_samples(results), *_plane(results)]
 
 
@@ -64,11 +64,11 @@ def _samples(results: Results) -> list[Section]:
     prior = results.arrays(QUESTION, "prior_samples")
     if not prior:
         return []
-    rows = results.of(QUESTION, "unit_variance").sort_values("value", ascending=False)
-    units = {v: select(rows, variant=v).value > ACTIVE_VARIANCE for v in results.variants(rows)}
-    active = [f"`{title(v)}` {used.sum()} of {len(used)}" for v, used in units.items()]
+    rows = results.of(QUESTION, "direction_variance").sort_values("value", ascending=False)
+    used = {v: select(rows, variant=v).value > ACTIVE_VARIANCE for v in results.variants(rows)}
+    active = [f"`{title(v)}` {its.sum()} of {len(its)}" for v, its in used.items()]
     takeaway = (
-        f"Active latents (variance of the posterior mean above {ACTIVE_VARIANCE:g}), seed 0: "
+        f"Directions in use (variance of the posterior mean above {ACTIVE_VARIANCE:g}), seed 0: "
         f"{', '.join(active) or 'none measured'}."
     )
     figures = [_samples_figure(results, prior), _units_figure(rows, takeaway.replace("`", ""))]
@@ -103,7 +103,7 @@ def _units_figure(rows: pd.DataFrame, counts: str) -> Figure | None:
     frame = frame.assign(variance=rows.value)[rows.value > 0]
     if frame.empty:
         return None
-    x, y = alt.X("latent:Q", title="latent, by variance"), alt.Y("variance:Q")
+    x, y = alt.X("latent:Q", title="direction, by variance"), alt.Y("variance:Q")
     x = x.scale(scale_of(False, nice=False, padding=10)).axis(tickMinStep=1)
     y = y.title("variance of the posterior mean").axis(tickCount=6, format=NUMBERS)
     y = y.scale(scale_of(True, nice=False, padding=10))

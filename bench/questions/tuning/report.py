@@ -1,7 +1,8 @@
-"""How a hyperparameter such as the fixed variance's s was chosen: every candidate."""
+"""How learning rates, and hyperparameters such as the fixed variance's s, were chosen."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import altair as alt
@@ -10,7 +11,7 @@ import pandas as pd
 from bench.report.figure import Figure, by_variant, curves, named
 from bench.report.results import Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
-from bench.report.section import Section, captioned, item
+from bench.report.section import Section, captioned, item, prose
 from bench.report.style import title, words
 from bench.report.table import Cell, Column, Table, decimal
 
@@ -24,11 +25,80 @@ COLUMNS = (
 
 
 def sections(results: Results) -> list[Section]:
-    """One section a variant that had hyperparameters to choose."""
-    rows = results.of("tuning", "valid_elbo").dropna(subset="value")
-    parts = [(v, select(rows, variant=v)) for v in results.variants(rows)]
+    """One section on learning rates, and one a variant that had hyperparameters to choose."""
+    rows = results.of("tuning")
+    rows = rows[rows.estimator.isna()]
     per = item(results)
-    return [_section(variant, mine, per) for variant, mine in parts if hyperparameters(mine)]
+    found = [_rates(results, rows, per)] if rows.learning_rate.notna().any() else []
+    elbos = select(rows, metric="valid_elbo").dropna(subset="value")
+    for variant in results.variants(elbos):
+        mine = _of_the_longest(select(elbos, variant=variant))
+        if hyperparameters(mine):
+            found.append(_section(variant, mine, per))
+    return found
+
+
+def _of_the_longest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Candidates of the longest training that differ from the chosen in hyperparameters alone."""
+    rows = rows[rows.epochs.isna() | rows.epochs.eq(rows.epochs.max()).fillna(False)]
+    rates = rows[rows.chosen.fillna(False)].learning_rate.dropna().unique()
+    return rows[rows.learning_rate.isin(rates)] if len(rates) else rows
+
+
+def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
+    """A line a variant and length: what was chosen, and what its neighbours would cost."""
+    columns = ["variant", Column("epochs", 0), Column("learning rate", None), "hyperparameters"]
+    columns += [Column("validation score"), Column("loss at half the rate")]
+    columns += [Column("loss at twice the rate"), Column("candidates", 0), Column("seeds", 0)]
+    lines, edges = [], []
+    for variant in results.variants(rows):
+        for epochs, group in select(rows, variant=variant).groupby("epochs"):
+            line = _chosen(group)
+            if line is not None:
+                lines.append([title(variant), epochs, *line])
+                edges += [loss for loss in line[3:5] if loss == loss]
+    caption = (
+        f"The chosen learning rate of every length of training; nats per {per}, higher is better "
+        "(an autoencoder's score is minus its cross-entropy)"
+    )
+    names = [line[0] for line in lines]
+    table = Table("learning_rates", columns, lines, caption, variants=names)
+    rates = sorted({line[2] for line in lines})
+    takeaway = (
+        f"Chosen on validation, for each variant and length: learning rates from {rates[0]:g} to "
+        f"{rates[-1]:g}; half or twice the rate would cost up to {max(edges):.1f} nats."
+        if edges
+        else ""
+    )
+    notes = prose(__file__)
+    return Section("How the learning rates were chosen", takeaway, tables=[table], notes=notes)
+
+
+def _chosen(group: pd.DataFrame) -> list | None:
+    """Rate, hyperparameters, score, losses beside it, candidates and seeds of one contest."""
+    higher = group.metric.eq("valid_elbo").map({True: 1.0, False: -1.0})
+    names = hyperparameters(group)
+    keys = ["learning_rate", *(HYPERPARAMETER + name for name in names)]
+    scored = group.assign(score=group.value * higher, chosen=group.chosen.fillna(False))
+    each = scored.groupby(keys).agg(
+        score=("score", lambda values: values.mean(skipna=False)),
+        chosen=("chosen", "any"),
+        seeds=("seed", "nunique"),
+    )
+    best = each[each.chosen].reset_index()
+    if best.empty:
+        return None
+    (best,) = best.itertuples(index=False)
+    scores = each.score.to_dict()
+    at = tuple(best[1 : len(keys)])
+
+    def loss(factor: float) -> float:
+        rate = next((r for r in each.index.unique(0) if math.isclose(r, best[0] * factor)), None)
+        score = scores.get((rate, *at) if at else rate, math.nan)
+        return best.score - score
+
+    said = ", ".join(f"{words(name)} {value:g}" for name, value in zip(names, at, strict=True))
+    return [best[0], said, best.score, loss(0.5), loss(2), len(each), best.seeds]
 
 
 def _section(variant: str, rows: pd.DataFrame, per: str) -> Section:

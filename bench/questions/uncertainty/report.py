@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import altair as alt
 import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
 from bench.data.corruptions import CORRUPTIONS, LABELS
-from bench.report.claims import grouped, listing, signs, weakest
-from bench.report.estimators import estimates
+from bench.questions.uncertainty import TIE
+from bench.report.claims import grouped, listing, signs
 from bench.report.figure import Figure, as_frame, by_variant, curves, named, panels, tooltips
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import ordered, title, words
-from bench.report.table import Cell, Column, Table, decimal
-from bench.statistics import Estimate, from_error, summary
+from bench.report.table import Cell, Column, Table, decimal, spoken
+from bench.statistics import Estimate, interval, ratio_of_means, summary
 
 KEYS = ["variant", "trained_on", "posterior", "corruption"]
 KINDS = {
     "rises": "entropy rises with",
+    "rises after a dip": "rises after a dip with",
+    "falls at first": "falls at first with",
     "falls": "falls with",
-    "turns": "turns (falls, then rises, or the reverse) with",
+    "falls after a rise": "falls after a rise with",
+    "rises at first": "rises at first with",
+    "turns": "turns more than once with",
     "undecided": "undecided with",
     "flat": "flat with",
 }
-TURN = 0.1
-"""Nats; a mean entropy nearer to the clean one is on neither side of it."""
-MEANS = ["spearman", "spearman_low", "spearman_high", "rises", "change"]
 HELD = {
     "entropy": Column("entropy", interval=False),
     "log_scale": Column("mean log σ", interval=False),
@@ -36,9 +39,9 @@ HELD = {
     "iw_bound": Column("IW bound", interval=False),
 }
 REFITTED = {
-    "model": "are the model's (refitting moves the entropy the same way)",
-    "encoder": "are the encoder's alone (refitting takes them back)",
-    "missed": "are missed by the encoder (only refitting moves the entropy)",
+    "falls short": "fall short of the best posterior's",
+    "exceeds": "exceed the best posterior's",
+    "not told apart": "are not told from the best posterior's, which is told to move",
     "undecided": "are undecided",
 }
 DRAWN = {"entropy": ("uncertainty", "entropy (nats)"), "log_scale": ("sigma_by_level", "log σ")}
@@ -49,18 +52,20 @@ FILTERS = ("corruption", "trained_on")
 def sections(results: Results) -> list[Section]:
     """One section; [] where uncertainty was not measured."""
     rows = results.of("uncertainty")
-    if "entropy_spearman" not in set(rows.metric):
+    if "entropy" not in set(rows.metric):
         return []
     rows = printed(rows)
     table, refitted = verdicts(rows), origins(rows)
     levels = [f"- *{c.label}*: {c.corrupt.__doc__}" for c in CORRUPTIONS.values()]
     others = "- *other images*: Each pixel is taken from {} with probability `level`."
     levels += [others.format(words(source)) for source in rows.source.dropna().unique()]
-    asked, takeaway = "Does noise raise the encoder's uncertainty?", takeaway_of(table)
+    asked = "Does noise raise the encoder's uncertainty?"
+    takeaway, answer = takeaway_of(table)
+    takeaway = " ".join(filter(None, [takeaway, _refitted_sentence(refitted)]))
     tables = [_table(table), _refitted_table(refitted), _levels_table(rows)]
     figures = [*(_levels_figure(rows, metric) for metric in DRAWN), _refitted_figure(refitted)]
-    notes = paragraphs(prose(__file__, turn=TURN), "\n".join(levels), _refitted_text(refitted))
-    return [Section(asked, *takeaway, tables, figures, notes)]
+    notes = paragraphs(prose(__file__), "\n".join(levels), _refitted_text(refitted))
+    return [Section(asked, takeaway, answer, tables, figures, notes)]
 
 
 def printed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -88,46 +93,47 @@ def printed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a posterior and corruption: the computed verdict, and means over seeds."""
-    keys = [*KEYS, "seed"]
-    of = {metric: mine.set_index(keys).value for metric, mine in rows.groupby("metric")}
-    seeds = {m.removeprefix("entropy_"): v for m, v in of.items() if m.startswith("entropy_")}
-    images = select(rows, metric="entropy_spearman").set_index(keys).n.astype(int)
-    groups = [*pd.DataFrame(seeds | {"images": images}).groupby(KEYS, sort=False)]
-    told = signs({(key, what): e for key, mine in groups for what, e in tested(mine).items()})
-    changes = select(rows, metric="entropy").pivot_table("change", keys, "level")
+    """One line a posterior and corruption: what the entropy does, its lowest change and that at
+    the strongest level."""
+    still = select(rows, metric="entropy_largest_change").groupby(KEYS).value.max()
+    moved = select(rows[rows.corruption != "none"], metric="entropy")
+    changes = {
+        key: mine.pivot_table("change", "seed", "level")
+        for key, mine in moved.groupby(KEYS, sort=False)
+    }
+    steps, ends = {}, {}
+    for key, change in changes.items():
+        if still.get(key, np.inf) > TIE:
+            increments = change.diff(axis=1).fillna(change.iloc[:, [0]])
+            steps |= {(key, level): interval(increments[level]) for level in change}
+            ends[key] = interval(change.iloc[:, -1])
+    told = signs(steps | ends)
     lines = []
-    for key, mine in groups:
-        found = (told.get((key, what), 0) for what in ("ρ", "share"))
-        kind = verdict(*found, changes.reindex(mine.index), flat=mine.flat.min() == 1)
-        lines.append((*key, kind, *mine[MEANS].mean(), mine.largest_change.max()))
-    return pd.DataFrame(lines, columns=[*KEYS, "verdict", *MEANS, "largest_change"])
+    for key, change in changes.items():
+        of_steps = [told.get((key, level), 0) for level in change]
+        kind = shape(of_steps, told.get(key, 0)) if key in ends else "flat"
+        low, strongest = change.mean().idxmin(), interval(change.iloc[:, -1])
+        dip = (low, interval(change[low])) if key in ends else (np.nan, Estimate())
+        lines.append((*key, kind, *dip, strongest, still.get(key, np.nan)))
+    names = ["verdict", "lowest", "dip", "change", "largest_change"]
+    return pd.DataFrame(lines, columns=[*KEYS, *names])
 
 
-def tested(seeds: pd.DataFrame) -> dict[str, Estimate]:
-    """ρ, and the share of images that rise less one half, of the seed that shows it least."""
-    rho = [
-        Estimate(line.spearman, (line.spearman_high - line.spearman_low) / 2, line.images)
-        for line in seeds.itertuples()
-    ]
-    error = 0.5 / np.sqrt(seeds.images)  # a binomial's, where the share is one half
-    share = map(from_error, seeds.rises - 0.5, error, seeds.images)
-    return {"ρ": weakest(rho), "share": weakest(share)}
-
-
-def verdict(rho: int, share: int, changes: pd.DataFrame, flat: bool) -> str:
-    """What the entropy does, one of `KINDS`, from the signs that hold for every seed.
-
-    It `turns` where that of ρ is contradicted by that of the share of images or, in all seeds, by
-    the mean change at a level.
-    """
-    if flat:
-        return "flat"
-    if rho and (share == -rho or (rho * changes <= -TURN).all().any()):
-        return "turns"
-    if share != rho or not rho:
+def shape(steps: Sequence[int], end: int) -> str:
+    """What the entropy does, one of `KINDS`, from signs: of its steps from level to level, the
+    first from the clean images, and of its change at the last; 0 where none is told."""
+    told = [step for step in steps if step] or [end]
+    first, last = told[0], told[-1]
+    if not first:
         return "undecided"
-    return "rises" if rho > 0 else "falls"
+    if end == last:
+        if -end not in told:
+            return "rises" if end > 0 else "falls"
+        if first == -end:
+            return "rises after a dip" if end > 0 else "falls after a rise"
+    if first == last and -first in told:
+        return "turns"
+    return "rises at first" if first > 0 else "falls at first"
 
 
 def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
@@ -136,16 +142,18 @@ def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
     """
     still = table.groupby("posterior").verdict.transform(lambda v: (v == "flat").all())
     moving = dict([*table[~still].groupby("posterior", sort=False)])
-    counts = {n: f"{(m.verdict == 'rises').sum()} of {len(m)}" for n, m in moving.items()}
+    counts = {name: _counts(mine) for name, mine in moving.items()}
     sentences, answer = [], "no, flat by construction"
     if moving:
         name = title(REFERENCE) if title(REFERENCE) in moving else next(iter(moving))
-        said = [(line.verdict, line.corruption + _rho(line)) for line in moving[name].itertuples()]
-        rising, count = [text for kind, text in said if kind == "rises"], counts.pop(name)
-        short = {0: "no", len(said): "yes"}.get(len(rising), "sometimes")
+        lines = moving[name].itertuples()
+        said = [(line.verdict, f"{line.corruption} ({_sizes(line)})") for line in lines]
+        up = {kind: KINDS[kind] for kind in ("rises", "rises after a dip")}
+        found = [kind for kind, _ in said if kind in up]
+        short = "yes" if found == ["rises"] * len(said) else "sometimes" if found else "no"
         sentences.append(f"`{name}`: **{short}**; {grouped(said, KINDS)}.")
-        answer = f"{short}, {name}'s rises with {count} corruptions"
-        answer += f": {listing(rising)}" if rising else ""
+        answer = f"{short}, {name}'s {grouped(said, up if found else KINDS)}"
+        del counts[name]
     if counts:
         others = listing(f"{count} for `{name}`" for name, count in counts.items())
         sentences.append(f"It rises with {others}.")
@@ -157,19 +165,33 @@ def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
     return " ".join(sentences), answer
 
 
-def _rho(line: tuple) -> str:
-    """ρ with its interval where the entropy rises."""
-    mean, *ends = map(decimal, (line.spearman, line.spearman_low, line.spearman_high))
-    return f" (ρ {mean} [{', '.join(ends)}])" if line.verdict == "rises" else ""
+def _counts(table: pd.DataFrame) -> str:
+    """`2 of 6 corruptions, after a dip with 3 more`."""
+    kinds = table.verdict.value_counts()
+    dips = kinds.get("rises after a dip", 0)
+    after = f", after a dip with {dips} more" if dips else ""
+    return f"{kinds.get('rises', 0)} of {len(table)} corruptions{after}"
+
+
+def _sizes(line: tuple) -> str:
+    """The change at the strongest level, after that at the lowest where it dips."""
+    dips = line.verdict in ("rises after a dip", "falls at first")
+    after = f" after {spoken(line.dip, 1, sign=True)}" if dips else ""
+    return f"{spoken(line.change, 1, sign=True)}{after} nats"
 
 
 def _table(table: pd.DataFrame) -> Table:
-    columns = ["posterior", "corruption", "entropy", "ρ", "ρ, low", "ρ, high"]
-    columns += [Column("higher, %", 0), Column("change, nats", sign=True)]
+    columns = ["posterior", "corruption", "entropy", Column("lowest at")]
+    columns += [
+        Column("change there, nats", sign=True),
+        Column("at the strongest, nats", sign=True),
+    ]
     marked = [Cell(text=verdict, bold=verdict == "rises") for verdict in table.verdict]
-    shown = table.assign(verdict=marked, rises=100 * table.rises)
-    lines = shown[["posterior", "corruption", "verdict", *MEANS]].to_numpy().tolist()
+    shown = table.assign(verdict=marked)[
+        ["posterior", "corruption", "verdict", "lowest", "dip", "change"]
+    ]
     caption = "What corruption does to the posterior's entropy."
+    lines = shown.to_numpy().tolist()
     return Table("uncertainty", columns, lines, caption, variants=[*table.posterior])
 
 
@@ -177,49 +199,67 @@ def _table(table: pd.DataFrame) -> Table:
 
 
 def origins(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a posterior, corruption and level of the first seed: the encoder's change of
-    entropy, that of the locally optimised posterior, their difference, and where it comes from."""
+    """One line a posterior, corruption and level of binary images: the encoder's change of entropy,
+    that of the locally optimised posterior, their difference and ratio, and whose change it is."""
     names = {"encoder": "encoder", "refitted": "fitted", "difference": "fitted_minus_encoder"}
+    metrics = {f"{name}_entropy_change": column for column, name in names.items()}
+    mine = select(rows, metric=[*metrics]).assign(column=lambda frame: frame.metric.map(metrics))
     keys, found = [*KEYS, "level"], {}
-    for column, name in names.items():
-        here = select(rows, metric=f"{name}_entropy_change", seed=0)
-        found |= {(*key, column): e for key, e in estimates(here, *keys).items()}
-    told = signs(found)
+    for key, seeds in mine.groupby(keys, sort=False):
+        values = seeds.pivot_table("value", "seed", "column")
+        if len(values) > 1:
+            found |= {(key, column): interval(values[column]) for column in names}
+            found[key, "ratio"] = ratio_of_means(values.encoder, values.refitted)
+    told = signs({at: e for at, e in found.items() if at[1] in ("refitted", "difference")})
     lines = []
-    for key in dict.fromkeys(key[:-1] for key in found):
-        kind = origin(*(told.get((*key, column), 0) for column in names))
-        lines.append((*key, *(found.get((*key, column), Estimate()) for column in names), kind))
-    return pd.DataFrame(lines, columns=[*keys, *names, "origin"])
+    for key in dict.fromkeys(key for key, _ in found):
+        refitted, difference = told[key, "refitted"], told[key, "difference"]
+        ratio = found[key, "ratio"] if refitted else Estimate()
+        kind = origin(refitted, difference)
+        lines.append((*key, *(found[key, column] for column in names), ratio, kind))
+    return pd.DataFrame(lines, columns=[*keys, *names, "ratio", "origin"])
 
 
-def origin(encoder: int, refitted: int, difference: int) -> str:
-    """Where a change of entropy comes from, by the signs that are told of it.
-
-    `model` where the best posterior moves as the encoder's does, `encoder` where refitting takes
-    the encoder's move back, `missed` where it moves what the encoder did not.
-    """
-    if encoder and encoder == refitted:
-        return "model"
-    if encoder and difference == -encoder:
-        return "encoder"
-    return "missed" if refitted and difference == refitted else "undecided"
+def origin(refitted: int, difference: int) -> str:
+    """Whose change of entropy it is, one of `REFITTED`, by the signs that are told of the best
+    posterior's change, and of that less the encoder's, which decides."""
+    if difference:
+        return "falls short" if difference > 0 else "exceeds"
+    return "not told apart" if refitted else "undecided"
 
 
 def _refitted_table(table: pd.DataFrame) -> Table:
     names, changes = ["posterior", "corruption", "level"], ["encoder", "refitted", "difference"]
-    lines = table[[*names, *changes, "origin"]].to_numpy().tolist()
-    columns = [*names, *(Column(name, 1, sign=True) for name in changes), "origin of the change"]
-    caption = "Change of entropy from clean to corrupted images, nats, and where it comes from."
+    lines = table[[*names, *changes, "ratio", "origin"]].to_numpy().tolist()
+    columns = [*names, *(Column(name, 1, sign=True) for name in changes)]
+    columns += [Column("encoder ÷ refitted"), "the encoder's"]
+    caption = "Change of entropy from clean to corrupted images, nats, and whose it is."
     return Table("uncertainty_refitted", columns, lines, caption, variants=[*table.posterior])
+
+
+def _counted(table: pd.DataFrame) -> str:
+    """`3 fall short of …; 2 are undecided`."""
+    counts = table.origin.value_counts()
+    return "; ".join(f"{counts[kind]} {text}" for kind, text in REFITTED.items() if kind in counts)
+
+
+def _refitted_sentence(table: pd.DataFrame) -> str:
+    """How the reference's changes compare with the best posterior's, trained on clean images."""
+    mine = table[table.posterior == title(REFERENCE)]
+    said = [(line.origin, f"{line.corruption} at {line.level:g}") for line in mine.itertuples()]
+    phrases = {"falls short": "falls short of it with", "exceeds": "exceeds it with"}
+    found = grouped(said, phrases)
+    return (
+        f"Beside the change of the best posterior, that of `{title(REFERENCE)}` {found}."
+        if found
+        else ""
+    )
 
 
 def _refitted_text(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
-    counts = table.origin.value_counts()
-    parts = [f"{counts[kind]} {text}" for kind, text in REFITTED.items() if kind in counts]
-    images = table.encoder.iloc[0].n
-    return prose(__file__, "refitted", changes=len(table), counts=", ".join(parts), images=images)
+    return prose(__file__, "refitted", changes=len(table), counts=_counted(table))
 
 
 def _refitted_figure(table: pd.DataFrame) -> Figure | None:
@@ -254,10 +294,8 @@ def _refitted_figure(table: pd.DataFrame) -> Figure | None:
     )
     chart = chart.properties(width=240, height=240)
     facets = panels(chart, "corruption", table.corruption.unique())
-    counts = dict.fromkeys(REFITTED, 0) | dict(table.origin.value_counts())
-    return captioned(
-        __file__, "uncertainty_refitted", facets, FILTERS, changes=len(table), **counts
-    )
+    seen = {"changes": len(table), "counts": _counted(table)}
+    return captioned(__file__, "uncertainty_refitted", facets, FILTERS, **seen)
 
 
 # --- all levels ------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Does the ranking survive its budget and its learning rate?"""

@@ -1,0 +1,259 @@
+"""Does the ranking survive its budget and its learning rate?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from bench.config import REFERENCE
+from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, grouped, listing, sentence
+from bench.report.figure import Figure, curves, line_at
+from bench.report.results import Results
+from bench.report.rows import select
+from bench.report.section import Section, captioned, item, prose
+from bench.report.style import PALETTE, title
+from bench.report.table import Cell, Column, Table, decimal
+from bench.statistics import Estimate, interval, paired_difference, summary
+
+Found = Mapping[tuple[str, int], Claim]
+"""(variant, epochs) → how it compares with the reference after a training of this length."""
+ASKED = "Does the ranking survive its budget?"
+
+
+def sections(results: Results) -> list[Section]:
+    """The section on budgets; [] where they were not measured."""
+    rows = results.of("budget")
+    elbo = select(rows, metric="elbo").dropna(subset="value")
+    if REFERENCE not in set(elbo.variant):
+        return []
+    found = _compared(elbo)
+    survives = _survives(found)
+    parts = [f"{survives[:1].upper()}{survives[1:]}.", _gains(elbo), _equal_time_said(results)]
+    takeaway = " ".join(filter(None, [*parts, _rates_said(results)]))
+    per = item(results)
+    figures = [_differences_figure(rows, found, per), _rates_figure(results, per)]
+    tables, notes = [_table(results, rows, elbo, found)], prose(__file__, item=per)
+    return [Section(ASKED, takeaway, survives, tables, figures, notes)]
+
+
+def _compared(elbo: pd.DataFrame) -> Found:
+    """The verdicts of all variants and lengths hold together."""
+    differences = {
+        (variant, epochs): paired_difference(group, variant, REFERENCE)
+        for epochs, group in elbo.groupby("epochs")
+        for variant in group.variant.unique()
+        if variant != REFERENCE
+    }
+    return {claim.subject: claim for claim in claims(differences)}
+
+
+def at_equal_time(results: Results) -> dict[str, Estimate]:
+    """Variant → its test ELBO less the reference's at the time that both were trained for; {}
+    where no budgets were measured.
+
+    ELBOs between two lengths are interpolated in the logarithm of the training's seconds.
+    """
+    rows = results.of("budget")
+    values = rows.pivot_table(index=["variant", "seed", "epochs"], columns="metric", values="value")
+    values = values.reindex(columns=["elbo", "training_seconds"]).dropna()
+    if REFERENCE not in values.index.unique("variant"):
+        return {}
+    seconds = values.training_seconds.groupby(["variant", "epochs"]).mean()
+    found = {}
+    for variant in values.index.unique("variant"):
+        until = min(seconds[variant].max(), seconds[REFERENCE].max())
+        reached = [
+            values.elbo[name].groupby("seed").apply(_at_time, seconds[name], until)
+            for name in (variant, REFERENCE)
+        ]
+        if variant != REFERENCE:
+            found[variant] = interval((reached[0] - reached[1]).dropna())
+    return {variant: estimate for variant, estimate in found.items() if estimate}
+
+
+def _at_time(elbo: pd.Series, seconds: pd.Series, until: float) -> float:
+    """One seed's ELBO by epochs, at a time between those of the trainings."""
+    elbo = elbo.droplevel("seed")
+    times = seconds.reindex(elbo.index)
+    return float(np.interp(math.log(until), np.log(times), elbo))
+
+
+# --- sentences -------------------------------------------------------------------------------
+
+
+def _survives(found: Found) -> str:
+    """Of every variant, from which length on its verdict is the last one, or where it crosses."""
+    said = []
+    for variant in dict.fromkeys(variant for variant, _ in found):
+        mine = {epochs: claim for (v, epochs), claim in found.items() if v == variant}
+        (*_, longest), last = sorted(mine), mine[max(mine)]
+        changed = [epochs for epochs in sorted(mine) if mine[epochs].verdict != last.verdict]
+        opposed = [e for e in changed if {mine[e].verdict, last.verdict} == {BEATS, TRAILS}]
+        text = f"`{title(variant)}` ({last.spoken(sign=True)}"
+        if opposed:
+            text += f"; at {opposed[-1]} epochs {mine[opposed[-1]].spoken(sign=True)}: it crosses"
+        elif last.decided and not changed:
+            text += ", at every budget"
+        elif last.decided:
+            since = min(epochs for epochs in mine if epochs > changed[-1])
+            text += f", from {since} epochs on" if since != longest else ", at this budget alone"
+        said.append((last.verdict, f"{text})"))
+    phrases = {BEATS: "above it", TRAILS: "below it", UNDECIDED: "undecided against it"}
+    epochs = max(epochs for _, epochs in found)
+    return f"ELBO against {title(REFERENCE)}'s after {epochs} epochs, in nats: " + grouped(
+        said, phrases
+    )
+
+
+def last_gain(elbo: pd.DataFrame) -> Estimate:
+    """What the last doubling of one variant's budget has gained, paired by seed."""
+    *_, half, whole = sorted(elbo.epochs.unique())
+    values = [elbo[elbo.epochs == epochs].set_index("seed").value for epochs in (whole, half)]
+    return interval((values[0] - values[1]).dropna())
+
+
+def _gains(elbo: pd.DataFrame) -> str:
+    if elbo.epochs.nunique() < 2:
+        return ""
+    gains = {v: last_gain(group) for v, group in elbo.groupby("variant", sort=False)}
+    told = [replace(c, subject=title(c.subject)) for c in claims(gains)]
+    rising = [claim for claim in told if claim.verdict == BEATS]
+    if not rising:
+        return "Converged: no variant is told to gain by the last doubling."
+    said = sentence(told, "still gains nats for", "loses nats for", "is undecided for")
+    return f"Not converged: the last doubling {said}."
+
+
+def _equal_time_said(results: Results) -> str:
+    found = claims({title(v): estimate for v, estimate in at_equal_time(results).items()})
+    said = sentence(found, "above it", "below it", "undecided against it", sign=True)
+    return f"At equal time, as measured here: {said}." if said else ""
+
+
+def _tuning(results: Results) -> pd.DataFrame:
+    """Mean validation ELBO of every variant, length and rate, at the best hyperparameters."""
+    rows = results.of("tuning", "valid_elbo").dropna(subset=["value", "epochs", "learning_rate"])
+    keys = ["variant", "epochs", "learning_rate"]
+    hyper = [c for c in rows if c.startswith("hyperparameter_") and rows[c].notna().any()]
+    means = rows.groupby([*keys, *hyper], dropna=False, sort=False).value.agg(["mean", "count"])
+    return means.reset_index().sort_values("mean").groupby(keys, as_index=False).last()
+
+
+def _signed(value: float) -> str:
+    return decimal(value, sign="+")
+
+
+def _rates_said(results: Results) -> str:
+    """At which common learning rates the order of two variants differs from that of the tuned."""
+    tried = _tuning(results)
+    if REFERENCE not in set(tried.variant):
+        return ""
+    longest = tried[tried.epochs == tried.epochs.max()]
+    table = longest.pivot_table(index="variant", columns="learning_rate", values="mean")
+    best = table.max(axis=1) - table.max(axis=1)[REFERENCE]
+    same = table - table.loc[REFERENCE]
+    turned = [
+        f"`{title(variant)}` at {rate:g} ({_signed(difference)}, tuned {_signed(best[variant])})"
+        for variant, line in same.drop(index=REFERENCE).iterrows()
+        for rate, difference in line.dropna().items()
+        if difference * best[variant] < 0
+    ]
+    seeds = int(longest["count"].min())
+    count = f"{seeds} seed{'s' * (seeds > 1)}"
+    if not turned:
+        return f"No learning rate that was tried reverses an order on validation ({count})."
+    return (
+        f"One learning rate for all would reverse, on validation ({count}, nats), the order of "
+        f"`{title(REFERENCE)}` and {listing(turned)}."
+    )
+
+
+# --- table and figures -----------------------------------------------------------------------
+
+
+def _table(results: Results, rows: pd.DataFrame, elbo: pd.DataFrame, found: Found) -> Table:
+    """A line a variant and length."""
+    columns = ["variant", Column("epochs", 0), Column("steps", 0), Column("training s", 0)]
+    columns += [Column("learning rate", None), Column("ELBO", best="max")]
+    columns += [Column(f"difference to {title(REFERENCE)}", sign=True), "verdict"]
+    columns.append(Column("gained by doubling", sign=True))
+    reached = summary(elbo, ["variant", "epochs"])
+    means = rows.groupby(["variant", "epochs", "metric"]).value.mean()
+    lines, groups = [], []
+    for variant in results.variants(elbo):
+        mine = elbo[elbo.variant == variant]
+        for epochs in sorted(mine.epochs.unique()):
+            claim = found.get((variant, epochs))
+            at = mine[mine.epochs == epochs]
+            until = mine[mine.epochs <= epochs]
+            took = [means.get((variant, epochs, f"training_{m}")) for m in ("steps", "seconds")]
+            lines.append(
+                [
+                    *(title(variant), epochs, *took, at.learning_rate.iloc[0]),
+                    reached[variant, epochs],
+                    claim.difference if claim else Cell(),
+                    claim.verdict if claim else "",
+                    last_gain(until) if epochs > mine.epochs.min() else Cell(),
+                ]
+            )
+            groups.append(epochs)
+    caption = "Test ELBO after trainings of lengths that double, each tuned at its own length"
+    variants = [line[0] for line in lines]
+    return Table("budget", columns, lines, caption, groups, variants)
+
+
+def _differences_figure(rows: pd.DataFrame, found: Found, per: str) -> Figure:
+    means = rows.groupby(["variant", "epochs", "metric"]).value.mean()
+    lines = []
+    for (variant, epochs), claim in found.items():
+        d = claim.difference
+        at = {"variant": variant, "difference": d.mean, "low": d.low, "high": d.high}
+        took = {m: means[variant, epochs, f"training_{m}"] for m in ("steps", "seconds")}
+        lines.append(at | took)
+    frame = pd.DataFrame(lines)
+    y = ("difference", f"ELBO − {title(REFERENCE)}'s (nats per {per})")
+    axes = {"steps": "training steps", "seconds": "training time (s)"}
+    charts = [
+        curves(frame, (column, words), y, log="x", width=330, height=280) + line_at(0)
+        for column, words in axes.items()
+    ]
+    last = {v: c for (v, epochs), c in found.items() if epochs == max(e for _, e in found)}
+    ends = ", ".join(f"{title(v)} {c.spoken(sign=True)}" for v, c in last.items())
+    chart = alt.hconcat(*charts).resolve_scale(y="shared")
+    return captioned(__file__, "budget_difference", chart, ends=ends)
+
+
+def _rates_figure(results: Results, per: str) -> Figure | None:
+    tried = _tuning(results)
+    if tried.empty:
+        return None
+    tried = tried.rename(columns={"mean": "ELBO", "learning_rate": "rate"})
+    tried = tried[["variant", "epochs", "rate", "ELBO"]]
+    rates = sorted(tried.rate.unique())
+    tried["rate"] = tried.rate.map("{:g}".format)
+    domain = [f"{rate:g}" for rate in rates]
+    shades = [PALETTE[i % len(PALETTE)] for i in range(len(domain))]
+    colours = alt.Color("rate:N", title="learning rate", sort=domain)
+    colours = colours.scale(domain=domain, range=shades)
+    panels = [
+        curves(
+            tried[tried.variant == variant],
+            ("epochs", "epochs"),
+            ("ELBO", f"validation ELBO (nats per {per})"),
+            colours,
+            log="x",
+            ticks=sorted(tried.epochs.unique()),
+            width=230,
+            height=210,
+        ).properties(title=title(variant))
+        for variant in results.variants(tried)
+    ]
+    best = tried.loc[tried.groupby("variant").ELBO.idxmax()]
+    seen = ", ".join(f"{title(v)} {r}" for v, r in zip(best.variant, best.rate))
+    chart = alt.concat(*panels, columns=3).resolve_scale(y="shared")
+    return captioned(__file__, "budget_rates", chart, best=seen)

@@ -1,0 +1,157 @@
+"""The signal-to-noise ratio of the encoder's gradient of L_K, by K and estimator.
+
+For one example, ‖E g‖ / √tr Cov[g] of everything the posterior depends on (Rainforth et al. 2018,
+for the whole gradient in place of each of its entries), with both squares averaged over test
+images. Every K and estimator is made of the same samples. A standard error is a jackknife over
+images, which holds the noise of q too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from bench.config import REFERENCE as VARIANT
+from bench.config import Preset, Run
+from bench.data.binarization import as_float
+from bench.grid.contract import Request, Result, Row, Subject
+from bench.inference.gradient_variance import PosteriorGradient
+from bench.inference.gradients import ESTIMATORS, of_bound
+from bench.inference.importance import effective_sample_size
+from bench.inference.signal_to_noise import Moments, Pool
+from bench.questions.averages import image_mean, jackknife
+from bench.questions.multi_sample import REFERENCE, STAGES, UNBIASED
+
+KS = tuple(2**power for power in range(9))
+BEYOND = 16
+"""From this K on a second exponent is fitted: theory's is that of K → ∞."""
+POOL = 256
+"""Samples an image that are held at once."""
+EVERY = of_bound("iw_bound")
+Key = tuple[str, int]
+"""An estimator and K."""
+
+
+def requests(run: Run, preset: Preset) -> Iterator[Request]:
+    """One measurement of one variant, of its first seed: the spread is over images and noise."""
+    if run.variant == VARIANT and run.seed == 0:
+        amounts = ("images", preset.bound_images), ("samples", preset.bound_samples)
+        yield Request(run, (*amounts, ("estimators", EVERY)))
+
+
+def measure(
+    subject: Subject, images: int, samples: int, estimators: tuple[str, ...] = EVERY
+) -> Result:
+    """These estimators at every stage, from `samples` of every image's posterior."""
+    x = as_float(subject.data.test[subject.subset(images)])
+    rows, notice = [], ""
+    for stage in STAGES:
+        gradient = PosteriorGradient.from_model(subject.model(stage), x, len(x) * samples)
+        noise = subject.generator("multi-sample gradients", stage)
+        rows += _of_stage(gradient, samples, estimators, noise, {"stage": stage})
+        notice = gradient.notice
+    return Result(rows, notice=notice)
+
+
+def _of_stage(
+    gradient: PosteriorGradient,
+    samples: int,
+    estimators: tuple[str, ...],
+    generator: torch.Generator,
+    settings: Mapping[str, object],
+) -> Iterator[Row]:
+    every = dict.fromkeys((*estimators, UNBIASED))
+    found = {(name, K): Moments(gradient) for name in every for K in KS}
+    # of a biased estimator's gradient less the unbiased one's, from the same samples
+    biases = {key: Moments(gradient) for key in found if ESTIMATORS[key[0]].biased}
+    sizes: dict[int, list[Tensor]] = {K: [] for K in KS}
+    pool = Pool(gradient, POOL)
+    for _ in range(-(-samples // POOL)):
+        pool.draw(generator)
+        for K in KS:
+            groups = pool.log_weights.double().unflatten(0, (K, -1))
+            sizes[K].append(effective_sample_size(groups).mean(0))
+            plain = pool.gradients(ESTIMATORS[UNBIASED], K)
+            found[UNBIASED, K].add(plain)
+            for name in (name for name in estimators if name != UNBIASED):
+                g = pool.gradients(ESTIMATORS[name], K)
+                found[name, K].add(g)
+                if ESTIMATORS[name].biased:
+                    biases[name, K].add({path: g[path] - plain[path] for path in g})
+    # E g is the same for all unbiased ones: the quietest tells it best
+    squares = {
+        (name, K): torch.stack(
+            [(of if ESTIMATORS[name].biased else found[UNBIASED, K]).signal, of.noise]
+        )
+        for (name, K), of in found.items()
+        if name in estimators
+    }
+    for name, K in squares:
+        yield from _comparisons(squares, name, K, {**settings, "estimator": name, "K": K})
+        if (name, K) in biases:
+            parts = torch.stack([biases[name, K].signal, found[UNBIASED, K].signal])
+            here = {**settings, "estimator": name, "K": K, "reference": UNBIASED}
+            yield _over_images("relative_bias", parts, _ratio, here)
+    for name in estimators:
+        yield from _exponents(squares, name, {**settings, "estimator": name})
+    for K in KS:
+        size = torch.stack(sizes[K]).mean(0)
+        yield image_mean("effective_sample_size", size, "samples", {**settings, "K": K})
+
+
+def _comparisons(
+    squares: Mapping[Key, Tensor], name: str, K: int, here: Mapping[str, object]
+) -> Iterator[Row]:
+    """The ratio, and that over the reference's and over its own at the fewest samples."""
+    own = squares[name, K]
+    yield _over_images("signal_to_noise", own, _ratio, here)
+    if name != REFERENCE and (REFERENCE, K) in squares:
+        both = torch.cat([own, squares[REFERENCE, K]])
+        compared = {**here, "reference": REFERENCE}
+        yield _over_images("signal_to_noise_ratio", both, _ratio_of_ratios, compared)
+    if KS[0] < K:
+        both = torch.cat([own, squares[name, KS[0]]])
+        compared = {**here, "reference_K": KS[0]}
+        yield _over_images("signal_to_noise_change", both, _ratio_of_ratios, compared)
+
+
+def _exponents(
+    squares: Mapping[Key, Tensor], name: str, here: Mapping[str, object]
+) -> Iterator[Row]:
+    """The exponents of K, from the first on and from `BEYOND` on, which the setting K states."""
+    for least in (KS[0], BEYOND):
+        at = torch.tensor([K for K in KS if least <= K]).double()
+        every = torch.stack([squares[name, int(K)] for K in at], 1).flatten(0, 1)
+
+        def exponent(means: Tensor, at: Tensor = at) -> Tensor:
+            logarithms = _ratio(means.unflatten(0, (2, len(at)))).log()
+            along = at.log().to(means.device) - at.log().mean()
+            return torch.tensordot(along, logarithms, 1) / along.square().sum()
+
+        yield _over_images("exponent", every, exponent, {**here, "K": least})
+
+
+def _over_images(
+    metric: str,
+    per_image: Tensor,
+    statistic: Callable[[Tensor], Tensor],
+    settings: Mapping[str, object],
+) -> Row:
+    value, error = jackknife(statistic, per_image)
+    count = per_image.shape[1]
+    if math.isfinite(value):
+        return Row(metric, value, "1", settings, error, count)
+    reason = "the squared signal is not told from zero"
+    return Row(metric, math.nan, "1", settings, n=count, reason=reason)
+
+
+def _ratio(squares: Tensor) -> Tensor:
+    """From a signal and a noise, `(2, ...)`; NaN where the signal's unbiased square is negative."""
+    return (squares[0] / squares[1]).sqrt()
+
+
+def _ratio_of_ratios(squares: Tensor) -> Tensor:
+    return _ratio(squares[:2]) / _ratio(squares[2:])

@@ -1,0 +1,189 @@
+"""The signal-to-noise ratio of the encoder's gradient of L_K by K, beside theory's exponents."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import altair as alt
+import pandas as pd
+
+from bench.config import REFERENCE as VARIANT
+from bench.questions.multi_sample import REFERENCE, THEORY
+from bench.report import estimators
+from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, listing
+from bench.report.estimators import Printed, amount_axis, axis_at, estimates, for_chart, table
+from bench.report.figure import Figure, panels
+from bench.report.results import Results
+from bench.report.rows import select
+from bench.report.section import Section, captioned, paragraphs, prose
+from bench.report.style import STAGES, title
+from bench.report.table import Column, Table, spoken
+from bench.statistics import Estimate
+
+FRACTIONS = {-0.5: "−½", 0.5: "½"}
+VERDICTS = {BEATS: "above theory's", TRAILS: "below theory's", UNDECIDED: "not told from theory's"}
+KEYS = ["stage", "estimator"]
+
+
+def sections(results: Results) -> list[Section]:
+    """The section on bounds of several samples; [] where it was not measured."""
+    rows = results.of("multi_sample")
+    if select(rows, metric="signal_to_noise").empty:
+        return []
+    found = Found(rows)
+    notes = paragraphs(
+        prose(__file__, variant=title(VARIANT), beyond=found.beyond),
+        estimators.citations(found.labels),
+        estimators.absences(rows, "estimator"),
+    )
+    heading = "Tighter bounds and the encoder's gradient"
+    tables, figures = [_table(found)], [_figure(found)]
+    return [Section(heading, _takeaway(found), _answer(found), tables, figures, notes)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The rows, and what is read of them more than once."""
+
+    rows: pd.DataFrame
+
+    def of(self, metric: str, *columns: str, **settings: object) -> dict[tuple, Estimate]:
+        """Setting → number of a metric."""
+        return estimates(select(self.rows, metric=metric, **settings), *columns)
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        return estimators.labels(self.rows.estimator.dropna())
+
+    @cached_property
+    def printed(self) -> Printed:
+        present = set(self.rows.stage)
+        stages = {stage: text for stage, text in STAGES.items() if stage in present}
+        return {"stage": stages, "estimator": self.labels}
+
+    @cached_property
+    def exponents(self) -> dict[tuple, Estimate]:
+        """(stage, estimator, least K of the fit) → exponent."""
+        return self.of("exponent", *KEYS, "K")
+
+    @property
+    def last(self) -> int:
+        return int(self.rows.K.max())
+
+    @property
+    def beyond(self) -> int:
+        """The K from which the exponent is fitted that is held against theory's."""
+        return max((least for _, _, least in self.exponents), default=self.last)
+
+    @cached_property
+    def against_theory(self) -> dict[tuple, Claim]:
+        """(stage, estimator) → its exponent less theory's; the verdicts hold together."""
+        fitted = {
+            (stage, name): self.exponents.get((stage, name, self.beyond))
+            for stage, name in itertools.product(*self.printed.values())
+        }
+        differences = {
+            (stage, name): replace(e, mean=e.mean - THEORY[name])
+            for (stage, name), e in fitted.items()
+            if e and name in THEORY
+        }
+        return {claim.subject: claim for claim in claims(differences)}
+
+
+def _takeaway(found: Found) -> str:
+    """By stage: exponents beside theory's, how even the weights are, what a bias amounts to."""
+    parts = []
+    for stage, printed in found.printed["stage"].items():
+        fits = [
+            f"{spoken(found.exponents[where, name, found.beyond])} for `{found.labels[name]}` "
+            f"({VERDICTS[claim.verdict]} {FRACTIONS[THEORY[name]]})"
+            for (where, name), claim in found.against_theory.items()
+            if where == stage
+        ]
+        said = [f"the exponent of K is {listing(fits)}"] * bool(fits)
+        here = {"stage": stage, "K": found.last}
+        for size in found.of("effective_sample_size", **here).values():
+            said.append(f"{found.last} samples count as {spoken(size, 1)} equal ones")
+        for (name,), bias in found.of("relative_bias", "estimator", **here).items():
+            said.append(
+                f"at K = {found.last} the bias of `{found.labels[name]}` is {spoken(bias)} times "
+                "as long as the gradient"
+            )
+        parts += [f"at {printed}, {listing(said)}"] * bool(said)
+    if not parts:
+        return "No exponent could be fitted."
+    head = "The signal-to-noise ratio of the encoder's gradient from K = "
+    return f"{head}{found.beyond} to {found.last}: {'; '.join(parts)}."
+
+
+def _answer(found: Found) -> str:
+    """What the most samples do to the plain estimator's ratio at the latest stage."""
+    stage = list(found.printed["stage"])[-1]
+    here = {"stage": stage, "K": found.last, "estimator": REFERENCE}
+    for (first,), change in found.of("signal_to_noise_change", "reference_K", **here).items():
+        (claim,) = claims({REFERENCE: change}, equal=1)
+        word = {BEATS: "no", TRAILS: "yes", UNDECIDED: "undecided"}[claim.verdict]
+        return (
+            f"{word}: at {found.printed['stage'][stage]} the signal-to-noise ratio of "
+            f"`{found.labels[REFERENCE]}` at K = {found.last} is {spoken(change)} times that at "
+            f"K = {first}"
+        )
+    return ""
+
+
+def _table(found: Found) -> Table:
+    last, labels = found.last, found.labels
+    entries: dict[Column, Mapping[tuple, object]] = {
+        Column(f"ratio at K = {K}"): found.of("signal_to_noise", *KEYS, K=K)
+        for K in dict.fromkeys((int(found.rows.K.min()), found.beyond, last))
+    }
+    over = Column(f"at K = {last} over {labels.get(REFERENCE, REFERENCE)}'s")
+    entries[over] = found.of("signal_to_noise_ratio", *KEYS, K=last)
+    for least in sorted({K for _, _, K in found.exponents}):
+        column = Column(f"exponent from K = {least} on", sign=True)
+        entries[column] = {(s, n): e for (s, n, K), e in found.exponents.items() if least == K}
+    entries[Column("theory")] = {key: FRACTIONS[THEORY[key[1]]] for key in found.against_theory}
+    entries[Column("verdict (Holm)")] = {
+        key: VERDICTS[claim.verdict] for key, claim in found.against_theory.items()
+    }
+    entries[Column(f"relative bias at K = {last}")] = found.of("relative_bias", *KEYS, K=last)
+    caption = f"Signal-to-noise ratio of one example's encoder gradient of L_K, {title(VARIANT)}."
+    return table("multi_sample", caption, found.printed, KEYS, entries)
+
+
+def _figure(found: Found) -> Figure | None:
+    ratios = select(found.rows, metric="signal_to_noise")
+    frame = for_chart(ratios, found.printed, "K")
+    if frame.empty:
+        return None
+    frame = frame.assign(theory=_theory(frame, found))
+    across = amount_axis("K", "samples K", frame.K)
+    ticks = [m * 10.0**power for power in range(-4, 4) for m in (1, 2, 5)]
+    scale = alt.Scale(type="log", domain=[0.8 * frame.low.min(), 1.25 * frame.high.max()])
+    up = alt.Y("value:Q", title="signal-to-noise ratio", scale=scale, axis=axis_at(ticks))
+    chart = estimators.lines(frame, across, up, found.labels, width=400, height=340)
+    guides = alt.Chart(frame).mark_line(clip=True, strokeWidth=1.2, color="#555555")
+    guides = guides.transform_filter("isValid(datum.theory)").encode(
+        x=across, y=alt.Y("theory:Q", scale=scale), detail="estimator:N"
+    )
+    guides = guides.encode(strokeDash=alt.value([2, 3]))
+    chart = panels(guides + chart, "stage", [*found.printed["stage"].values()])
+    last = frame[frame.K.max() == frame.K]
+    seen = (
+        f"{stage}, {estimators.ranking(rows)}" for stage, rows in last.groupby("stage", sort=False)
+    )
+    values = {"last": found.last, "seen": ". ".join(seen)}
+    return captioned(__file__, "multi_sample", chart, ("estimator", "stage"), **values)
+
+
+def _theory(frame: pd.DataFrame, found: Found) -> pd.Series:
+    """Theory's power of K through each estimator's point at the K that it is fitted from."""
+    powers = {found.labels[name]: power for name, power in THEORY.items() if name in found.labels}
+    start = frame[found.beyond == frame.K].set_index(["stage", "estimator"]).value
+    at = pd.MultiIndex.from_frame(frame[["stage", "estimator"]])
+    steps = (frame.K.astype(float) / found.beyond).to_numpy()
+    along = start.reindex(at).to_numpy() * steps ** frame.estimator.map(powers).to_numpy(float)
+    return pd.Series(along, index=frame.index).where(found.beyond <= frame.K).round(4)

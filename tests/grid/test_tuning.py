@@ -1,0 +1,115 @@
+"""What is chosen beats its neighbours on every axis; what was chosen before is found again."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bench.config import LEARNING_RATE, Run
+from bench.grid import recorded
+from bench.grid.tuning import RATES, Contest, Tuning, extended, opened
+from vaes import VAE, discover
+from vaes.base import diagonal_gaussian
+
+VARIANTS = discover().variants
+OPEN = Run("fixed_variance", "toy", 0, epochs=10, learning_rate=None)
+AXES = {"scale": extended((0.1, 0.2, 0.4)), "learning_rate": RATES}
+START = {"scale": 0.2, "learning_rate": 2 * LEARNING_RATE}
+
+
+def climbed(score, seeds: int = 2) -> Contest:
+    """A contest at its end, where a run's score is a function of rate, scale and seed."""
+    contest = Contest(OPEN, AXES, START, seeds)
+    while runs := contest.further():
+        assert contest.chosen() is None
+        for run in runs:
+            contest.tell(
+                run, score(run.learning_rate, dict(run.hyperparameters)["scale"], run.seed)
+            )
+    return contest
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("scale", AXES["scale"])
+def test_a_single_peak_is_found_wherever_it_lies(rate, scale):
+    def score(r, s, seed):
+        return -(math.log(r / rate) ** 2) - math.log(s / scale) ** 2 + 100 * seed
+
+    chosen = climbed(score).chosen()
+    assert (chosen.learning_rate, dict(chosen.hyperparameters)["scale"]) == (rate, scale)
+
+
+def test_the_choice_beats_its_neighbours_though_candidates_fail():
+    """Rates from 0.004 on diverge, and all is better the higher the rate is."""
+    contest = climbed(lambda r, s, seed: r if r < 0.003 else -math.inf)
+    assert contest.chosen().learning_rate == 0.002
+    assert {c.learning_rate for c in contest.scores} == {0.001, 0.002, 0.004}
+
+
+def test_where_everything_fails_the_start_is_chosen():
+    chosen = climbed(lambda r, s, seed: -math.inf).chosen()
+    assert (chosen.learning_rate, chosen.hyperparameters) == (0.002, (("scale", 0.2),))
+
+
+def test_candidates_that_are_no_positive_fractions_are_not_extended():
+    assert extended((2, 4, 8)) == (2, 4, 8)
+    assert extended((-0.5, 0.5)) == (-0.5, 0.5)
+    assert extended((0.3,)) == (0.3,)
+
+
+def test_a_run_that_leaves_nothing_open_is_itself():
+    tuning = Tuning(None, lambda run: 1, {"flow": {}}, lambda run: None)
+    run = Run("flow", "toy", 3, epochs=10)
+    assert tuning.resolved(run) == run
+    assert tuning.resolved(run.with_(learning_rate=None)) is None
+    fixed = Tuning(0.01, lambda run: 1, {"flow": {}}, lambda run: None)
+    assert fixed.resolved(run.with_(learning_rate=None)).learning_rate == 0.01
+    assert not fixed.contests
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    path = tmp_path / "recorded.json"
+    monkeypatch.setattr(recorded, "FILE", path)
+    chosen = OPEN.with_(learning_rate=0.004, hyperparameters=(("scale", 0.4),))
+    recorded.record([(OPEN, chosen)], VARIANTS, "data")
+    return chosen
+
+
+def test_what_was_recorded_is_found_by_any_seed_and_device(stored):
+    kind = VARIANTS["fixed_variance"]
+    run = opened(OPEN.with_(seed=4, device="cuda"), None)
+    found = recorded.choice(run, kind, "data")
+    assert found == stored.with_(device="cuda")
+    tuning = Tuning(
+        None,
+        lambda run: 1,
+        {"fixed_variance": kind.choices},
+        lambda r: recorded.choice(r, kind, "data"),
+    )
+    assert tuning.resolved(OPEN.with_(seed=4)) == stored.with_(seed=4)
+    assert not tuning.contests
+
+
+def test_what_was_recorded_holds_for_its_length_data_and_code_alone(stored):
+    kind = VARIANTS["fixed_variance"]
+    assert recorded.choice(OPEN.with_(epochs=20), kind, "data") is None
+    assert recorded.choice(OPEN, kind, "other data") is None
+    assert recorded.choice(OPEN, Other, "data") is None
+
+
+def test_recording_keeps_what_is_recorded_of_other_runs(stored):
+    longer = OPEN.with_(epochs=20)
+    recorded.record([(longer, longer.with_(learning_rate=0.001))], VARIANTS, "data")
+    kind = VARIANTS["fixed_variance"]
+    assert recorded.choice(OPEN, kind, "data") == stored
+    assert recorded.choice(longer, kind, "data").learning_rate == 0.001
+
+
+class Other(VAE):
+    """Another variant's code."""
+
+    def posterior(self, x):
+        loc = self.encode(x)
+        return diagonal_gaussian(loc, loc.exp())

@@ -1,0 +1,133 @@
+"""Budgets: what is asked for, and whether a ranking survives them, against made-up rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.config import PRESETS
+from bench.questions.budget.measure import budgets, measure, requests
+from bench.questions.budget.report import at_equal_time, sections
+from bench.questions.headline.measure import measure as headline
+from bench.report import rows
+from bench.report.results import Results
+from tests.subjects import small_run, subject
+
+NOISE = (-0.02, -0.01, 0.0, 0.01, 0.02)
+EPOCHS = (30, 60, 120)
+
+
+def test_lengths_double_and_each_is_tuned():
+    preset = replace(PRESETS["default"], halvings=2)
+    asked = list(requests(small_run("flow", epochs=100, learning_rate=0.004), preset))
+    assert [request.run.epochs for request in asked] == [100, 25, 50]
+    assert [request.run.learning_rate for request in asked] == [0.004, None, None]
+    assert budgets(3, 4) == [1, 3]
+
+
+@pytest.mark.parametrize("variant", ["autoencoder", "input_dependent"])
+def test_the_longest_is_the_headlines(variant):
+    one = subject(variant)
+    name = "distortion" if variant == "autoencoder" else "elbo"
+    (mine, *_), whole = measure(one, 20).rows, headline(one, 20, (1, 10)).rows
+    assert mine.metric == name
+    assert mine.value == pytest.approx(next(r.value for r in whole if r.metric == name), rel=1e-6)
+    assert mine.settings["epochs"] == one.run.epochs
+
+
+def made_up(elbos, seconds=None, tuning=()) -> Results:
+    """ELBOs by variant, one a length; five seeds whose differences vary a little."""
+    lines = []
+    for variant, by_length in elbos.items():
+        for epochs, elbo in zip(EPOCHS, by_length, strict=True):
+            took = (seconds or {}).get(variant, 1.0) * epochs
+            for seed, noise in enumerate(NOISE):
+                own = noise if variant != "input_dependent" else 3 * noise
+                for metric, value in {
+                    "elbo": elbo + own,
+                    "training_steps": 10 * epochs,
+                    "training_seconds": took,
+                }.items():
+                    lines.append(line(variant, seed, "budget", metric, value, epochs, 0.002))
+    for variant, epochs, rate, elbo in tuning:
+        lines.append(line(variant, 0, "tuning", "valid_elbo", elbo, epochs, rate))
+    return Results(Path("results/small/cpu"), rows.frame(lines))
+
+
+def line(variant, seed, question, metric, value, epochs, rate):
+    return {
+        "dataset": "small",
+        "device": "cpu",
+        "variant": variant,
+        "seed": seed,
+        "question": question,
+        "metric": metric,
+        "value": value,
+        "epochs": epochs,
+        "learning_rate": rate,
+        "S": 1,
+    }
+
+
+def test_what_stays_what_crosses_and_what_comes_late():
+    (section,) = sections(
+        made_up(
+            {
+                "input_dependent": (-100, -96, -95),
+                "learned_diagonal": (-103, -98, -97),
+                "full_covariance": (-101, -96, -94),
+                "flow": (-100, -96, -94.5),
+            }
+        )
+    )
+    text = section.takeaway
+    assert "after 120 epochs" in text
+    assert "below it `learned-diagonal` (−2.00 ± 0.04, at every budget)" in text
+    assert "`full-covariance` (+1.00 ± 0.04; at 30 epochs −1.00 ± 0.04: it crosses)" in text
+    assert "`flow` (+0.50 ± 0.04, at this budget alone)" in text
+    assert "Not converged: the last doubling still gains nats for" in text
+    assert "`full-covariance` (2.00" in text
+    (table,) = section.tables
+    frame = table.frame().set_index(["variant", "epochs"])
+    assert frame.loc[("flow", 60), "verdict"] == "undecided"
+    assert frame.loc[("flow", 120), "gained by doubling"] == pytest.approx(1.5)
+    assert section.figures[0].png("small")
+
+
+def test_what_no_longer_gains_is_called_converged():
+    text = sections(made_up({"input_dependent": (-99, -95, -95), "flow": (-99, -94, -94)}))
+    assert "Converged: no variant is told to gain by the last doubling." in text[0].takeaway
+
+
+def test_equal_time_is_read_between_two_lengths():
+    """A flow twice as slow has as long what the reference has half of: its ELBO at 60 epochs."""
+    results = made_up(
+        {"input_dependent": (-100, -96, -95), "flow": (-99, -95.5, -94)}, {"flow": 2.0}
+    )
+    found = at_equal_time(results)
+    assert found["flow"].mean == pytest.approx(-95.5 - -95)
+    (section,) = sections(results)
+    assert "At equal time, as measured here: below it `flow` (−0.50 ± 0.04)" in section.takeaway
+
+
+def test_a_rate_that_turns_the_order_is_told():
+    tried = [
+        ("input_dependent", 120, 0.001, -96.0),
+        ("input_dependent", 120, 0.002, -94.0),
+        ("flow", 120, 0.001, -95.0),
+        ("flow", 120, 0.002, -94.5),
+    ]
+    elbos = {"input_dependent": (-100, -96, -95), "flow": (-100, -96, -95)}
+    (section,) = sections(made_up(elbos, tuning=tried))
+    assert "the order of `input-dependent` and `flow` at 0.001 (+1.00, tuned −0.50)." in (
+        section.takeaway
+    )
+    assert section.figures[1].png("small")
+    (section,) = sections(made_up(elbos, tuning=[*tried[:2], ("flow", 120, 0.002, -94.5)]))
+    assert "No learning rate that was tried reverses an order" in section.takeaway
+
+
+def test_without_the_reference_there_is_no_section():
+    assert sections(made_up({"flow": (-100, -96, -95)})) == []

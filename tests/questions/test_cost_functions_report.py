@@ -1,0 +1,74 @@
+"""Where pathwise loses, as a table and a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.grid.contract import Row
+from bench.questions.cost_functions.report import formula, sections
+from tests.stored import lines_of, printed, stored
+
+
+def rows(pathwise, k=(1.0, 2.0, 5.0), cost="cosine", off=0.0):
+    """Score function 1 everywhere, pathwise as given, sampled `off` standard errors away."""
+    found = []
+    for parameter in ("location", "scale"):
+        for at, value in zip(k, pathwise):
+            for name, exact in (("pathwise", value), ("score_function", 1.0)):
+                here = {"cost_function": cost, "k": at, "estimator": name, "parameter": parameter}
+                found.append(Row("exact_variance", exact, "1", here))
+                found.append(Row("sampled_variance", exact + off * 0.01, "1", here, 0.01, 100))
+    return found
+
+
+def made_up(*args, **options):
+    found = rows(*args, **options)
+    (section,) = sections(stored("cost_functions", [("input_dependent", 0, found)]))
+    return section, printed(section)
+
+
+def test_no_rows_no_section():
+    assert sections(stored("cost_functions", [])) == []
+
+
+@pytest.mark.parametrize(
+    ("pathwise", "answer"),
+    [
+        ((0.1, 2, 9), "for cos kx from k = 2 on (∂/∂μ and ∂/∂σ)"),
+        ((2, 2, 9), "for cos kx at every k (∂/∂μ and ∂/∂σ)"),
+        ((2, 0.2, 9), "for cos kx at k = 1 and 5 (∂/∂μ and ∂/∂σ)"),
+        ((0.1, 0.2, 0.3), "nowhere that was measured"),
+    ],
+)
+def test_where_pathwise_is_noisier(pathwise, answer):
+    section, _ = made_up(pathwise)
+    assert section.answer == answer
+    assert f"pathwise is noisier than `score function` {answer}" in section.takeaway
+
+
+def test_the_table_has_both_variances_and_the_sentence_how_far_they_are_apart():
+    section, tables = made_up((0.1, 2, 9), off=1.5)
+    assert "The 12 sampled variances are within 1.5 standard errors" in section.takeaway
+    (line,) = lines_of(tables["cost_functions"], "cos 5x", "∂/∂μ")
+    assert line[2:] == ["9.00", "9.015 ± 0.020", "1.00", "1.015 ± 0.020"]
+    assert len(section.figures) == 1
+
+
+def test_one_estimator_makes_a_section_too():
+    found = [row for row in rows((1, 2, 3)) if row.settings["estimator"] == "pathwise"]
+    (section,) = sections(stored("cost_functions", [("input_dependent", 0, found)]))
+    printed(section)
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    [
+        (("quadratic", -3.0), "(x + 3)²"),
+        (("quadratic", 0.0), "x²"),
+        (("quadratic", 1.0), "(x − 1)²"),
+        (("exponential", 10.0), "exp(−10x²)"),
+        (("cosine", 5.0), "cos 5x"),
+    ],
+)
+def test_formulas(case, text):
+    assert formula(*case) == text
