@@ -211,7 +211,8 @@ class PosteriorGradient:
 
     def bound(self, g: dict[str, Float[Tensor, "*R B _"]]) -> dict[str, Float[Tensor, "*R B _"]]:
         """Of g by path what belongs to numbers that follow from φ, each number once."""
-        found = {p: v for p, v in g.items() if p not in self.weights and p not in self.twice}
+        others = {*self.weights, *self.twice}
+        found = {path: g[path] for path in self.parameters if path not in others}
         for path, once in self.twice.items():
             found[once] = found[once] + g[path]
         return found

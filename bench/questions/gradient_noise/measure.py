@@ -36,7 +36,7 @@ from bench.inference.gradients import of_bound
 from bench.questions.averages import image_mean, jackknife
 from bench.questions.gradient_noise import STAGES
 from bench.questions.gradient_noise.step_times import Time, step_times
-from bench.training.loop import prepared, to_batch
+from bench.training.batches import prepared, to_batch
 from vaes import VAE
 
 SAMPLES = (1, 2, 4)
