@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
+from bench.questions.exact_likelihood import TOLERANCE
 from bench.questions.flexibility import COMPARED
 from bench.questions.headline.report import elbo_claims
 from bench.report import figure as draw
@@ -46,7 +47,8 @@ PARTS = {
     "amortization_gap": "amortization: the encoder",
 }
 ENDS = {"elbo": "ELBO", "iw_bound": "IW bound"}
-GAINS = "gained by", "lost by", "undecided for"
+GAINS = ("gained by", "lost by", "undecided for")
+ALIKE = f"within {TOLERANCE} nats for"
 Found = dict[tuple[str, str], Estimate]
 """(variant, quantity) → estimate."""
 
@@ -70,7 +72,7 @@ def sections(results: Results) -> list[Section]:
     ]
     figures = [_cost_figure(found, frame), _gap_figure(found, frame)]
     takeaway = takeaway_of(found, richer, share(rows), changes)
-    answer = f"ELBO in nats: {sentence(best, *GAINS)}" if best else ""
+    answer = f"ELBO in nats: {sentence(best, *GAINS, alike=ALIKE)}" if best else ""
     notes = paragraphs(checked(rows), _notes(rows))
     return [Section("Simple to flexible", takeaway, answer, tables, figures, notes)]
 
@@ -119,7 +121,7 @@ def takeaway_of(found: Found, richer: list[Claim], encoder: Estimate, changes: F
     gaps are others."""
     plain, parts = f"`{title(REFERENCE)}`", []
     if richer:
-        parts = [f"ELBO in nats against {plain}: {sentence(richer, *GAINS)}"]
+        parts = [f"ELBO in nats against {plain}: {sentence(richer, *GAINS, alike=ALIKE)}"]
     gaps = _of(found, "inference_gap")
     if encoder:
         gap = spoken(gaps[REFERENCE])
