@@ -1,6 +1,6 @@
-"""log p(x) by importance sampling from a mixture that owes nothing to the variant's own family.
+"""log p(x) by importance sampling from a mixture whose widest parts are alike for every variant.
 
-A posterior fitted by its ELBO is narrower than the truth, so that samples of it alone miss much of
+A posterior fitted by its ELBO is narrower than the truth, so that samples of it alone miss some of
 p(x), the more the poorer its family: differences between variants would be those of the bias. The
 mixture adds Gaussians with the curvature of log p(x, z), one as wide as that says and wider ones.
 """

@@ -180,3 +180,9 @@ def test_a_gap_of_nothing_has_no_shares():
 def test_the_takeaway_follows_the_numbers(difference, words):
     richer = claims({"flow": Estimate(difference, 0.2, 5)})
     assert takeaway_of({}, richer, Estimate(), {}).endswith(words)
+
+
+def test_what_counts_as_equal_says_within_what():
+    richer = claims({"flow": Estimate(-0.01, 0.02, 5)}, tolerance=0.05)
+    said = takeaway_of({}, richer, Estimate(), {})
+    assert said.endswith(": within 0.05 nats for `flow` (−0.01 ± 0.02).")

@@ -8,6 +8,7 @@ import pandas as pd
 
 from bench.config import REFERENCE
 from bench.questions.budget.report import at_equal_time
+from bench.questions.exact_likelihood import TOLERANCE
 from bench.questions.flexibility import COMPARED
 from bench.questions.headline.report import elbo_claims
 from bench.report import figure as draw
@@ -47,7 +48,8 @@ PARTS = {
     "amortization_gap": "amortization: the encoder",
 }
 ENDS = {"elbo": "ELBO", "iw_bound": "IW bound"}
-GAINS = "gained by", "lost by", "undecided for"
+GAINS = ("gained by", "lost by", "undecided for")
+ALIKE = f"within {TOLERANCE} nats for"
 Found = dict[tuple[str, str], Estimate]
 """(variant, quantity) → estimate."""
 
@@ -72,7 +74,7 @@ def sections(results: Results) -> list[Section]:
     figures = [_cost_figure(found, frame), _gap_figure(found, frame)]
     timed = claims({title(v): e for v, e in at_equal_time(results).items() if v in after})
     takeaway = takeaway_of(found, richer, share(rows), changes, timed)
-    answer = f"ELBO in nats: {sentence(best, *GAINS)}" if best else ""
+    answer = f"ELBO in nats: {sentence(best, *GAINS, alike=ALIKE)}" if best else ""
     same = [claim for claim in timed if best and claim.subject == best[0].subject]
     answer += f"; at equal time {sentence(same, *GAINS)}" if same else ""
     notes = paragraphs(checked(rows), _notes(rows))
@@ -129,7 +131,9 @@ def takeaway_of(
     the encoder's, and whose gaps are others."""
     plain, parts = f"`{title(REFERENCE)}`", []
     if richer:
-        parts = [f"ELBO in nats against {plain}, at equal steps: {sentence(richer, *GAINS)}"]
+        parts = [
+            f"ELBO in nats against {plain}, at equal steps: {sentence(richer, *GAINS, alike=ALIKE)}"
+        ]
     if timed:
         parts.append(f"at equal time: {sentence(timed, *GAINS)}")
     gaps = _of(found, "inference_gap")
