@@ -128,7 +128,7 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     (section,) = report.sections(made_up(tmp_path))
     assert "**yes**; entropy rises with bit flips (+0.4 ± 0.0 nats), salt" in section.takeaway
     assert "`learned-diagonal`: **flat** by construction" in section.takeaway
-    assert section.answer.startswith("yes, input-dependent's entropy rises with bit flips")
+    assert section.answer.startswith("yes: input-dependent's entropy rises with bit flips")
     notes = " ".join(section.notes.split())
     assert "clean to corrupted images, 6 exceed the best posterior's." in notes
     assert (
@@ -152,6 +152,12 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     ]
     for figure in section.figures:
         assert figure.png("small").startswith(b"\x89PNG")
+
+
+def test_one_seed_tells_nothing(tmp_path: Path):
+    (section,) = report.sections(made_up(tmp_path, seeds=1))
+    assert "`input-dependent`: **undecided**; entropy is undecided with bit" in section.takeaway
+    assert section.answer.startswith("undecided: input-dependent's entropy is undecided with")
 
 
 def test_one_seed_one_variant_and_no_refitting(tmp_path: Path):
