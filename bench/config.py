@@ -213,8 +213,8 @@ class Preset:
     comparison_seeds: int = 5
     short_lists: Mapping[str, Mapping[int, int]] = field(
         default_factory=lambda: {
-            "mnist": {250: 400, 1000: 1200},
-            "fashion_mnist": {250: 400, 1000: 1200},
+            "mnist": {250: 400, 1000: 2000},
+            "fashion_mnist": {250: 400, 1000: 2000},
             "": {250: 400},
         }
     )

@@ -63,8 +63,8 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     # the seeds' common shift cancels in a paired difference, but not in a mean
     assert "ends 30.1 ± 0.6 nats above" in overfitting.takeaway
     assert overfitting.answer == (
-        "yes: its gap with 250 training images is 30.1 ± 0.6 nats; input-dependent adds −5.0 ± 0.0 "
-        "by noise of the code without the KL, −5.0 ± 0.0 by the KL"
+        "yes: its gap with 250 training images is 30.1 ± 0.6 nats; noise of the code without the "
+        "KL adds −5.0 ± 0.0, the KL −5.0 ± 0.0 (input-dependent)"
     )
     assert "the gap is smaller for `input-dependent` (−10.0 ± 0.0)" in overfitting.takeaway
     assert "itself is higher for `input-dependent` (+4.0 ± 0.0)" in overfitting.takeaway

@@ -52,6 +52,17 @@ def test_a_rise_after_a_dip_is_told_whatever_its_size(tmp_path: Path):
     assert table.change["input_dependent", "salt"].mean == pytest.approx(LEVELS["salt"][-1])
 
 
+def test_steps_are_from_level_to_level(tmp_path: Path):
+    """An entropy that has risen and comes half the way back is still above the clean one."""
+    rows = made_up(tmp_path, seeds=3).rows
+    at = (rows.metric == "entropy") & (rows.variant == "input_dependent")
+    at &= (rows.corruption == "salt") & (rows.level == LEVELS["salt"][-1])
+    rows.loc[at, "value"] = 1 + LEVELS["salt"][-2] / 2
+    table = report.verdicts(report.printed(rows)).set_index(["variant", "corruption"])
+    assert table.verdict["input_dependent", "salt"] == "rises at first"
+    assert table.verdict["input_dependent", "bit flips"] == "rises"
+
+
 def test_verdicts_of_the_table_hold_together(tmp_path: Path):
     """A change whose p is 0.01 is told alone, but not beside 29 steps of noise (Holm)."""
     kinds = {}
@@ -117,7 +128,7 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     (section,) = report.sections(made_up(tmp_path))
     assert "**yes**; entropy rises with bit flips (+0.4 ± 0.0 nats), salt" in section.takeaway
     assert "`learned-diagonal`: **flat** by construction" in section.takeaway
-    assert section.answer.startswith("yes, input-dependent's entropy rises with bit flips")
+    assert section.answer.startswith("yes: input-dependent's entropy rises with bit flips")
     notes = " ".join(section.notes.split())
     assert "clean to corrupted images, 6 exceed the best posterior's." in notes
     assert (
@@ -141,6 +152,12 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     ]
     for figure in section.figures:
         assert figure.png("small").startswith(b"\x89PNG")
+
+
+def test_one_seed_tells_nothing(tmp_path: Path):
+    (section,) = report.sections(made_up(tmp_path, seeds=1))
+    assert "`input-dependent`: **undecided**; entropy is undecided with bit" in section.takeaway
+    assert section.answer.startswith("undecided: input-dependent's entropy is undecided with")
 
 
 def test_one_seed_one_variant_and_no_refitting(tmp_path: Path):

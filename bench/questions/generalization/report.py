@@ -153,8 +153,8 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
         if verdict == "yes" and not regret.low > 0:
             answer = f"gap of {own} nats with {images}, but {turn}"
         answer += "".join(
-            f"; {title(v)} adds {_part(parts[v, 'noise', 'gap'])} by {STEPS['noise']}, "
-            f"{_part(parts[v, 'KL', 'gap'])} by the KL"
+            f"; {STEPS['noise']} adds {_part(parts[v, 'noise', 'gap'])}, "
+            f"the KL {_part(parts[v, 'KL', 'gap'])} ({title(v)})"
             for v in [v for v, found in chains.items() if found][:1]
         )
     if not sentences:

@@ -22,15 +22,15 @@ from bench.statistics import Estimate, interval, ratio_of_means, summary
 
 KEYS = ["variant", "trained_on", "posterior", "corruption"]
 KINDS = {
-    "rises": "entropy rises with",
+    "rises": "rises with",
     "rises after a dip": "rises after a dip with",
     "falls at first": "falls at first with",
     "falls": "falls with",
     "falls after a rise": "falls after a rise with",
     "rises at first": "rises at first with",
     "turns": "turns more than once with",
-    "undecided": "undecided with",
-    "flat": "flat with",
+    "undecided": "is undecided with",
+    "flat": "is flat with",
 }
 HELD = {
     "entropy": Column("entropy", interval=False),
@@ -150,9 +150,10 @@ def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
         said = [(line.verdict, f"{line.corruption} ({_sizes(line)})") for line in lines]
         up = {kind: KINDS[kind] for kind in ("rises", "rises after a dip")}
         found = [kind for kind, _ in said if kind in up]
-        short = "yes" if found == ["rises"] * len(said) else "sometimes" if found else "no"
-        sentences.append(f"`{name}`: **{short}**; {grouped(said, KINDS)}.")
-        answer = f"{short}, {name}'s {grouped(said, up if found else KINDS)}"
+        otherwise = "undecided" if "undecided" in dict(said) else "no"
+        short = "yes" if found == ["rises"] * len(said) else "sometimes" if found else otherwise
+        sentences.append(f"`{name}`: **{short}**; entropy {grouped(said, KINDS)}.")
+        answer = f"{short}: {name}'s entropy {grouped(said, up if found else KINDS)}"
         del counts[name]
     if counts:
         others = listing(f"{count} for `{name}`" for name, count in counts.items())
