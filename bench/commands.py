@@ -102,7 +102,8 @@ def tune(config: Config, console: Console) -> int:
     for open_run, run in pairs:
         hyper = "".join(f", {name} {value:g}" for name, value in run.hyperparameters)
         length = f"{run.steps} steps" if run.steps else f"{run.epochs} epochs"
-        said = f"{open_run.label}, {length}: learning rate {run.learning_rate:g}{hyper}"
+        how = "" if run.estimator == Run.estimator else f" by {run.estimator}, S = {run.samples}"
+        said = f"{open_run.label}, {length}{how}: learning rate {run.learning_rate:g}{hyper}"
         console.print(said, markup=False, soft_wrap=True)
     return int(bool(outcome.failures))
 
