@@ -44,7 +44,7 @@ COLUMNS = {
     "high": Column("σ, 90 % quantile", 3),
 }
 SHAPES = {
-    "point": "encoded as a point by",
+    "point": "as a point by",
     "size": "as an ellipse of one size by",
     "sizes": "as ellipses of different sizes by",
 }
@@ -146,7 +146,7 @@ def plane_takeaway(sigmas: Arrays) -> str:
         kind = "point" if high < POINT else "size" if high < 1.01 * low else "sizes"
         sizes = f" (σ from {low:.2g} to {high:.2g}, 10 % – 90 %)" * (kind == "sizes")
         said.append((kind, f"`{title(variant)}`{sizes}"))
-    return f"A test image is {grouped(said, SHAPES)}."
+    return f"A test image is encoded {grouped(said, SHAPES)}."
 
 
 def _codes_figure(variants: list[str], arrays: dict[str, Arrays], sigmas: Arrays) -> Figure:
