@@ -77,11 +77,11 @@ def stored(tmp_path, monkeypatch):
     return chosen
 
 
-def test_what_was_recorded_is_found_by_any_seed_and_device(stored):
+def test_what_was_recorded_is_found_by_any_seed_device_and_precision(stored):
     kind = VARIANTS["fixed_variance"]
-    run = opened(OPEN.with_(seed=4, device="cuda"), None)
+    run = opened(OPEN.with_(seed=4, device="cuda", precision="bf16"), None)
     found = recorded.choice(run, kind, "data")
-    assert found == stored.with_(device="cuda")
+    assert found == stored.with_(device="cuda", precision="bf16")
     tuning = Tuning(
         None,
         lambda run: 1,
