@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -73,16 +72,6 @@ def signs(differences: Mapping[Hashable, Estimate]) -> dict[Hashable, int]:
     """1 or −1 where a difference is told from zero, else 0; all of them hold together."""
     sign = {BEATS: 1, TRAILS: -1, UNDECIDED: 0}
     return {claim.subject: sign[claim.verdict] for claim in claims(differences)}
-
-
-def weakest(found: Iterable[Estimate]) -> Estimate:
-    """Of what must hold of each estimate (e.g. one a seed), the one with the largest p value.
-
-    Its verdict is that of all of them (intersection-union test); zero where their signs differ.
-    """
-    found = list(found)
-    least = max(found, key=lambda estimate: (math.isnan(p_value(estimate)), p_value(estimate)))
-    return least if len({e.mean > 0 for e in found}) == 1 else replace(least, mean=0.0)
 
 
 def sentence(

@@ -132,6 +132,21 @@ def test_the_diagonal_is_fitted_to_the_mean_field_optimum(x):
     torch.testing.assert_close(fitted.variance, variances, atol=0.05, rtol=0)
 
 
+def test_a_code_far_from_the_encoders_is_reached_at_a_larger_rate(x):
+    """300 steps at 0.03, falling linearly, cannot go further than 4.5; at 0.3 45."""
+    model = ppca_model("full_covariance")
+    far = 10 * x
+    exact, start = exact_posterior(model, far).loc, model.posterior(far).mean
+    assert (exact - start).abs().max() > 6
+    fits = [
+        fit_posterior(model, far, generator("cpu", "fit"), 300, samples=2, vector_rate=rate)
+        for rate in (0.03, 0.3)
+    ]
+    errors = [(fitted.loc - exact).abs().max() for fitted in fits]
+    assert errors[0] > 1
+    assert errors[1] < 0.1
+
+
 @pytest.mark.parametrize("name", ["fixed_variance", "learned_diagonal"])
 def test_what_images_share_is_not_fitted(name, x):
     model = ppca_model(name)

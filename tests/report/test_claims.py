@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from scipy import stats
@@ -17,8 +16,6 @@ from bench.report.claims import (
     listing,
     sentence,
     sentence_case,
-    signs,
-    weakest,
 )
 from bench.statistics import Estimate
 
@@ -93,21 +90,6 @@ def test_of_ratios_one_is_equal():
     assert sentence(found, "below", "above", "undecided against") == (
         "below `half` (0.50 ± 0.10); undecided against `even` (1.05 ± 0.10)"
     )
-
-
-def test_a_claim_of_every_seed_is_that_of_the_weakest():
-    strong, weak = difference(0.001), difference(0.2)
-    assert weakest([strong, weak]) == weak
-    assert signs({"both": weakest([strong, strong]), "one": weakest([strong, weak])}) == {
-        "both": 1,
-        "one": 0,
-    }
-    down = replace(strong, mean=-strong.mean)
-    assert signs({"down": weakest([down, down]), "either": weakest([strong, down])}) == {
-        "down": -1,
-        "either": 0,
-    }
-    assert signs({"unknown": weakest([strong, Estimate(1.0, math.nan, 1)])}) == {"unknown": 0}
 
 
 def test_a_sentence_groups_claims_by_verdict():

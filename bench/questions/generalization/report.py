@@ -174,11 +174,9 @@ def chain(fewest: pd.DataFrame, plain: str, variant: str) -> dict[tuple[str, str
             select(rows, variant=name, kl_weight=weight, code=code).set_index("seed").value
             for name, weight, code in path
         ]
-        if any(some.empty for some in values):
-            return {}
         for what, before, after in zip(STEPS, values, values[1:]):
             found[what, quantity] = interval((after - before).dropna())
-    return found
+    return found if all(found.values()) else {}
 
 
 def _of_chain(fewest: pd.DataFrame, variant: str, parts: Mapping[tuple, Claim]) -> str:
