@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.config import Preset, Run
 from bench.data.dataset import Dataset
-from bench.data.subset import subset
+from bench.data.subset import subset_of_seed
 from bench.randomness import generator
 from bench.training.loop import Trained, restore
 from vaes import Autoencoder
@@ -106,13 +106,13 @@ class Subject:
         """Places of `count` random images of a split, for `images[places]` and `labels[places]`.
 
         Of `train`, of those that the run may train on (its `train_size`).
-        The same for every variant, device and question of one data set and seed; each seed has
-        its own, so that an interval over seeds is one over images too.
+        The same for every variant, device and question of one data set and seed; no two seeds
+        share one while there are enough, so that an interval over seeds is one over images too.
         """
-        draws = generator("cpu", self.run.dataset, self.run.seed, "subset", split)
+        draws = generator("cpu", self.run.dataset, "subset", split)
         images = getattr(self.data, split)
         total = len(images[: self.run.train_size or None] if split == "train" else images)
-        return subset(total, count, draws)
+        return subset_of_seed(total, count, self.run.seed, draws)
 
 
 def what_was_trained(run: Run) -> dict[str, object]:
