@@ -39,7 +39,7 @@ def test_signal_is_the_mean_product_of_two_estimates_and_noise_the_trace(gradien
     found = Moments(gradient)
     for part in (slice(0, 1), slice(1, None)):
         found.add({path: v[part] for path, v in g.items()})
-    flat = torch.cat([g[path] for path in gradient.parameters], -1)
+    flat = torch.cat([*gradient.bound(g).values()], -1)[..., gradient.places]
     for image, gram in enumerate(gradient.gram):
         own = flat[:, image]
         products = own @ gram @ own.T
