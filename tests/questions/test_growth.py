@@ -42,7 +42,8 @@ def peak(action: str, axis: str, value: int, mib: float) -> dict:
 
 
 def test_timings_from_before_still_have_their_section(tmp_path):
-    section = section_of(tmp_path)
+    before = {"kind": "fresh", "variant": "flow", "importance_bytes": {"10": MIB, "1000": MIB}}
+    section = section_of(tmp_path, before)
     assert {table.name for table in section.tables} == {
         "step_growth",
         "importance_memory",

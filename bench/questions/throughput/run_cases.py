@@ -128,4 +128,6 @@ def _absolute(dataset: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    # tests that run side by side must not make the cases do so
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
+    return own | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}

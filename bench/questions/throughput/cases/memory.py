@@ -11,7 +11,7 @@ import torch
 from bench.config import REFERENCE, Run
 from bench.data.dataset import Dataset
 from bench.inference.gradient_variance import PosteriorGradient, total_variance
-from bench.questions.headline.measure import iw_bounds
+from bench.questions.headline.measure import REPEATED, iw_bounds
 from bench.questions.throughput.fresh import peak_memory
 from bench.randomness import generator
 from bench.training.loop import build, train
@@ -32,7 +32,8 @@ def training(device: str, pixels: int) -> None:
 def importance_bound(device: str, samples: int, images: int) -> None:
     """L_K with K = `samples` of so many images, as the headline measures it."""
     noise = generator(device, "memory")
-    iw_bounds(_model(device, REFERENCE), _images(device, images), noise, (samples,))
+    again = torch.arange(min(images, REPEATED))
+    iw_bounds(_model(device, REFERENCE), _images(device, images), noise, (samples,), again)
 
 
 def gradient_variance(

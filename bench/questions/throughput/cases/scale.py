@@ -108,7 +108,7 @@ def _report(root: Path, grid: Grid, outcome: Outcome) -> int:
     config = {"dataset": "tiny", "seeds": grid.seeds, "preset": "quick"}
     made = {"command": "", "variants": list(grid.variants), "questions": [], "commit": None}
     where = environment(grid.device) | {"config": config, "runs": [made]}
-    results.store(folder, lines, history(grid, outcome), pictures(outcome), where)
+    results.store(folder, lines, history(outcome), pictures(outcome), where)
     written = page.write(root, [folder], QUESTIONS)
     if written.problems:
         raise RuntimeError(written.problems[0])
