@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from bench.config import Run, of_dataset
+from bench.config import LEARNING_RATE, Run, of_dataset
 from bench.data.dataset import Dataset
 from bench.grid import TRAINING, TUNING, recorded
 from bench.grid.contract import Measurement, Request
@@ -100,8 +100,9 @@ class Runner:
             for seed in range(self.grid.seeds):
                 run = self.grid.run(variant, seed)
                 self.ask(None, Request(run))
-                for question, request in self.requests(run):
-                    if _but_for_length(request.run, run):  # to be trained on the same trunk
+                for question, request in self.requests(run.with_(learning_rate=LEARNING_RATE)):
+                    # of another length and choice: to be trained on the same trunk
+                    if request.run.learning_rate is None and _but_for_length(request.run, run):
                         self.ask(question, request)
         self.advance()
         self.send()

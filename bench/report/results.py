@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError, one_line
-from bench.grid import FAILURE
+from bench.grid import FAILURE, TUNING
 from bench.report import rows as tidy
 from bench.report.style import ordered
 from bench.storage import write_atomically
@@ -108,10 +108,12 @@ def store(
     if not same and old.environment and rows.question.eq(FAILURE).all():
         return [*lost, f"{folder} keeps its results of another configuration: every task failed"]
     if same:
-        made = set(zip(rows.variant, rows.question, strict=True))
+        made, parts = set(zip(rows.variant, rows.question, strict=True)), set(_parts(rows))
         kept = [
-            (v, q) not in made and not (q == FAILURE and _tried_again(v, what, environment))
-            for v, q, what in zip(old.rows.variant, old.rows.question, old.rows.metric, strict=True)
+            part not in parts and not (q == FAILURE and _tried_again(v, what, environment))
+            for part, v, q, what in zip(
+                _parts(old.rows), old.rows.variant, old.rows.question, old.rows.metric, strict=True
+            )
         ]
         rows = tidy.joined(old.rows[kept], rows)
         config = environment["config"] | {"seeds": int(rows.seed.max()) + 1}
@@ -135,6 +137,13 @@ def store(
     text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
     write_atomically(folder / ENVIRONMENT, text.encode())
     return lost
+
+
+def _parts(rows: pd.DataFrame) -> list[tuple]:
+    """Of each row what a run measures as a whole: a question of a variant, or one choice."""
+    contests = rows[["epochs", "steps", "estimator", "S"]].astype(str)
+    contests = contests.where(rows.question.eq(TUNING), "")
+    return [*zip(rows.variant, rows.question, *(contests[c] for c in contests), strict=True)]
 
 
 def prepare(folder: Path) -> None:

@@ -151,6 +151,17 @@ def test_learning_rates_are_chosen_at_each_length_and_lengths_share_trunks(
     assert list(longest.value) == pytest.approx(list(headline.value), rel=1e-6)
 
 
+def test_a_short_training_of_a_question_has_the_rate_of_the_headline(grid, inline):
+    preset = replace(PRESETS["quick"], tuned=True, epochs={"": 2}, scaling_steps=3)
+    one = vars(grid) | {"variants": ("input_dependent",), "preset": preset, "seeds": 1}
+    overrides = (*grid.overrides, ("latent_dim", 20))
+    scaled = Grid(**(one | {"overrides": overrides, "questions": named(["gradient_scaling"])}))
+    outcome = execute(scaled, load(grid.dataset), inline)
+    (contest,) = outcome.contests
+    short = [run for run in outcome.trained if run.steps]
+    assert {run.learning_rate for run in short} == {contest.chosen().learning_rate}
+
+
 def test_a_rate_that_is_given_is_not_chosen(grid, inline):
     overrides = (*grid.overrides, ("learning_rate", 0.004))
     preset = replace(PRESETS["quick"], tuned=True)

@@ -19,13 +19,13 @@ def test_a_training_is_reported_with_its_curve():
     run = Run("input_dependent", "digits", 0, 1, 3, 6, estimator="rloo", samples=2, steps=20)
     run = run.with_(validated_every=1, learning_rate=0.004)
     trained = train(run, variant, data)
-    rows = estimator_training.measure(Subject(trained, variant, data)).rows
+    rows = estimator_training.measure(Subject(trained, variant, data), along=True).rows
     (elbo,) = find(rows, "elbo", estimator="rloo", S=2, steps=20, learning_rate=0.004)
     assert elbo.value < 0 < elbo.standard_error
     assert [r.value for r in find(rows, "valid_elbo")] == [e["valid_elbo"] for e in trained.history]
     assert [r.settings["step"] for r in find(rows, "valid_elbo")] == list(range(1, 21))
     (row,) = estimator_training.measure(
-        Subject(trained, variant, data), "measure_valued", "too dear"
+        Subject(trained, variant, data), left_out="measure_valued", reason="too dear"
     ).rows
     assert math.isnan(row.value)
     assert row.settings == {"estimator": "measure_valued"}
@@ -36,7 +36,7 @@ def test_every_estimator_is_trained_at_a_rate_of_its_own_beside_pathwise_of_its_
     run, preset = Run("input_dependent", "mnist5k", 0, 100), PRESETS["default"]
     asked = list(estimator_training.requests(run, preset))
     assert len({hash(r) for r in asked}) == len(asked)
-    trained = [r.run for r in asked if not r.settings]
+    trained = [r.run for r in asked if "left_out" not in dict(r.settings)]
     assert {r.estimator for r in trained} == set(of_bound("elbo"))
     assert all(r.learning_rate is None for r in trained)
     steps = max(r.steps for r in trained)
@@ -49,7 +49,8 @@ def test_every_estimator_is_trained_at_a_rate_of_its_own_beside_pathwise_of_its_
     assert lengths["rloo", 2] >= {steps, steps // 2}
     assert max(lengths["measure_valued", 1]) < steps / 8
     assert steps / trained[0].validated_every >= 20
-    (left_out,) = [dict(r.settings) for r in asked if r.settings]
+    (left_out,) = [dict(r.settings) for r in asked if "left_out" in dict(r.settings)]
+    assert {r.run.steps for r in asked if "along" in dict(r.settings)} == {steps}
     assert left_out["left_out"] == "measure_valued"
     assert "pathwise steps" in left_out["reason"]
     assert list(estimator_training.requests(run.with_(seed=5), preset)) == []

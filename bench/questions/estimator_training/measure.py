@@ -51,7 +51,8 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
         if times > DEAREST:
             yield _left_out(run, name, f"a step costs {times:.0f} pathwise steps")
         for length in lengths(steps, times):
-            yield Request(open_run.with_(estimator=name, samples=samples, steps=length))
+            its = open_run.with_(estimator=name, samples=samples, steps=length)
+            yield Request(its, (("along", True),) if length == steps else ())
 
 
 def lengths(steps: int, times: float) -> list[int]:
@@ -93,8 +94,8 @@ def cheapest(name: str, latent_dim: int) -> tuple[int, float | str]:
     return 0, reason
 
 
-def measure(subject: Subject, left_out: str = "", reason: str = "") -> Result:
-    """Test ELBO after the last step, seconds, and the validation ELBO along the way."""
+def measure(subject: Subject, along: bool = False, left_out: str = "", reason: str = "") -> Result:
+    """Test ELBO after the last step, seconds, and the validation ELBO `along` the way."""
     run, trained = subject.run, subject.trained
     if left_out:
         return Result([Row("elbo", math.nan, NATS, {"estimator": left_out}, reason=reason)])
@@ -107,7 +108,7 @@ def measure(subject: Subject, left_out: str = "", reason: str = "") -> Result:
         monte_carlo_mean("elbo", *found["elbo"], settings),
         Row("training_seconds", trained.seconds, "s", settings),
     ]
-    for entry in trained.history:
+    for entry in trained.history if along else ():
         at = {**settings, "step": min(run.steps, entry["epoch"] * run.validated_every)}
         rows.append(Row("valid_elbo", entry["valid_elbo"], NATS, at))
         rows.append(Row("elapsed", entry["seconds"], "s", at))

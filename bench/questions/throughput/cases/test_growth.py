@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 
 import pytest
 
-from bench.config import REFERENCE, Run, preset
+from bench.config import LEARNING_RATE, REFERENCE, Run, preset
 from bench.data.dataset import Dataset
 from bench.grid.runner import execute
 from bench.grid.tasks import Grid, start_worker, subject_of
@@ -86,7 +86,7 @@ def _grid(setup, tasks: int, folder: Path) -> Grid:
         tasks,
         replace(preset("default"), seeds=tasks),
         setup.device,
-        (("steps", TASK_STEPS),),
+        (("steps", TASK_STEPS), ("learning_rate", LEARNING_RATE)),
         setup.data_dir,
         Path(mkdtemp(dir=folder)),
         (),
