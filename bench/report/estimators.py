@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,13 +10,14 @@ from dataclasses import replace
 import altair as alt
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from bench.inference.gradients import BOUNDS, ESTIMATORS, of_bound
 from bench.report.figure import curves
 from bench.report.rows import SETTINGS
 from bench.report.style import title, words
 from bench.report.table import Cell, Column, Table, escaped
-from bench.statistics import Estimate, from_error, interval
+from bench.statistics import CONFIDENCE, Estimate, from_error
 
 HEADINGS = {
     "stage": "weights",
@@ -117,23 +117,33 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     all there is but is of few numbers, and over the images and noise within each seed.
     """
     by = ["variant", "metric", *(column for column in SETTINGS if column != "capped")]
-    lines = []
-    for _, group in rows.groupby(by, dropna=False, sort=False):
-        finite = group[np.isfinite(group.value)]
-        line = (finite if len(finite) else group).iloc[0].to_dict()
-        if len(finite) > 1:
-            between = interval(finite.value)
-            within = math.hypot(*finite.standard_error) / len(finite)
-            inside = from_error(between.mean, within, int(finite.n.sum()))
-            error = float(finite.value.sem()), within
-            wider = between.half_width < inside.half_width
-            n = inside.n if wider else between.n
-            line |= {"value": between.mean, "standard_error": error[wider], "n": n}
-        capped = group.capped.fillna(False).any()
-        reason = group.reason.dropna()
-        line |= {"capped": bool(capped), "reason": reason.iloc[0] if len(reason) else None}
-        lines.append(line)
-    return pd.DataFrame(lines, columns=rows.columns).astype(rows.dtypes.to_dict())
+    rows = rows.assign(key=rows.groupby(by, dropna=False, sort=False).ngroup())
+    fine = np.isfinite(rows.value)
+    whole = rows.assign(lacks=~fine).sort_values(["key", "lacks"], kind="stable")
+    lines = whole.drop_duplicates("key").set_index("key").drop(columns="lacks")
+    groups = rows[fine].assign(squared=rows.standard_error**2).groupby("key")
+    several = groups.agg(
+        value=("value", "mean"),
+        between=("value", "sem"),
+        seeds=("value", "size"),
+        squared=("squared", lambda errors: errors.sum(skipna=False)),
+        n=("n", "sum"),
+    )
+    several = several[several.seeds > 1]
+    within = np.sqrt(several.squared) / several.seeds
+    outer, inner = (
+        stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n.astype(float) - 1, 1))
+        for n in (several.seeds, several.n)
+    )
+    narrower = outer * several.between < inner * within
+    several["standard_error"] = within.where(narrower, several.between)
+    several["n"] = several.n.where(narrower, several.seeds)
+    lines.update(several[["value", "standard_error", "n"]])
+    every = rows.groupby("key")
+    lines["capped"] = rows.capped.fillna(False).astype(bool).groupby(rows.key).any()
+    lines["reason"] = every.reason.first()
+    dtypes = rows.drop(columns="key").dtypes.to_dict()
+    return lines.reset_index(drop=True)[[*dtypes]].astype(dtypes)
 
 
 def _keyed(rows: pd.DataFrame, columns: Iterable[str]) -> Iterator[tuple[tuple, object, Estimate]]:
