@@ -29,9 +29,9 @@ def known():
         torch.manual_seed(0)
         variant = with_options(discover().variants["input_dependent"], "gaussian", "linear")
         model = variant(D, L, 5).double()
-    model.requires_grad_(False)
-    model.decoder[0].weight.mul_(3)
-    x = marginal(model).sample((B,)) + 0.5
+        model.requires_grad_(False)
+        model.decoder[0].weight.mul_(3)
+        x = marginal(model).sample((B,)) + 0.5
     return model, x, lambda z: model.prior.log_prob(z) + model.log_likelihood(x, z)
 
 
