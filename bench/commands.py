@@ -146,7 +146,7 @@ def throughput(
         except BenchError as error:
             console.print(f"failed: {error}", style="red", markup=False)
             code = 1
-        if (folder / tidy.FILE).exists():
+        if tidy.path_in(folder).exists():
             code |= _redraw(config.results, [folder], console)
         (question,) = (q for q in QUESTIONS if q.name == "throughput")
         for section in question.sections(results.read(folder)):

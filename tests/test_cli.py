@@ -108,7 +108,7 @@ def command(tiny: Path, folder: Path, jobs: int) -> list[str]:
 
 
 def rows(folder: Path) -> pd.DataFrame:
-    table = pd.read_csv(next((folder / "results").glob("*/*/rows.csv")))
+    table = pd.read_csv(next((folder / "results").glob("*/*/rows.csv.gz")))
     return table[table.metric != "training_seconds"].reset_index(drop=True)
 
 

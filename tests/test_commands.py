@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -46,7 +47,7 @@ def folder(tmp_path):
     """The one folder of results there is."""
 
     def find() -> Path:
-        (path,) = (tmp_path / "results").glob("*/*/rows.csv")
+        (path,) = (tmp_path / "results").glob("*/*/rows.csv.gz")
         return path.parent
 
     return find
@@ -189,7 +190,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "history.csv", "environment.json", "pictures.npz"])
+@pytest.mark.parametrize("name", ["rows.csv.gz", "history.csv", "environment.json", "pictures.npz"])
 def test_a_damaged_file_is_told_in_one_line_and_the_rest_is_made(bench, folder, name):
     bench(questions="headline")
     path, root = folder() / name, folder().parents[1]
@@ -219,7 +220,7 @@ def test_again_is_the_command_that_makes_the_page(bench, folder, monkeypatch, tm
     elsewhere = ["--results", str(tmp_path / "again"), "--cache", str(tmp_path / "other")]
     code = cli.app([*arguments, *elsewhere], exit_on_error=False, print_error=False)
     assert code == 0
-    (made,) = (tmp_path / "again").glob("*/*/rows.csv")
+    (made,) = (tmp_path / "again").glob("*/*/rows.csv.gz")
     assert made.parent.parent.name == folder().parent.name
     after = results.read(made.parent)
     untimed = [r.rows[r.rows.unit != "s"].reset_index(drop=True) for r in (before, after)]
@@ -270,10 +271,10 @@ def test_a_device_that_is_not_there(bench, monkeypatch):
 
 def test_rows_of_another_version_are_refused_and_kept_aside(bench, folder):
     bench(questions="headline")
-    path = folder() / "rows.csv"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("question,", "measurement,", 1), encoding="utf-8")
+    path = folder() / "rows.csv.gz"
+    text = gzip.decompress(path.read_bytes()).decode()
+    path.write_bytes(gzip.compress(text.replace("question,", "measurement,", 1).encode()))
     (problem,) = results.read(folder()).problems
     assert "measurement" in problem
     assert bench(questions="headline")[0] == 0
-    assert (folder() / "rows.csv.unreadable").exists()
+    assert (folder() / "rows.csv.gz.unreadable").exists()

@@ -26,6 +26,7 @@ from bench.questions import measured
 from bench.questions.throughput import run_cases as timing
 from bench.questions.throughput.files import stored
 from bench.randomness import generator
+from bench.report import rows as tidy
 from bench.statistics import Estimate, holm, interval, p_value
 from bench.training.loop import Trained, restore, train
 from bench.training.stacked import Stack, train_stacked
@@ -226,7 +227,7 @@ def whole_bench(check: Check) -> Iterator[str]:
 
 def pages(check: Check) -> Iterator[str]:
     """The pages again, with whatever was timed and measured."""
-    if not list(Path(check.results).glob("*/*/rows.csv")):
+    if not list(Path(check.results).glob(f"*/*/{tidy.FILE}")):
         yield "no rows to show"
         return
     _bench("report", {"results": check.results})

@@ -134,6 +134,7 @@ def _redraw(page: Page, drawn: Mapping[str, Future]) -> None:
     """Write a folder's tables, figures and `README.md`, and remove what is no longer made."""
     folder = page.results.folder
     made = {folder / name: None for name in (*STORED, "throughput.json")}
+    made[rows.path_in(folder)] = None
     for table in (table for section in page.sections for table in section.tables):
         made[folder / "tables" / f"{table.name}.csv"] = rows.csv(table.frame(), digits=6)
         if table.fits_a_page:

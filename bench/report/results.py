@@ -100,7 +100,7 @@ def store(
     old = read(folder)
     lost = [
         f"{path} could not be used and is kept as {_set_aside(path).name}"
-        for path in (folder / name for name in (tidy.FILE, HISTORY, PICTURES, ENVIRONMENT))
+        for path in (tidy.path_in(folder), *(folder / n for n in (HISTORY, PICTURES, ENVIRONMENT)))
         # of an unknown configuration, nothing can be merged
         if path.exists() and (not old.environment or any(str(path) in p for p in old.problems))
     ]
@@ -132,7 +132,7 @@ def store(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **pictures)
     write_atomically(folder / PICTURES, buffer.getvalue())
-    write_atomically(folder / HISTORY, tidy.csv(history))
+    write_atomically(folder / HISTORY, tidy.csv(history, digits=6))
     tidy.write(folder, rows)
     text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
     write_atomically(folder / ENVIRONMENT, text.encode())

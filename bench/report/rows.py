@@ -9,7 +9,9 @@ column of its own (empty where it does not apply), and the value with its error.
 
 from __future__ import annotations
 
+import gzip
 import io
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,7 +21,9 @@ import pandas as pd
 from bench.errors import BenchError, one_line
 from bench.storage import write_atomically
 
-FILE = "rows.csv"
+FILE = "rows.csv.gz"
+FORMER_FILE = "rows.csv"
+"""Where 0.1.0 stored them: read where there is no other."""
 REMEDY = "make them again with 'make bench'"
 IDENTITY = {
     "dataset": "str",
@@ -87,7 +91,7 @@ def read(folder: str | Path) -> pd.DataFrame:
 
     Raises BenchError, naming the file and the remedy, where there are none or they are damaged.
     """
-    path = Path(folder) / FILE
+    path = path_in(Path(folder))
     try:
         stored = pd.read_csv(whole(path), dtype=object, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
@@ -99,9 +103,20 @@ def read(folder: str | Path) -> pd.DataFrame:
     return _checked(stored, str(path))
 
 
+def path_in(folder: Path) -> Path:
+    """The file of a folder's rows, whether it is there or not."""
+    former = folder / FORMER_FILE
+    return former if former.exists() and not (folder / FILE).exists() else folder / FILE
+
+
 def whole(path: Path) -> io.BytesIO:
-    """A file of lines; raises ValueError where its last one has no end, OSError like `open`."""
+    """A file of lines, unpacked; raises ValueError where it is cut off, OSError like `open`."""
     content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, zlib.error):
+            raise ValueError("it is cut off") from None
     if not content.endswith(b"\n"):
         raise ValueError("it is cut off")
     return io.BytesIO(content)
@@ -111,7 +126,8 @@ def write(folder: Path, rows: pd.DataFrame) -> None:
     """Store rows in a folder, atomically; settings that none of them has are left out."""
     rows = _checked(rows, "these rows")
     used = [c for c in rows if c not in SETTINGS or rows[c].notna().any()]
-    write_atomically(folder / FILE, csv(rows[used]))
+    # without the time of writing: equal rows are equal bytes
+    write_atomically(folder / FILE, gzip.compress(csv(rows[used]), mtime=0))
 
 
 def csv(table: pd.DataFrame, digits: int = 8) -> bytes:

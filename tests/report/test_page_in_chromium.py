@@ -38,7 +38,7 @@ FLAGS = (
 def index(tmp_path_factory) -> Path:
     """The page of the committed results."""
     root = tmp_path_factory.mktemp("results")
-    for folder in {path.parent for path in RESULTS.glob("*/*/rows.csv")}:
+    for folder in {path.parent for path in RESULTS.glob("*/*/rows.csv.gz")}:
         copy = root / folder.relative_to(RESULTS)
         copy.mkdir(parents=True)
         for file in folder.iterdir():

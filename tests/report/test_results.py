@@ -124,7 +124,7 @@ def test_files_of_an_unknown_configuration_are_set_aside(tmp_path):
     lost = results.store(folder, rows.frame(loss_rows()), history_of(()), {}, made)
     assert len(lost) == 4
     assert questions(folder) == {"loss_noise": 9}
-    assert (folder / "rows.csv.unreadable").exists()
+    assert (folder / "rows.csv.gz.unreadable").exists()
 
 
 def test_names_beyond_ascii_are_stored_as_utf8(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pandas as pd
 import pytest
 from stand_ins import elbo_rows
@@ -36,7 +38,8 @@ def test_every_column_of_the_schema_is_there_and_typed(table):
 
 def test_settings_nobody_has_are_not_stored(tmp_path, table):
     rows.write(tmp_path, table)
-    header = (tmp_path / rows.FILE).read_text(encoding="utf-8").splitlines()[0].split(",")
+    text = gzip.decompress((tmp_path / rows.FILE).read_bytes()).decode()
+    header = text.splitlines()[0].split(",")
     assert "S" in header
     assert "K" not in header
 
@@ -59,7 +62,7 @@ def test_rows_are_selected_by_value_or_by_several(table):
     ],
 )
 def test_a_foreign_file_is_one_line_with_the_remedy(tmp_path, text, said):
-    (tmp_path / rows.FILE).write_text(text)
+    (tmp_path / rows.FILE).write_bytes(gzip.compress(text.encode()))
     with pytest.raises(BenchError, match="make bench") as caught:
         rows.read(tmp_path)
     assert said in str(caught.value)
@@ -84,9 +87,27 @@ def test_a_file_cut_anywhere_is_not_believed(tmp_path, table):
     whole = (tmp_path / rows.FILE).read_bytes()
     for length in range(1, len(whole), 37):
         (tmp_path / rows.FILE).write_bytes(whole[:length])
-        if not whole[:length].endswith(b"\n"):
-            with pytest.raises(BenchError):
-                rows.read(tmp_path)
+        with pytest.raises(BenchError):
+            rows.read(tmp_path)
+
+
+def test_a_changed_value_is_noticed(tmp_path, table):
+    rows.write(tmp_path, table)
+    whole = bytearray((tmp_path / rows.FILE).read_bytes())
+    for place in range(10, len(whole), 13):
+        damaged = whole.copy()
+        damaged[place] ^= 1
+        (tmp_path / rows.FILE).write_bytes(damaged)
+        with pytest.raises(BenchError):
+            rows.read(tmp_path)
+
+
+def test_rows_of_before_are_read_until_there_are_others(tmp_path, table):
+    (tmp_path / rows.FORMER_FILE).write_bytes(rows.csv(table))
+    assert len(rows.read(tmp_path)) == len(table)
+    rows.write(tmp_path, table.iloc[:1])
+    assert len(rows.read(tmp_path)) == 1
+    assert rows.path_in(tmp_path).name == rows.FILE
 
 
 def test_an_unknown_column_is_refused_on_writing():
