@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 from multiprocessing import get_context
 from pathlib import Path
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table as Screen
 
-from bench.config import OPTIONS, PRECISIONS, Config, Preset, Run, of_dataset, preset
+from bench import asked
+from bench.config import Config, Run, of_dataset
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError, nearest
 from bench.grid import fingerprint, recorded
@@ -27,16 +25,14 @@ from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
-from bench.inference.gradients import ESTIMATORS
-from bench.questions import QUESTIONS, Question, measured, named
+from bench.questions import QUESTIONS
 from bench.questions.throughput import run_cases as timing
 from bench.report import page, results
 from bench.report import rows as tidy
 from bench.report.section import Section
 from bench.training.loop import train
-from vaes import DECODERS, LIKELIHOODS, discover
+from vaes import discover
 
-CACHE = ".bench_cache"
 SCREEN_COLUMNS = 4
 """As many columns of the headline table as fit 80 characters; the page has them all."""
 MADE_BY_MAKE = ("dataset", "variants", "seeds", "device", "preset", "precision", "questions")
@@ -47,14 +43,15 @@ NOT_OF_A_PAGE = ("jobs", "results", "cache")
 
 def run(config: Config, console: Console) -> int:
     """`python -m bench run`: the exit code, 1 where something failed."""
-    _check(config)
-    chosen = _preset(config)
-    variants, questions = variants_named(config.variants, console), _questions(config.questions)
+    asked.check(config)
+    chosen = asked.preset_of(config)
+    variants = asked.variants_named(config.variants, console)
+    questions = asked.questions_named(config.questions)
     data = load(config.dataset, config.data_dir, config.binarize)
-    overrides = _overrides(config, data)
+    overrides = asked.overrides_of(config, data)
     code, folders = 0, []
-    for device in _devices(config.device):
-        folder = config.results / _folder(config, data, overrides) / device
+    for device in asked.devices_of(config.device):
+        folder = config.results / asked.folder_name(config, data, overrides) / device
         results.prepare(folder)
         grid = Grid(
             config.dataset,
@@ -64,7 +61,7 @@ def run(config: Config, console: Console) -> int:
             device,
             tuple(overrides.items()),
             config.data_dir,
-            _cache(config),
+            asked.cache_folder(config),
             questions,
         )
         outcome = _run_grid(grid, data, config, folder, console)
@@ -77,13 +74,16 @@ def run(config: Config, console: Console) -> int:
 
 def tune(config: Config, console: Console) -> int:
     """`python -m bench tune`: choose anew, record it beside the code, and store the evidence."""
-    _check(config)
-    chosen = _preset(config)
-    variants, data = variants_named(config.variants, console), load(config.dataset, config.data_dir)
-    (device,) = _devices(config.device)
-    folder = config.results / _folder(config, data, {}) / device
+    asked.check(config)
+    chosen = asked.preset_of(config)
+    variants = asked.variants_named(config.variants, console)
+    data = load(config.dataset, config.data_dir)
+    device, *more = asked.devices_of(config.device)
+    if more:
+        raise BenchError(f"what is chosen holds for any device: name one, not '{config.device}'")
+    folder = config.results / asked.folder_name(config, data, {}) / device
     results.prepare(folder)
-    questions = tuple(question for question in _questions(config.questions) if question.tuned)
+    questions = tuple(question for question in QUESTIONS if question.tuned)
     seeds = config.seeds or of_dataset(chosen.sweep_seeds, data.name)
     grid = Grid(
         config.dataset,
@@ -93,7 +93,7 @@ def tune(config: Config, console: Console) -> int:
         device,
         (),
         config.data_dir,
-        _cache(config),
+        asked.cache_folder(config),
         questions,
     )
     outcome = _run_grid(grid, data, config, folder, console, use_recorded=False)
@@ -114,12 +114,13 @@ def throughput(
     """`python -m bench throughput`: times every case; the rest of a folder stays as it is."""
     if peers:
         timing.require_peers()
-    variants, data = variants_named(config.variants, console), load(config.dataset, config.data_dir)
+    variants = asked.variants_named(config.variants, console)
+    data = load(config.dataset, config.data_dir)
     if data.binarization == "real":
         raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
     code = 0
-    for device in _devices(config.device):
-        folder = config.results / _folder(config, data, {}) / device
+    for device in asked.devices_of(config.device):
+        folder = config.results / asked.folder_name(config, data, {}) / device
         results.prepare(folder)
         again = command(config, device, "throughput")
         if peers:
@@ -141,7 +142,7 @@ def throughput(
                 seconds or timing.SECONDS,
                 peers=peers,
             )
-            Store(_cache(config)).save(_timing_key(device, data, variants), {})
+            Store(asked.cache_folder(config)).save(_timing_key(device, data, variants), {})
             results.record(folder, run)
         except BenchError as error:
             console.print(f"failed: {error}", style="red", markup=False)
@@ -224,7 +225,7 @@ def _say_where_the_time_went(outcome: Outcome, console: Console) -> None:
 def _described(grid: Grid, data: Dataset, config: Config, workers: int) -> dict[str, object]:
     """What was asked for, and the command that asks for it again."""
     questions = [question.name for question in grid.questions]
-    asked = {
+    settings = {
         "dataset": data.name,
         "binarization": data.binarization,
         "preset": config.preset,
@@ -243,7 +244,7 @@ def _described(grid: Grid, data: Dataset, config: Config, workers: int) -> dict[
         "questions": questions,
         "commit": commit(),
     }
-    return {"config": asked, "runs": [run]}
+    return {"config": settings, "runs": [run]}
 
 
 def command(config: Config, device: str, name: str = "run") -> str:
@@ -289,140 +290,6 @@ def _timing_key(device: str, data: Dataset, variants: tuple[str, ...]) -> str:
         "machine": machine(),
     }
     return fingerprint.key(identity, timing.run_cases, train, *(found[v] for v in variants))
-
-
-# --- what was asked for ----------------------------------------------------------------------
-
-
-def _check(config: Config) -> None:
-    """Refuse numbers and names that make no sense, before anything is loaded."""
-    _rate(config)
-    least = {"seeds": 1, "epochs": 1, "samples": 1, "jobs": 0, "kl_warmup_epochs": 0}
-    for name, lowest in least.items():
-        value = getattr(config, name)
-        if value is not None and value < lowest:
-            option = f"--{name.replace('_', '-')}"
-            raise BenchError(f"{option} must be at least {lowest}, not {value}")
-    known = {
-        "estimator": ("auto", *ESTIMATORS),
-        "precision": PRECISIONS,
-        "likelihood": LIKELIHOODS,
-        "decoder": DECODERS,
-    }
-    for kind, names in known.items():
-        name = getattr(config, kind)
-        if name is not None and name not in names:
-            raise nearest(kind, name, names)
-
-
-def _preset(config: Config) -> Preset:
-    chosen = preset(config.preset)
-    if config.importance_samples is None:
-        return chosen
-    try:
-        counts = tuple(sorted({int(part) for part in config.importance_samples.split(",")}))
-    except ValueError:
-        counts = ()
-    if not counts or counts[0] < 1:
-        raise BenchError(
-            f"--importance-samples '{config.importance_samples}' must be numbers from 1 on, "
-            "e.g. '1,10,100'"
-        )
-    return replace(chosen, importance_samples=counts)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def variants_named(text: str, console: Console) -> tuple[str, ...]:
-    """The variants of a comma-separated list, or all; BenchError names what is none."""
-    found = discover()
-    for reason in found.broken.values():
-        console.print(f"not a variant, left out: {reason}", style="yellow", markup=False)
-    if text == "all":
-        return tuple(found.variants)
-    names = _names(text)
-    for name in names:
-        if name in found.broken:
-            raise BenchError(f"variant '{name}' cannot be used: {found.broken[name]}")
-        if name not in found.variants:
-            raise nearest("variant", name, found.variants)
-    if not names:
-        raise BenchError("no variant named: give --variants names of files in vaes/, or 'all'")
-    return tuple(sorted(names, key=list(found.variants).index))
-
-
-def _questions(text: str) -> tuple[Question, ...]:
-    return measured() if text == "all" else named(_names(text))
-
-
-def _overrides(config: Config, data: Dataset) -> dict[str, object]:
-    """The fields of `Run` that are not the data set's own or the preset's."""
-    if data.binarization == "real" and config.likelihood == "bernoulli":
-        raise BenchError(
-            f"data set '{data.name}' is real-valued and has no Bernoulli likelihood: "
-            "use --likelihood gaussian"
-        )
-    names = ("binarize", "epochs", "kl_warmup_epochs", "estimator", "samples")
-    names += ("likelihood", "decoder", "precision")
-    own = {name: getattr(Run, name, None) for name in names} | OPTIONS.get(data.name, {})
-    asked = {name: getattr(config, name) for name in names}
-    changed = {name: value for name, value in asked.items() if value not in (None, own[name])}
-    rate = _rate(config)
-    return changed if rate is None else changed | {"learning_rate": rate}
-
-
-def _rate(config: Config) -> float | None:
-    """The learning rate asked for; None where it is chosen on validation."""
-    if config.learning_rate == "auto":
-        return None
-    with suppress(ValueError):
-        if 0 < (rate := float(config.learning_rate)) < math.inf:
-            return rate
-    raise BenchError(
-        f"--learning-rate '{config.learning_rate}' must be 'auto' or a number above 0, e.g. 1e-3"
-    )
-
-
-def _devices(text: str) -> list[str]:
-    if text == "auto":
-        return ["cuda" if torch.cuda.is_available() else "cpu"]
-    devices = _names(text)
-    for name in devices:
-        if name not in ("cpu", "cuda"):
-            raise nearest("device", name, ["auto", "cpu", "cuda"])
-        if name == "cuda" and not torch.cuda.is_available():
-            raise BenchError(
-                "device 'cuda' was asked for but torch finds no CUDA GPU: use --device cpu"
-            )
-    return devices
-
-
-def _folder(config: Config, data: Dataset, overrides: dict[str, object]) -> str:
-    """Results made with other settings share no table with the defaults', hence no folder."""
-
-    def parts() -> Iterator[str]:
-        yield data.name
-        if Path(config.dataset).suffix.lower() == ".npz":  # another file may have the same name
-            yield data.fingerprint[:6]
-        for name, value in overrides.items():
-            if name != "binarize":
-                yield value if isinstance(value, str) else f"{name}-{value}"
-        if data.binarization == "none":
-            yield "grey"
-        elif "binarize" in overrides:
-            yield str(overrides["binarize"])
-        if config.importance_samples:
-            yield f"K-{config.importance_samples}"
-        if config.preset != "default":
-            yield config.preset
-
-    return "-".join(parts())
-
-
-def _cache(config: Config) -> Path:
-    return config.cache or Path(os.environ.get("BENCH_CACHE", CACHE))
 
 
 # --- pages -----------------------------------------------------------------------------------

@@ -36,6 +36,19 @@ def stored(question: str, found: Iterable[tuple[str, int, Iterable[Row]]]) -> Re
     return Results(Path("results/digits/cpu"), rows.frame(lines))
 
 
+def line(
+    variant: str,
+    seed: int,
+    metric: str,
+    value: float,
+    question: str = "headline",
+    **settings: object,
+) -> dict[str, object]:
+    """One made-up line of rows."""
+    where = {"dataset": "small", "device": "cpu", "variant": variant, "seed": seed}
+    return where | {"question": question, "metric": metric, "value": value, **settings}
+
+
 def printed(section: Section) -> dict[str, Table]:
     """The section's tables by name, after all of it was printed in every form."""
     assert section.takeaway.endswith(".")

@@ -24,6 +24,7 @@ LAYERS = (
     ("grid",),
     ("report",),
     ("questions",),
+    ("asked",),
     ("commands",),
     ("gpu_check",),
     ("cli",),

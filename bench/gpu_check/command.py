@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from bench.commands import variants_named
+from bench.asked import variants_named
 from bench.config import preset as amounts
 from bench.data.dataset import load
 from bench.errors import BenchError

@@ -13,6 +13,7 @@ from bench.questions.budget.report import at_equal_time, sections
 from bench.questions.headline.measure import measure as headline
 from bench.report import rows
 from bench.report.results import Results
+from tests.stored import line
 from tests.subjects import small_run, subject
 
 NOISE = (-0.02, -0.01, 0.0, 0.01, 0.02)
@@ -50,25 +51,12 @@ def made_up(elbos, seconds=None, tuning=()) -> Results:
                     "training_steps": 10 * epochs,
                     "training_seconds": took,
                 }.items():
-                    lines.append(line(variant, seed, "budget", metric, value, epochs, 0.002))
+                    at = {"epochs": epochs, "learning_rate": 0.002, "S": 1}
+                    lines.append(line(variant, seed, metric, value, "budget", **at))
     for variant, epochs, rate, elbo in tuning:
-        lines.append(line(variant, 0, "tuning", "valid_elbo", elbo, epochs, rate))
+        at = {"epochs": epochs, "learning_rate": rate}
+        lines.append(line(variant, 0, "valid_elbo", elbo, "tuning", **at))
     return Results(Path("results/small/cpu"), rows.frame(lines))
-
-
-def line(variant, seed, question, metric, value, epochs, rate):
-    return {
-        "dataset": "small",
-        "device": "cpu",
-        "variant": variant,
-        "seed": seed,
-        "question": question,
-        "metric": metric,
-        "value": value,
-        "epochs": epochs,
-        "learning_rate": rate,
-        "S": 1,
-    }
 
 
 def test_what_stays_what_crosses_and_what_comes_late():

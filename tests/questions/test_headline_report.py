@@ -13,23 +13,11 @@ from scipy import stats
 from bench.questions.headline.report import bound_claims, elbo_claims, sections
 from bench.report import rows
 from bench.report.results import Results, read
+from tests.stored import line
 
 SEEDS = 5
 NOISE = (-0.1, -0.05, 0.0, 0.05, 0.1)
 ELBOS = {"fixed_variance": -90.0, "input_dependent": -86.0, "flow": -85.0}
-
-
-def line(variant, seed, metric, value, question="headline", **more):
-    return {
-        "dataset": "small",
-        "device": "cpu",
-        "variant": variant,
-        "seed": seed,
-        "question": question,
-        "metric": metric,
-        "value": value,
-        **more,
-    }
 
 
 def made_up(elbos=ELBOS, seeds=SEEDS, noise=NOISE, more=()):

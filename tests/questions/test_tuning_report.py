@@ -10,6 +10,7 @@ import pytest
 from bench.questions.tuning.report import sections
 from bench.report import rows
 from bench.report.results import Results
+from tests.stored import line
 
 
 def made_up(elbos, chosen, variant="fixed_variance"):
@@ -76,18 +77,8 @@ def test_each_variant_has_its_section_and_none_without_candidates():
 def rated(scores, chosen, variant="flow", epochs=120, metric="valid_elbo"):
     """Two seeds a learning rate; `scores`: rate → mean validation score."""
     return [
-        {
-            "dataset": "small",
-            "device": "cpu",
-            "variant": variant,
-            "seed": seed,
-            "question": "tuning",
-            "metric": metric,
-            "epochs": epochs,
-            "learning_rate": rate,
-            "chosen": rate == chosen,
-            "value": score + (-0.1, 0.1)[seed],
-        }
+        line(variant, seed, metric, score + (-0.1, 0.1)[seed], "tuning", epochs=epochs)
+        | {"learning_rate": rate, "chosen": rate == chosen}
         for rate, score in scores.items()
         for seed in (0, 1)
     ]
