@@ -26,7 +26,7 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
-.PHONY: bench quick throughput throughput-compare report gpu-check test lint format clean help
+.PHONY: bench quick tune throughput throughput-compare report gpu-check test lint format clean help
 
 bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
@@ -35,6 +35,11 @@ quick: export BENCH_ARG_DATASET := digits
 quick: export BENCH_ARG_PRESET := quick
 quick: $(READY) ## The same path on the smallest data, in about a minute
 	$(PY) -m bench run $(OPTIONS)
+
+tune: $(READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= DEVICE= JOBS= PRESET= RESULTS=)
+	$(PY) -m bench tune --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
+		--device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" --preset "$$BENCH_ARG_PRESET" \
+		--results "$$BENCH_ARG_RESULTS" $${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 throughput: $(READY) $(if $(PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)
 	$(PY) -m bench throughput --full --dataset "$$BENCH_ARG_DATASET" \

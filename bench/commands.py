@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from bench import asked
 from bench.config import Config, Run, of_dataset
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError, nearest
-from bench.grid import fingerprint, recorded
+from bench.grid import TUNING, fingerprint, recorded
 from bench.grid.environment import commit, environment, machine
 from bench.grid.outcome import Outcome, history, pictures, rows
 from bench.grid.progress import Progress
@@ -76,6 +76,8 @@ def tune(config: Config, console: Console) -> int:
     """`python -m bench tune`: choose anew, record it beside the code, and store the evidence."""
     asked.check(config)
     chosen = asked.preset_of(config)
+    if not chosen.tuned:
+        raise BenchError(f"preset '{config.preset}' has one learning rate for all: name another")
     variants = asked.variants_named(config.variants, console)
     data = load(config.dataset, config.data_dir)
     device, *more = asked.devices_of(config.device)
@@ -85,6 +87,7 @@ def tune(config: Config, console: Console) -> int:
     results.prepare(folder)
     questions = tuple(question for question in QUESTIONS if question.tuned)
     seeds = config.seeds or of_dataset(chosen.sweep_seeds, data.name)
+    chosen = replace(chosen, sweep_seeds={"": seeds})
     grid = Grid(
         config.dataset,
         variants,
@@ -96,16 +99,21 @@ def tune(config: Config, console: Console) -> int:
         asked.cache_folder(config),
         questions,
     )
-    outcome = _run_grid(grid, data, config, folder, console, use_recorded=False)
-    pairs = [(contest.open, contest.chosen()) for contest in outcome.contests]
-    recorded.record(pairs, discover().variants, data.fingerprint)
-    for open_run, run in pairs:
-        hyper = "".join(f", {name} {value:g}" for name, value in run.hyperparameters)
-        length = f"{run.steps} steps" if run.steps else f"{run.epochs} epochs"
+    outcome = _run_grid(grid, data, config, folder, console, choosing=True)
+    known = [contest for contest in outcome.contests if contest.succeeded()]
+    recorded.record(
+        [(contest.open, contest.chosen()) for contest in known],
+        discover().variants,
+        data.fingerprint,
+    )
+    for contest in outcome.contests:
+        run = contest.chosen()
         how = "" if run.estimator == Run.estimator else f" by {run.estimator}, S = {run.samples}"
-        said = f"{open_run.label}, {length}{how}: learning rate {run.learning_rate:g}{hyper}"
-        console.print(said, markup=False, soft_wrap=True)
-    return int(bool(outcome.failures))
+        choices = {"learning rate": run.learning_rate, **dict(run.hyperparameters)}
+        said = ", ".join(f"{name} {value:g}" for name, value in choices.items())
+        said = said if contest in known else "every training failed"
+        console.print(f"{run.variant}, {run.length}{how}: {said}", markup=False, soft_wrap=True)
+    return int(len(known) < len(outcome.contests))
 
 
 def throughput(
@@ -177,7 +185,7 @@ def _run_grid(
     config: Config,
     folder: Path,
     console: Console,
-    use_recorded: bool = True,
+    choosing: bool = False,
 ) -> Outcome:
     """Run the grid on worker processes, store its rows in the folder, and say what failed."""
     workers = 1 if grid.device == "cuda" else config.jobs or os.cpu_count() or 1
@@ -188,17 +196,15 @@ def _run_grid(
         progress.listen(queue)
         pool = ProcessPoolExecutor(workers, context, start_worker, (queue,))
         try:
-            outcome = execute(grid, data.to(grid.device), pool, progress.report, use_recorded)
+            outcome = execute(grid, data.to(grid.device), pool, progress.report, choosing)
         finally:
             pool.shutdown(cancel_futures=True)
-    if not use_recorded:
-        outcome.keep_choices_alone()
     notices = results.store(
         folder,
         tidy.frame(rows(grid, outcome)),
         history(outcome),
         pictures(outcome),
-        where | _described(grid, data, config, workers),
+        where | _described(grid, data, config, workers, choosing),
     )
     for notice in notices:
         console.print(notice, style="yellow", markup=False)
@@ -222,14 +228,17 @@ def _say_where_the_time_went(outcome: Outcome, console: Console) -> None:
         console.print(shown)
 
 
-def _described(grid: Grid, data: Dataset, config: Config, workers: int) -> dict[str, object]:
+def _described(
+    grid: Grid, data: Dataset, config: Config, workers: int, choosing: bool
+) -> dict[str, object]:
     """What was asked for, and the command that asks for it again."""
-    questions = [question.name for question in grid.questions]
+    questions = [TUNING] if choosing else [question.name for question in grid.questions]
     settings = {
         "dataset": data.name,
         "binarization": data.binarization,
         "preset": config.preset,
         "epochs": of_dataset(grid.preset.epochs, data.name),
+        "learning_rate": grid.rate,
         "seeds": grid.seeds,
         "importance_samples": list(grid.preset.importance_samples),
         "variants": list(grid.variants),
@@ -239,7 +248,7 @@ def _described(grid: Grid, data: Dataset, config: Config, workers: int) -> dict[
         **dict(grid.overrides),
     }
     run = {
-        "command": command(config, grid.device),
+        "command": command(config, grid.device, "tune" if choosing else "run"),
         "variants": list(grid.variants),
         "questions": questions,
         "commit": commit(),

@@ -149,6 +149,11 @@ class Run:
         return {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
 
     @property
+    def length(self) -> str:
+        """Of its training, as one says it."""
+        return f"{self.steps} steps" if self.steps else f"{self.epochs} epochs"
+
+    @property
     def but_for_length(self) -> Run:
         """What runs have in common that may share a trunk."""
         return self.with_(epochs=0, steps=0)

@@ -130,6 +130,11 @@ def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
     return PowerLaw(exponent, float(fit.rvalue**2) if different > 2 else math.nan)
 
 
+def between(x: Sequence[float], y: Sequence[float], at: float) -> float:
+    """y at a place between ascending x, linear in the logarithm of x; beyond them the nearest."""
+    return float(np.interp(math.log(at), np.log(np.asarray(x, dtype=float)), y))
+
+
 def log_log_slope(x: Sequence[float], y: Sequence[float]) -> Estimate:
     """Least-squares exponent of y as a power of x, with its interval; points without y left out.
 

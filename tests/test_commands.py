@@ -112,7 +112,7 @@ def test_what_tune_chooses_is_recorded_and_used_by_the_next_run(
     where = {"results": tmp_path / "results", "cache": tmp_path / "cache"}
     config = Config(dataset=str(tiny), preset="quick", variants="fixed_variance", **where)
     assert commands.tune(config, Console(file=text, width=300)) == 0
-    assert "fixed_variance/seed 0, 4 epochs: learning rate 0.0" in text.getvalue()
+    assert "fixed_variance, 4 epochs: learning rate 0.0" in text.getvalue()
     evidence = results.read(folder()).of("tuning")
     assert set(evidence.epochs) == {2, 4}
     assert results.read(folder()).rows.question.eq("tuning").all()

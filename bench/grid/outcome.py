@@ -48,11 +48,6 @@ class Outcome:
     executed: int = 0
     spent: dict[str, Spent] = field(default_factory=dict)
 
-    def keep_choices_alone(self) -> None:
-        """Forget what was found beside them: trainings and measurements of a few seeds."""
-        self.results.clear()
-        self.headline.clear()
-
     def spend(self, purpose: str, seconds: float) -> None:
         """A task was done for a purpose."""
         spent = self.spent.setdefault(purpose, Spent())

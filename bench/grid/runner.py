@@ -42,13 +42,13 @@ def execute(
     data: Dataset,
     executor: Executor,
     report: Report = lambda event, task, value: None,
-    recorded: bool = True,
+    choosing: bool = False,
 ) -> Outcome:
     """Run the grid to its end; failures are recorded and do not stop the rest.
 
-    Without `recorded`, everything that can be chosen is chosen anew.
+    `choosing`: what can be chosen is, whatever is recorded, and nothing else is done.
     """
-    return Runner(grid, data, executor, report, recorded).run()
+    return Runner(grid, data, executor, report, choosing).run()
 
 
 class Runner:
@@ -71,9 +71,10 @@ class Runner:
     """
 
     def __init__(
-        self, grid: Grid, data: Dataset, executor: Executor, report: Report, use_recorded: bool
+        self, grid: Grid, data: Dataset, executor: Executor, report: Report, choosing: bool
     ) -> None:
         self.grid, self.data, self.executor, self.report = grid, data, executor, report
+        self.choosing = choosing
         self.variants = discover().variants
         self.store = Store(grid.cache)
         self.outcome = Outcome()
@@ -81,7 +82,7 @@ class Runner:
             grid.rate,
             lambda run: min(grid.seeds, of_dataset(grid.preset.sweep_seeds, run.dataset)),
             {name: self.variants[name].choices for name in grid.variants},
-            self.recorded if use_recorded else lambda run: None,
+            (lambda run: None) if choosing else self.recorded,
         )
         self.pending: list[Task] = []
         self.open: list[tuple[Measurement | None, Request]] = []
@@ -102,7 +103,7 @@ class Runner:
                 self.ask(None, Request(run))
                 for question, request in self.requests(run.with_(learning_rate=LEARNING_RATE)):
                     # of another length and choice: to be trained on the same trunk
-                    if request.run.learning_rate is None and _but_for_length(request.run, run):
+                    if request.run.learning_rate is None and _of_one_trunk(request.run, run):
                         self.ask(question, request)
         self.advance()
         self.send()
@@ -164,7 +165,8 @@ class Runner:
                 if task.question is None:
                     self.failed[task.run] = reason
                     self.news |= self.tuning.tell(task.run, None, reason)
-                if self.purposes[task] != TUNING:  # a candidate's is told beside its score
+                needed = self.waiting.pop(task.run, []) if task.question is None else []
+                if self.purposes[task] != TUNING or needed:  # else it is told beside its score
                     self.outcome.failures[task] = reason
 
     def finish(self, task: Task, content: dict) -> None:
@@ -213,23 +215,22 @@ class Runner:
         if run is None:
             self.open.append((question, request))
             self.news |= len(self.tuning.contests) > known
+        elif self.choosing:
+            if question is None:
+                self.measure(run)  # what the questions leave open
+        elif run in self.failed:  # as a candidate, when all others failed too
+            self.outcome.failures[Task(run)] = self.failed[run]
         elif question is None:
-            self.go_on_with_headline(run)
+            self.outcome.headline.add(run)
+            self.submit(Task(run), TRAINING)
+            if run in self.outcome.trained:
+                self.measure(run)
         elif run in self.outcome.trained:
             self.submit(Task(run, question, request.settings), question.name)
         else:
             waiting = self.waiting.setdefault(run, [])
             waiting.append((question, Request(run, request.settings)))
             self.submit(Task(run), question.name)
-
-    def go_on_with_headline(self, run: Run) -> None:
-        trained_before = run in self.outcome.trained
-        self.outcome.headline.add(run)
-        if run in self.failed:  # as a candidate, when all others failed too
-            self.outcome.failures[Task(run)] = self.failed[run]
-        self.submit(Task(run), TRAINING)
-        if trained_before:
-            self.measure(run)
 
     def measure(self, run: Run) -> None:
         """Ask every question of a headline run that is trained."""
@@ -240,8 +241,8 @@ class Runner:
         return [(q, r) for q in self.grid.questions for r in q.requests(run, self.grid.preset)]
 
 
-def _but_for_length(run: Run, other: Run) -> bool:
-    """Whether two runs differ in nothing but their epochs and what is chosen for them."""
+def _of_one_trunk(run: Run, other: Run) -> bool:
+    """Whether two runs differ in nothing but their length and what is chosen for them."""
     open_runs = (opened(run, None).but_for_length, opened(other, None).but_for_length)
     return run != other and open_runs[0] == open_runs[1]
 

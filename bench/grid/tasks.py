@@ -91,8 +91,7 @@ class Task:
     def label(self) -> str:
         if self.question:
             return f"{self.run.label}: {self.question.name}"
-        length = f"{self.run.steps} steps" if self.run.steps else f"{self.run.epochs} epochs"
-        return f"{self.run.label}: {length} at rate {self.run.learning_rate:g}"
+        return f"{self.run.label}: {self.run.length} at rate {self.run.learning_rate:g}"
 
 
 @dataclass(frozen=True)

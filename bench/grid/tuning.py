@@ -2,7 +2,7 @@
 own training, over a few seeds.
 
 A climb on a grid: from a start every neighbour is tried, the best of all tried is the next centre,
-until a centre beats its neighbours on both sides of every axis. So no choice lies at an edge.
+until a centre beats its neighbours on both sides of every axis, as far as the axes reach.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class Contest:
         self.under_way.discard(run)
         if reason:
             self.reasons[run] = reason
+
+    def succeeded(self) -> bool:
+        """Whether what is chosen could be trained with every seed."""
+        chosen = self.chosen()
+        return chosen is not None and sum(self.scores[chosen].values()) > -math.inf
 
     def further(self) -> list[Run]:
         """The runs to be trained next; none while others are under way, or at the end."""
@@ -137,7 +142,9 @@ class Tuning:
         open_run = opened(run, self.rate)
         if self.rate is not None and not choices:
             return run.with_(learning_rate=self.rate)
-        chosen = self.recorded(open_run) or self._contest(open_run, choices).chosen()
+        # what is recorded was chosen with its own rate
+        known = self.recorded(open_run) if self.rate is None else None
+        chosen = known or self._contest(open_run, choices).chosen()
         return chosen and run.with_(
             learning_rate=chosen.learning_rate, hyperparameters=chosen.hyperparameters
         )

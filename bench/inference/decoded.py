@@ -30,7 +30,7 @@ class CompiledLogLikelihood:
     """`model.log_likelihood(x, z)` for given images, differentiable by z alone.
 
     Each log p(x_b|z_sb) depends on one code, so that its derivative is found with it and kept in
-    the place of all activations. Codes that need no gradient, or whose number is no multiple of
+    the place of all activations. Codes that need no gradient, and what is left over of multiples of
     `samples`, take the model's own function. Arguments:
         model: float32, on a CPU; its weights take no gradient.
         x: the images.
@@ -45,10 +45,14 @@ class CompiledLogLikelihood:
         self._compiled = Compiled(_with_derivative, example)
 
     def __call__(self, x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]) -> Float[Tensor, "S B"]:
-        fits = len(x) == self.images and len(z) % self.samples == 0
-        if not fits or not (torch.is_grad_enabled() and z.requires_grad):
+        if len(x) != self.images or not (torch.is_grad_enabled() and z.requires_grad):
             return self.model.log_likelihood(x, z)
-        parts = [_Decoded.apply(z, x, self.model, self._compiled) for z in z.split(self.samples)]
+        parts = [
+            Known.apply(part, *self._compiled(self.model, x, part.detach()))
+            if len(part) == self.samples
+            else self.model.log_likelihood(x, part)
+            for part in z.split(self.samples)
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -72,15 +76,16 @@ def _with_derivative(model: VAE, x: Tensor, z: Tensor) -> list[Tensor]:
     return [value.detach(), derivative]
 
 
-class _Decoded(torch.autograd.Function):
+class Known(torch.autograd.Function):
+    """log p(x|z) whose value and derivative at z were found before."""
+
     @staticmethod
-    def forward(ctx, z: Tensor, x: Tensor, model: VAE, compiled: Compiled) -> Tensor:
-        value, derivative = compiled(model, x, z.detach())
+    def forward(ctx, z: Tensor, value: Tensor, derivative: Tensor) -> Tensor:
         ctx.save_for_backward(derivative)
-        return value
+        return value.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, along: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, along: Tensor) -> tuple[Tensor, None, None]:
         (derivative,) = ctx.saved_tensors
-        return derivative * along.unsqueeze(-1), None, None, None
+        return derivative * along.unsqueeze(-1), None, None

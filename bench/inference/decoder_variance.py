@@ -80,7 +80,7 @@ class DecoderGradient:
 
     @cached_property
     def inner_products(self) -> Float[Tensor, "B R R"]:
-        """Of every two estimates of an image, in float64."""
+        """Of every two estimates of an image; summed in float64 over what its passes give."""
         passes, replicates = self.weights.shape[:2]
         gram = gram_of_passes(self.model, self.x, self.z.flatten(0, 1)).double()
         gram = gram.unflatten(1, (passes, replicates)).unflatten(3, (passes, replicates))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 
+from bench.inference.decoded import Known
 from bench.inference.gradient_variance import PASSES_AT_ONCE, PosteriorGradient, gradients_of
 from bench.inference.gradients import Estimator, Target
 from bench.inference.reparameterize import reparameterize
@@ -102,7 +102,7 @@ class Pool:
 
         posterior, repeated = self._repeated_posterior(replicates)
         known = grouped(self._value), grouped(self._derivative)
-        target = Target(lambda z: _Known.apply(z, *known), self.gradient.model.prior)
+        target = Target(lambda z: Known.apply(z, *known), self.gradient.model.prior)
         surrogate = estimator(target, posterior, lambda n: grouped(self._noise), samples)
         return {
             path: g.double().reshape(replicates, images, -1)
@@ -122,18 +122,3 @@ def _with_derivative(
     value = gradient.decoded(gradient.x, codes)
     (derivative,) = torch.autograd.grad(value.sum(), codes)
     return value.detach(), derivative
-
-
-class _Known(torch.autograd.Function):
-    """log p(x|z) whose value and derivative at z were found before."""
-
-    @staticmethod
-    def forward(ctx, z: Tensor, value: Tensor, derivative: Tensor) -> Tensor:
-        ctx.save_for_backward(derivative)
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, along: Tensor) -> tuple[Tensor, None, None]:
-        (derivative,) = ctx.saved_tensors
-        return derivative * along.unsqueeze(-1), None, None

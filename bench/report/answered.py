@@ -155,13 +155,11 @@ def _trained(found: Results) -> str:
     epochs = found.history.reindex(columns=["epoch"]).epoch.max()
     if pd.isna(epochs):
         return ""
-    rate = found.environment["config"].get("learning_rate")
-    if rate is not None:
-        how = f"learning rate {rate:g} for all"
-    elif found.rows.learning_rate.notna().any():
+    config = found.environment["config"]
+    rate = config.get("learning_rate")
+    how = "one learning rate for all" if rate is None else f"learning rate {rate:g} for all"
+    if "learning_rate" in config and rate is None:
         how = "learning rates chosen on validation"
-    else:
-        how = "one learning rate for all"
     return f"{epochs:,.0f} epochs, {how}"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError, one_line
-from bench.grid import FAILURE, TUNING
+from bench.grid import FAILURE, TRAINING, TUNING
 from bench.report import rows as tidy
 from bench.report.style import ordered
 from bench.storage import write_atomically
@@ -227,7 +227,8 @@ def _same_configuration(old: Mapping, new: Mapping) -> bool:
 def _tried_again(variant: str, what: str, environment: Mapping) -> bool:
     """Whether a run did what failed before: a question of a variant, or its training."""
     config = environment["config"]
-    return variant in config["variants"] and what in ("training", *config["questions"])
+    trainings = () if config["questions"] == [TUNING] else (TRAINING,)
+    return variant in config["variants"] and what in (*trainings, *config["questions"])
 
 
 def record(folder: Path, run: dict) -> None:

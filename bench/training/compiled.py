@@ -18,9 +18,14 @@ from bench.inference.reparameterize import Noise, is_map_of_noise
 from bench.training.step import BETAS, EPSILON, EagerStep, Objective, Step, draws_of
 from vaes import VAE, Autoencoder
 
-WORTHWHILE = 1e9
+WORTHWHILE = 2e8
 """Steps × weights of a training from which compiling its step pays: compiling takes some 10 s
 for the first of many trainings of a variant and 1 s, from the disk, for the others."""
+
+
+def pays(steps: int, model: Autoencoder) -> bool:
+    """Whether a training of so many steps is long enough to compile its step."""
+    return steps * sum(w.numel() for w in model.parameters()) >= WORTHWHILE
 
 
 class CompiledStep:
@@ -125,8 +130,7 @@ def step_for(
     x `(B, D)` is an example batch, `steps` the length of the training.
     """
     eager = EagerStep(model, estimator, run)
-    weights = sum(w.numel() for w in model.parameters())
-    if steps * weights < WORTHWHILE or x.device.type != "cpu" or run.precision != "float32":
+    if not pays(steps, model) or x.device.type != "cpu" or run.precision != "float32":
         return eager, ""
     try:
         if isinstance(model, VAE) and not is_map_of_noise(model.posterior(x), x):

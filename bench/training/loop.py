@@ -7,6 +7,7 @@ without host synchronisation, is in `bench.training.step`, the batches in `bench
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from bench.inference.gradients import estimator_for
 from bench.inference.reparameterize import standard_normal
 from bench.randomness import generator
 from bench.training.batches import Batches
-from bench.training.compiled import step_for
+from bench.training.compiled import pays, step_for
 from vaes import VAE, Autoencoder
 
 STAGES = ("initialisation", "epoch_1", "best", "end")
@@ -120,6 +121,16 @@ def validate(
     return {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
 
 
+def steps_per_epoch(run: Run, data: Dataset) -> int:
+    """In one pass over the images that the run trains on."""
+    return -(-len(data.train[: run.train_size or None]) // run.batch_size)
+
+
+def steps_of(run: Run, data: Dataset) -> int:
+    """How many steps a run takes."""
+    return run.steps or run.epochs * steps_per_epoch(run, data)
+
+
 class Session:
     """A run under way: its model, and the batches, the noise and the step that move it.
 
@@ -133,8 +144,8 @@ class Session:
         images = data.train[: run.train_size or None]
         self.run, self.done = run, 0
         self.model = build(run, variant, as_float(images).mean(0))
-        self.steps_per_epoch = -(-len(images) // run.batch_size)
-        self.total = self.steps_of(run)
+        self.steps_per_epoch = steps_per_epoch(run, data)
+        self.total = steps_of(run, data)
         example, estimator = as_float(images[:1]), None
         if isinstance(self.model, VAE):
             posterior = self.model.posterior(example)
@@ -142,10 +153,6 @@ class Session:
         self._move, self.notice = step_for(run, self.model, estimator, example, self.total)
         self._batches = Batches(run, images, data.binarization)
         self._draws = generator(images.device, run.dataset, run.seed, "noise")
-
-    def steps_of(self, run: Run) -> int:
-        """How many steps a run on these images takes."""
-        return run.steps or run.epochs * self.steps_per_epoch
 
     def step(self) -> Tensor:
         """Take one step and return its loss, nats an image; the host waits for no device."""
@@ -200,13 +207,25 @@ def train_branches(
     """Train runs that differ only in their length, the shortest first, on a common trunk.
 
     Budgets that double cost 1.2 times the longest. Each is what `train` makes of it alone, bit for
-    bit where both steps are compiled or both are not. Raises BenchError where the runs differ
-    otherwise, and Diverged as `train` does.
+    bit: those too short for a compiled step have a trunk of their own. Raises BenchError where the
+    runs differ otherwise, and Diverged as `train` does.
     """
-    batches = -(-len(data.train[: runs[0].train_size or None]) // runs[0].batch_size)
-    *_, longest = runs = sorted(runs, key=lambda run: run.steps or run.epochs * batches)
-    if any(run.but_for_length != longest.but_for_length for run in runs):
+    runs = sorted(runs, key=lambda run: steps_of(run, data))
+    if any(run.but_for_length != runs[0].but_for_length for run in runs):
         raise BenchError("runs of one trunk must differ in nothing but their length")
+    model = build(runs[0], variant, as_float(data.train[:1]).mean(0))
+    for _, alike in itertools.groupby(runs, lambda run: pays(steps_of(run, data), model)):
+        yield from _train_on_one_trunk([*alike], variant, data, on_epoch)
+
+
+def _train_on_one_trunk(
+    runs: Sequence[Run],
+    variant: type[Autoencoder],
+    data: Dataset,
+    on_epoch: Callable[[Run, dict[str, float]], None],
+) -> Iterator[Trained]:
+    """`train_branches` of ascending lengths whose steps are all compiled or all not."""
+    *_, longest = runs
     session = Session(longest, variant, data)
     model, length = session.model, session.total
     terms, notice = _terms(longest, model, data, -(-length // session.steps_per_epoch))
@@ -214,7 +233,7 @@ def train_branches(
     start = Trained(longest, {"initialisation": _weights(model)}, notice=notice)
     trunk = _Course(session, data, terms, start, on_epoch)
     for run in runs:
-        steps = session.steps_of(run)
+        steps = steps_of(run, data)
         session.total = length
         trunk.advance(decay_start(steps))
         branch, state = trunk.branched(run), session.state() if run is not longest else None

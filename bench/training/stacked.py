@@ -32,6 +32,8 @@ from bench.training.loop import (
     end_epoch,
     kl_weight,
     learning_rate,
+    steps_of,
+    steps_per_epoch,
 )
 from bench.training.step import Objective, draws_of
 from vaes import VAE, Autoencoder
@@ -183,12 +185,11 @@ def train_stacked(
     stack = Stack(runs, variant, data)
     run, indices = stack.run, stack.indices()
     results = [Trained(r, {"initialisation": _weights(m)}) for r, m in zip(runs, stack.models())]
-    steps_per_epoch = -(-len(stack.images) // run.batch_size)
-    total, done = run.steps or run.epochs * steps_per_epoch, 0
+    each, total, done = steps_per_epoch(run, data), steps_of(run, data), 0
     while done < total:
         started, losses = time.perf_counter(), []
-        for step in range(done, min(done + (run.validated_every or steps_per_epoch), total)):
-            rate, weight = learning_rate(run, step, total), kl_weight(run, step, steps_per_epoch)
+        for step in range(done, min(done + (run.validated_every or each), total)):
+            rate, weight = learning_rate(run, step, total), kl_weight(run, step, each)
             losses.append(stack(next(indices), rate, weight).clone())
         done += len(losses)
         traces = torch.stack(losses, 1).double().cpu()

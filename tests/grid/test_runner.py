@@ -148,7 +148,8 @@ def test_learning_rates_are_chosen_at_each_length_and_lengths_share_trunks(
     assert set(zip(budget.epochs, budget.seed)) == {(2, 0), (2, 1), (4, 0), (4, 1)}
     headline = table[(table.question == "headline") & (table.metric == "elbo")]
     longest = budget[budget.epochs == 4]
-    assert list(longest.value) == pytest.approx(list(headline.value), rel=1e-6)
+    # a fifth of the noise samples; equal ones are compared in test_budget.py
+    assert list(longest.value) == pytest.approx(list(headline.value), abs=0.2)
 
 
 def test_a_short_training_of_a_question_has_the_rate_of_the_headline(grid, inline):

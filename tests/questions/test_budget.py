@@ -54,7 +54,8 @@ def made_up(elbos, seconds=None, tuning=()) -> Results:
                     at = {"epochs": epochs, "learning_rate": 0.002, "S": 1}
                     lines.append(line(variant, seed, metric, value, "budget", **at))
     for variant, epochs, rate, elbo in tuning:
-        at = {"epochs": epochs, "learning_rate": rate}
+        highest = max(e for v, n, _, e in tuning if (v, n) == (variant, epochs))
+        at = {"epochs": epochs, "learning_rate": rate, "chosen": elbo == highest}
         lines.append(line(variant, 0, "valid_elbo", elbo, "tuning", **at))
     return Results(Path("results/small/cpu"), rows.frame(lines))
 
@@ -75,7 +76,7 @@ def test_what_stays_what_crosses_and_what_comes_late():
     assert "below it `learned-diagonal` (−2.00 ± 0.04, at every budget)" in text
     assert "`full-covariance` (+1.00 ± 0.04; at 30 epochs −1.00 ± 0.04: it crosses)" in text
     assert "`flow` (+0.50 ± 0.04, at this budget alone)" in text
-    assert "Not converged: the last doubling still gains nats for" in text
+    assert "Not told to be converged: the last doubling gains nats for" in text
     assert "`full-covariance` (2.00" in text
     (table,) = section.tables
     frame = table.frame().set_index(["variant", "epochs"])
@@ -85,8 +86,27 @@ def test_what_stays_what_crosses_and_what_comes_late():
 
 
 def test_what_no_longer_gains_is_called_converged():
-    text = sections(made_up({"input_dependent": (-99, -95, -95), "flow": (-99, -94, -94)}))
-    assert "Converged: no variant is told to gain by the last doubling." in text[0].takeaway
+    (section,) = sections(made_up({"input_dependent": (-99, -95, -95), "flow": (-99, -94, -94)}))
+    assert "Converged: the last doubling is within 0.1 nats for" in section.takeaway
+
+
+def test_what_is_undecided_or_loses_is_not_called_converged():
+    one = {"input_dependent": (-99, -95, -95), "flow": (-99, -94, -94.3)}
+    (section,) = sections(made_up(one))
+    assert "Not told to be converged" in section.takeaway
+    assert "loses nats for `flow` (0.30" in section.takeaway
+    lone = made_up({"input_dependent": (-99, -95, -95)})
+    lone.rows = lone.rows[lone.rows.seed == 0]
+    assert "Not told to be converged" in sections(lone)[0].takeaway
+
+
+def test_the_reference_alone_and_variants_of_one_length_have_a_section_too():
+    (section,) = sections(made_up({"input_dependent": (-99, -95, -95)}))
+    assert section.tables[0].lines
+    both = made_up({"input_dependent": (-99, -95, -95), "flow": (-99, -94, -94)})
+    short = both.rows[(both.rows.variant != "flow") | both.rows.epochs.eq(120)]
+    (section,) = sections(Results(both.folder, short))
+    assert "`flow` (+1.00 ± 0.04" in section.takeaway
 
 
 def test_equal_time_is_read_between_two_lengths():
@@ -114,7 +134,7 @@ def test_a_rate_that_turns_the_order_is_told():
     )
     assert section.figures[1].png("small")
     (section,) = sections(made_up(elbos, tuning=[*tried[:2], ("flow", 120, 0.002, -94.5)]))
-    assert "No learning rate that was tried reverses an order" in section.takeaway
+    assert "no learning rate tried reverses an order" in section.takeaway
 
 
 def test_without_the_reference_there_is_no_section():

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, grouped, listing, sentence
+from bench.report.claims import (
+    BEATS,
+    EQUAL,
+    TRAILS,
+    UNDECIDED,
+    Claim,
+    claims,
+    grouped,
+    listing,
+    sentence,
+    sentence_case,
+)
 from bench.report.figure import Figure, curves, line_at
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, item, prose
 from bench.report.style import PALETTE, title
 from bench.report.table import Cell, Column, Table, decimal
-from bench.statistics import Estimate, interval, paired_difference, summary
+from bench.statistics import Estimate, between, interval, paired_difference, summary
 
 Found = Mapping[tuple[str, int], Claim]
 """(variant, epochs) → how it compares with the reference after a training of this length."""
+CONVERGED = 0.1
+"""Nats: a last doubling that is told to change less no longer matters to a table."""
 ASKED = "Does the ranking survive its budget?"
 
 
@@ -31,12 +41,12 @@ def sections(results: Results) -> list[Section]:
     elbo = select(rows, metric="elbo").dropna(subset="value")
     if REFERENCE not in set(elbo.variant):
         return []
-    found = _compared(elbo)
-    survives = _survives(found)
-    parts = [f"{survives[:1].upper()}{survives[1:]}.", _gains(elbo), _equal_time_said(results)]
-    takeaway = " ".join(filter(None, [*parts, _rates_said(results)]))
-    per = item(results)
-    figures = [_differences_figure(rows, found, per), _rates_figure(results, per)]
+    found, per = _compared(elbo), item(results)
+    survives = _survives(found) if found else ""
+    parts = [sentence_case(survives), _gains(elbo), _equal_time_said(results), _rates_said(results)]
+    takeaway = " ".join(filter(None, parts)) or f"`{title(REFERENCE)}` alone was trained."
+    drawn = [_differences_figure(rows, found, per)] if found else []
+    figures = [*drawn, _rates_figure(results, per)]
     tables, notes = [_table(results, rows, elbo, found)], prose(__file__, item=per)
     return [Section(ASKED, takeaway, survives, tables, figures, notes)]
 
@@ -79,8 +89,7 @@ def at_equal_time(results: Results) -> dict[str, Estimate]:
 def _at_time(elbo: pd.Series, seconds: pd.Series, until: float) -> float:
     """One seed's ELBO by epochs, at a time between those of the trainings."""
     elbo = elbo.droplevel("seed")
-    times = seconds.reindex(elbo.index)
-    return float(np.interp(math.log(until), np.log(times), elbo))
+    return between(seconds.reindex(elbo.index), elbo, until)
 
 
 # --- sentences -------------------------------------------------------------------------------
@@ -118,30 +127,46 @@ def last_gain(elbo: pd.DataFrame) -> Estimate:
 
 
 def _gains(elbo: pd.DataFrame) -> str:
-    if elbo.epochs.nunique() < 2:
+    gains = {
+        title(variant): last_gain(group)
+        for variant, group in elbo.groupby("variant", sort=False)
+        if len(set(group.epochs)) > 1
+    }
+    told = claims(gains, tolerance=CONVERGED)
+    if not told:
         return ""
-    gains = {v: last_gain(group) for v, group in elbo.groupby("variant", sort=False)}
-    told = [replace(c, subject=title(c.subject)) for c in claims(gains)]
-    rising = [claim for claim in told if claim.verdict == BEATS]
-    if not rising:
-        return "Converged: no variant is told to gain by the last doubling."
-    said = sentence(told, "still gains nats for", "loses nats for", "is undecided for")
-    return f"Not converged: the last doubling {said}."
+    alike = f"is within {CONVERGED} nats for"
+    said = sentence(told, "gains nats for", "loses nats for", "is undecided for", alike=alike)
+    over = all(claim.verdict == EQUAL for claim in told)
+    return f"{'Converged' if over else 'Not told to be converged'}: the last doubling {said}."
+
+
+def equal_time_claims(results: Results) -> list[Claim]:
+    """Every variant against the reference at equal time; the verdicts hold together."""
+    return claims({title(v): estimate for v, estimate in at_equal_time(results).items()})
 
 
 def _equal_time_said(results: Results) -> str:
-    found = claims({title(v): estimate for v, estimate in at_equal_time(results).items()})
+    found = equal_time_claims(results)
     said = sentence(found, "above it", "below it", "undecided against it", sign=True)
     return f"At equal time, as measured here: {said}." if said else ""
 
 
 def _tuning(results: Results) -> pd.DataFrame:
     """Mean validation ELBO of every variant, length and rate, at the best hyperparameters."""
-    rows = results.of("tuning", "valid_elbo").dropna(subset=["value", "epochs", "learning_rate"])
+    rows = results.of("tuning", "valid_elbo").dropna(subset=["epochs", "learning_rate"])
+    rows = rows[rows.estimator.isna()]
     keys = ["variant", "epochs", "learning_rate"]
     hyper = [c for c in rows if c.startswith("hyperparameter_") and rows[c].notna().any()]
-    means = rows.groupby([*keys, *hyper], dropna=False, sort=False).value.agg(["mean", "count"])
-    return means.reset_index().sort_values("mean").groupby(keys, as_index=False).last()
+    groups = rows.groupby([*keys, *hyper], dropna=False, sort=False)
+    # a candidate with a run that failed has no mean, as for the choice
+    means = groups.agg(
+        mean=("value", lambda values: values.mean(skipna=False)),
+        count=("value", "count"),
+        chosen=("chosen", "max"),
+    )
+    means = means.reset_index().dropna(subset="mean")
+    return means.sort_values("mean").groupby(keys, as_index=False).last()
 
 
 def _signed(value: float) -> str:
@@ -155,7 +180,10 @@ def _rates_said(results: Results) -> str:
         return ""
     longest = tried[tried.epochs == tried.epochs.max()]
     table = longest.pivot_table(index="variant", columns="learning_rate", values="mean")
-    best = table.max(axis=1) - table.max(axis=1)[REFERENCE]
+    chosen = longest[longest.chosen.fillna(False).astype(bool)].set_index("variant")["mean"]
+    if REFERENCE not in chosen.index:
+        return ""
+    best = (chosen - chosen[REFERENCE]).reindex(table.index)
     same = table - table.loc[REFERENCE]
     turned = [
         f"`{title(variant)}` at {rate:g} ({_signed(difference)}, tuned {_signed(best[variant])})"
@@ -166,10 +194,10 @@ def _rates_said(results: Results) -> str:
     seeds = int(longest["count"].min())
     count = f"{seeds} seed{'s' * (seeds > 1)}"
     if not turned:
-        return f"No learning rate that was tried reverses an order on validation ({count})."
+        return f"As measured on validation ({count}), no learning rate tried reverses an order."
     return (
-        f"One learning rate for all would reverse, on validation ({count}, nats), the order of "
-        f"`{title(REFERENCE)}` and {listing(turned)}."
+        f"As measured on validation ({count}, nats), one learning rate for all would reverse the "
+        f"order of `{title(REFERENCE)}` and {listing(turned)}."
     )
 
 

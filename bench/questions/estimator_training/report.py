@@ -20,7 +20,7 @@ from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import title
 from bench.report.table import Cell, Column, decimal
-from bench.statistics import Estimate, interval, summary
+from bench.statistics import Estimate, between, interval, summary
 
 BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal time"}
 KEYS = ["budget", "estimator", "S"]
@@ -54,7 +54,7 @@ def sections(results: Results) -> list[Section]:
     }
     samples = {s: str(s) for s in sorted(rows.S.dropna().unique())}
     printed = {"budget": BUDGETS, "estimator": labels, "S": samples | {0: "–"}}
-    caption = f"Trainings of {title(VARIANT)} with each estimator, each at its own learning rate."
+    caption = f"Trainings of {title(VARIANT)} with each estimator."
     tables = [table("estimator_training", caption, printed, KEYS, entries, 1)]
     notes = prose(__file__, variant=title(VARIANT)), estimators.absences(rows, "estimator")
     said = {b: _said(b, scores, found, spans, labels) for b in BUDGETS}
@@ -96,9 +96,8 @@ def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _at_time(group: pd.DataFrame, until: float) -> dict[str, float]:
     """One seed's trainings of several lengths, read at a time."""
-    at, times = math.log(min(until, group.seconds.max())), np.log(group.seconds)
-    columns = {c: float(np.interp(at, times, group[c].astype(float))) for c in ("value", "steps")}
-    return columns | {"seconds": math.exp(at), "rate": math.nan}
+    columns = {c: between(group.seconds, group[c].astype(float), until) for c in ("value", "steps")}
+    return columns | {"seconds": min(until, group.seconds.max()), "rate": math.nan}
 
 
 def _differences(scores: pd.DataFrame) -> dict[Key, Estimate]:

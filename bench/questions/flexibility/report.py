@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.questions.budget.report import at_equal_time
+from bench.questions.budget.report import equal_time_claims
 from bench.questions.exact_likelihood import TOLERANCE
 from bench.questions.flexibility import COMPARED
 from bench.questions.headline.report import elbo_claims
 from bench.report import figure as draw
-from bench.report.claims import Claim, claims, grouped, sentence, sentence_case, signs
+from bench.report.claims import Claim, grouped, sentence, sentence_case, signs
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
@@ -72,7 +72,7 @@ def sections(results: Results) -> list[Section]:
         _checks_table(rows),
     ]
     figures = [_cost_figure(found, frame), _gap_figure(found, frame)]
-    timed = claims({title(v): e for v, e in at_equal_time(results).items() if v in after})
+    timed = [c for c in equal_time_claims(results) if c.subject in map(title, after)]
     takeaway = takeaway_of(found, richer, share(rows), changes, timed)
     answer = f"ELBO in nats: {sentence(best, *GAINS, alike=ALIKE)}" if best else ""
     same = [claim for claim in timed if best and claim.subject == best[0].subject]

@@ -32,7 +32,7 @@ from bench.inference.gradient_variance import (
     signal,
     total_variance,
 )
-from bench.inference.gradients import of_bound
+from bench.inference.gradients import ESTIMATORS, of_bound
 from bench.questions.averages import image_mean, jackknife
 from bench.questions.gradient_noise import STAGES
 from bench.questions.gradient_noise.step_times import Time, step_times
@@ -165,7 +165,11 @@ def _rows(
     """All rows of a stage."""
     for (name, s), cell in found.items():
         yield from encoder_rows(cell, {"stage": stage, "estimator": name, "S": s})
-    finite = {k: c for k, c in found.items() if isinstance(c, Variance) and not c.cause}
+    finite = {
+        (name, s): cell
+        for (name, s), cell in found.items()
+        if isinstance(cell, Variance) and not cell.cause and not ESTIMATORS[name].biased
+    }
     if not finite:
         return
     decoders = {
@@ -174,14 +178,15 @@ def _rows(
             gradient.x,
             name,
             s,
-            max(2, DECODER_PASSES // s),
+            replicates_of((name, s)),
             subject.generator("decoder gradient", stage, name, s),
         )
         for name, s in finite
     }
-    # E[g | image] is the same for all of them: the quietest tells it best
+    # E[g | image] is the same for all that are unbiased: the quietest tells it best
     best = min(finite, key=lambda key: finite[key].value[0] / finite[key].replicates)
-    data = between_images(gradient, finite[best]), decoders[best].between_images()
+    clearest = min(decoders, key=lambda key: decoders[key].variances().mean() / replicates_of(key))
+    data = between_images(gradient, finite[best]), decoders[clearest].between_images()
     for side, values in zip(("encoder", "decoder"), data, strict=True):
         yield image_mean(f"{side}_data_variance", values, SQUARED, {"stage": stage})
     squared_signal = signal(gradient, finite[best])
@@ -203,6 +208,11 @@ def _rows(
         yield ratio("whole_variance_ratio", split.whole, splits[same_s].whole, compared)
         yield Row("decoder_passes", passes[name, s], "passes/image", here)
         yield from _precisions(splits, passes, times, (name, s), base, here)
+
+
+def replicates_of(key: Key) -> int:
+    """Estimates of the decoder's gradient for each image."""
+    return max(2, DECODER_PASSES // key[1])
 
 
 def _precisions(

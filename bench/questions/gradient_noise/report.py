@@ -169,9 +169,13 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         both = pd.concat([precision, reached], axis=1, keys=["precision", "elbo"], join="inner")
         if len(both) < 3:
             continue
+        ranks = (both[column].rank().to_numpy() for column in both)
+        orders = [np.sign(np.subtract.outer(rank, rank)) for rank in ranks]
+        alike = (orders[0] * orders[1])[np.triu_indices(len(both), 1)]
+        agree, pairs = int((alike > 0).sum()), int((alike != 0).sum())
+        if not pairs:
+            continue
         tau, p = kendalltau(both.precision, both.elbo.rank())
-        pairs = len(both) * (len(both) - 1) // 2
-        agree = round((1 + tau) / 2 * pairs)
         parts.append(f"{agree} of {pairs} pairs {when} (Kendall's τ {decimal(tau)}, p = {p:.2g})")
         named = [
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())

@@ -7,6 +7,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import torch
 from scipy.stats.mstats import mjci
@@ -19,10 +20,10 @@ from bench.inference.reparameterize import standard_normal
 from bench.training.step import EagerStep
 from vaes import VAE
 
-ROUNDS = 12
+ROUNDS, FEWEST_ROUNDS = 12, 6
 TIMING_SECONDS = 0.05
-"""Steps of one estimator are repeated up to `ROUNDS` times within this time, at least three times,
-after a first that does not count."""
+"""Steps of one estimator are repeated up to `ROUNDS` times within this time, at least
+`FEWEST_ROUNDS` times, after a first that does not count."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +65,19 @@ def step_times(
         return _now(x.device) - started
 
     taken: dict[tuple[str, int], list[float]] = {}
-    for s in samples:
-        for turn in range(ROUNDS + 1):
-            for name in estimators:
-                key = (name, s)
-                if turn and (key not in taken or _enough(taken[key])):
-                    continue
-                try:
-                    taken.setdefault(key, []).append(step(name, s))
-                except (BenchError, NotImplementedError):
-                    taken.pop(key, None)
+    for turn in range(ROUNDS + 1):
+        for key in product(estimators, samples):
+            if turn and (key not in taken or _enough(taken[key])):
+                continue
+            try:
+                taken.setdefault(key, []).append(step(*key))
+            except (BenchError, NotImplementedError):
+                taken.pop(key, None)
     return {key: _per_image(seconds[1:], len(x)) for key, seconds in taken.items()}
 
 
 def _enough(seconds: list[float]) -> bool:
-    return len(seconds) > 3 and sum(seconds[1:]) > TIMING_SECONDS
+    return len(seconds) > FEWEST_ROUNDS and sum(seconds[1:]) > TIMING_SECONDS
 
 
 def _now(device: torch.device) -> float:

@@ -142,9 +142,9 @@ def _over_images(
 ) -> Row:
     value, error = jackknife(statistic, per_image)
     count = per_image.shape[1]
-    if math.isfinite(value):
+    if math.isfinite(value) and math.isfinite(error):
         return Row(metric, value, "1", settings, error, count)
-    reason = "the squared signal is not told from zero"
+    reason = "a mean square is not told from zero"
     return Row(metric, math.nan, "1", settings, n=count, reason=reason)
 
 

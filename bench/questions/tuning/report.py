@@ -64,9 +64,10 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
     names = [line[0] for line in lines]
     table = Table("learning_rates", columns, lines, caption, variants=names)
     rates = sorted({line[2] for line in lines})
+    lost = ", where it does not diverge" if rows.reason.notna().any() else ""
     takeaway = (
         f"Chosen on validation, for each variant and length: learning rates from {rates[0]:g} to "
-        f"{rates[-1]:g}; half or twice the rate would cost up to {max(edges):.1f} nats."
+        f"{rates[-1]:g}; half or twice the rate would cost up to {max(edges):.1f} nats{lost}."
         if edges
         else ""
     )
