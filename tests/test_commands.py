@@ -17,7 +17,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import cli, commands
+from bench import asked, cli, commands
 from bench.config import PRESETS, Config
 from bench.errors import BenchError
 from bench.grid import recorded, runner, tasks
@@ -127,6 +127,24 @@ def test_what_tune_chooses_is_recorded_and_used_by_the_next_run(
     assert set(longest.learning_rate) == {chosen.learning_rate}
     assert set(longest.hyperparameter_scale) == {chosen.hyperparameter_scale}
     assert "time went into" in said
+
+
+def test_what_no_training_can_tell_is_not_recorded(
+    bench, tiny, tmp_path, recorded_here, monkeypatch
+):
+    found = discover()
+    more = Discovery({**found.variants, "broken": Broken}, {})
+    for module in (commands, runner, tasks, asked):
+        monkeypatch.setattr(module, "discover", lambda: more)
+    monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], tuned=True, halvings=0))
+    text = io.StringIO()
+    where = {"results": tmp_path / "results", "cache": tmp_path / "cache"}
+    config = Config(dataset=str(tiny), preset="quick", variants="autoencoder,broken", **where)
+    assert commands.tune(config, Console(file=text, width=300)) == 1
+    assert "broken, 2 epochs: every training failed" in text.getvalue()
+    assert "autoencoder, 2 epochs: learning rate" in text.getvalue()
+    (known,) = json.loads(recorded_here.read_text())
+    assert "autoencoder" in known
 
 
 @pytest.mark.parametrize("rate", ["fast", "0", "-1e-3", "nan", "inf"])

@@ -173,6 +173,43 @@ def test_a_rate_that_is_given_is_not_chosen(grid, inline):
     assert {contest.open.variant for contest in outcome.contests} == {"fixed_variance"}
 
 
+def test_where_every_candidate_fails_the_failure_is_told_of_each_seed(grid, inline, monkeypatch):
+    found = discover()
+    more = Discovery({**found.variants, "exploding": Exploding}, {})
+    for module in (runner, tasks):
+        monkeypatch.setattr(module, "discover", lambda: more)
+    preset = replace(PRESETS["quick"], tuned=True)
+    one = vars(grid) | {"variants": ("autoencoder", "exploding"), "preset": preset}
+    outcome = execute(Grid(**one), load(grid.dataset), inline)
+    assert {task.run.seed for task in outcome.failures} == {0, 1}
+    assert {task.run.variant for task in outcome.failures} == {"exploding"}
+    assert {c.open.variant: c.succeeded() for c in outcome.contests} == {
+        "autoencoder": True,
+        "exploding": False,
+    }
+    table = rows_of(Grid(**one), outcome)
+    assert set(table[table.question == "failure"].variant) == {"exploding"}
+
+
+def test_a_record_is_of_no_use_to_a_rate_that_is_given_nor_where_it_is_chosen_anew(
+    grid, inline, monkeypatch
+):
+    wrong = {"learning_rate": 0.123, "hyperparameters": ()}
+    monkeypatch.setattr(runner.recorded, "choice", lambda run, *_: run.with_(**wrong))
+    preset = replace(PRESETS["quick"], tuned=True)
+    one = vars(grid) | {"variants": ("input_dependent",), "preset": preset}
+    overrides = (*grid.overrides, ("learning_rate", 0.004))
+    data = load(grid.dataset)
+
+    def rates(overrides=grid.overrides, **options) -> set[float]:
+        outcome = execute(Grid(**(one | {"overrides": overrides})), data, inline, **options)
+        return {run.learning_rate for run in outcome.trained}
+
+    assert rates() == {0.123}
+    assert rates(overrides) == {0.004}
+    assert 0.123 not in rates(choosing=True)
+
+
 def test_paired_differences_are_differences_of_the_means(grid, inline):
     table = rows(grid, inline)
     for seed in (0, 1):
