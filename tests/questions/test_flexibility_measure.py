@@ -63,6 +63,32 @@ def test_the_checks_of_the_likelihood_agree_with_it():
     assert find(rows, "annealed_acceptance")[0].value > 0.8
 
 
+def test_the_decoder_passes_of_annealing_are_told_before_they_are_made(monkeypatch):
+    """Compiling pays by their number: each temperature but the last takes several."""
+    whole, told, made = flexibility.log_likelihood_for, [], []
+
+    def counted(model, x, passes):
+        told.append(passes)
+        log_likelihood, notice = whole(model, x, passes)
+
+        def decode(x, z):
+            made.append(z.shape[:-1].numel())
+            return log_likelihood(x, z)
+
+        return decode, notice
+
+    monkeypatch.setattr(flexibility, "log_likelihood_for", counted)
+    flexibility.measure(subject("input_dependent"), 6, 5, annealed_images=8)
+    assert told == [sum(made)]
+
+
+def test_the_images_of_the_gaps_are_among_the_annealed():
+    one = subject("input_dependent")
+    assert one.subset(40)[:6].tolist() == one.subset(6).tolist()
+    for preset in PRESETS.values():
+        assert preset.annealed_images >= preset.flexibility_images
+
+
 def sharp(model) -> None:
     """A decoder whose posteriors are no longer the prior."""
     model.decoder[0].weight.mul_(3)
