@@ -113,6 +113,8 @@ def test_differences_are_paired_by_image():
     rows = [row for *_, row in flexibility.compare(results, "input_dependent")]
     assert {row.metric for row in rows} == {f"{name}_difference" for name in COMPARED}
     assert all(row.value == row.standard_error == 0 for row in rows)
+    settings = {"steps": 5, "proposals": 5 * flexibility.DRAWS, "reference": "input_dependent"}
+    assert all(row.settings == settings for row in rows)
 
 
 def test_log_likelihoods_are_checked_once():
