@@ -83,7 +83,7 @@ def _of_stage(
                     biases[name, K].add({path: g[path] - plain[path] for path in g})
     variances = {key: of.variance() for key, of in found.items()}
     signals = {key: signal(gradient, of) for key, of in variances.items()}
-    # E g is the same for all unbiased ones: the quietest tells it best
+    # E g is the same for all unbiased ones: one estimate of it serves all
     squares = {
         (name, K): torch.stack(
             [signals[name if ESTIMATORS[name].biased else UNBIASED, K], of.per_image[0]]
