@@ -11,7 +11,7 @@ from bench.config import Run
 from bench.data.binarization import as_float, binarize
 from bench.data.corruptions import CORRUPTIONS
 from bench.data.dataset import Dataset
-from bench.data.subset import subset
+from bench.data.subset import subset_of_seed
 from bench.errors import nearest
 from bench.randomness import generator
 
@@ -33,9 +33,9 @@ class TrainingSet(Dataset):
 def training_set(data: Dataset, run: Run) -> Dataset:
     """The run's data: `data` itself, or with its training images cut, corrupted and repeated.
 
-    `run.distinct` random images, the seed's own, repeated up to `run.train_size` (or the data
-    set's size), make every number of images an epoch of the same number of steps. Raises
-    BenchError on an unknown corruption.
+    `run.distinct` random images, the seed's own (no two seeds share one while there are enough),
+    repeated up to `run.train_size` (or the data set's size), make every number of images an epoch
+    of the same number of steps. Raises BenchError on an unknown corruption.
     """
     if not (run.distinct or run.augmentation):
         return data
@@ -82,8 +82,8 @@ def _copies(images: Tensor, data: Dataset, names: list[str], draws: torch.Genera
 
 
 def _some(images: Tensor, count: int, run: Run, purpose: str) -> Tensor:
-    draws = generator("cpu", run.dataset, run.seed, purpose)
-    return images[subset(len(images), count, draws)]
+    draws = generator("cpu", run.dataset, purpose)
+    return images[subset_of_seed(len(images), count, run.seed, draws)]
 
 
 def fixed_draw(data: Dataset, run: Run) -> Tensor:

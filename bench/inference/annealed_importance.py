@@ -85,6 +85,11 @@ def annealed_importance(
     return Annealed(log_weights, accepted.mean(0) / max(1, temperatures - 1))
 
 
+def evaluations(chains: int, temperatures: int) -> int:
+    """How often `annealed_importance` evaluates p(x, z) for each image."""
+    return chains * (1 + (temperatures - 1) * LEAPFROG_STEPS)
+
+
 def schedule(temperatures: int) -> list[float]:
     """β_0 = 0 < … < β_T = 1, a sigmoid of equal steps stretched to both ends."""
     rising = torch.linspace(-STEEPNESS, STEEPNESS, temperatures + 1, dtype=torch.float64).sigmoid()

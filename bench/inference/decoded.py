@@ -5,7 +5,7 @@ What the variance of a gradient costs is decoder passes; see `bench.inference.gr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -24,6 +24,9 @@ WORTHWHILE = 1e11
 first run and 1 s, from the disk, for the others, and saves almost half of the time."""
 AT_ONCE = 1024
 """Decoder passes in one call: their activations stay in a processor's cache."""
+MOST_AT_ONCE = 5120
+"""Decoder passes in one call of `in_parts`: the decoder's activations grow neither with S nor with
+the number of images."""
 
 
 class CompiledLogLikelihood:
@@ -89,3 +92,54 @@ class Known(torch.autograd.Function):
     def backward(ctx, along: Tensor) -> tuple[Tensor, None, None]:
         (derivative,) = ctx.saved_tensors
         return derivative * along.unsqueeze(-1), None, None
+
+
+def in_parts(
+    decoded: LogLikelihood, x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]
+) -> Float[Tensor, "S B"]:
+    """`decoded(x, z)` of any number of codes, by at most `MOST_AT_ONCE` decoder passes at once.
+
+    Differentiable by z alone.
+    """
+    if z.shape[:-1].numel() <= MOST_AT_ONCE:
+        return decoded(x, z)
+    return _InParts.apply(z, decoded, x)
+
+
+class _InParts(torch.autograd.Function):
+    """log p(x|z), part by part; backward each part is decoded again, so that none is kept."""
+
+    @staticmethod
+    def forward(ctx, z: Tensor, decoded: LogLikelihood, x: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.decoded, ctx.x = decoded, x
+        found = torch.empty(z.shape[:-1], dtype=x.dtype, device=x.device)
+        for images, place in _parts(x, z):
+            found[place] = decoded(images, z[place])
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, along: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        found = torch.empty_like(z)
+        for images, place in _parts(ctx.x, z):
+            with torch.enable_grad():
+                codes = z[place].detach().requires_grad_()
+                value = ctx.decoded(images, codes)
+            (found[place],) = torch.autograd.grad(value, codes, along[place])
+        return found, None, None
+
+
+def _parts(
+    x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]
+) -> Iterator[tuple[Float[Tensor, "b D"], tuple[slice, slice]]]:
+    """A few images, and where their codes stand in z, of at most `MOST_AT_ONCE` passes a part."""
+    images = min(len(x), MOST_AT_ONCE)
+    samples = max(1, MOST_AT_ONCE // images)
+    for first in range(0, len(x), images):
+        for start in range(0, len(z), samples):
+            yield (
+                x[first : first + images],
+                (slice(start, start + samples), slice(first, first + images)),
+            )

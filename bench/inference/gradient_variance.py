@@ -20,16 +20,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 from torch.func import grad, vmap
 
-from bench.inference.decoded import LogLikelihood, log_likelihood_for
+from bench.inference.decoded import MOST_AT_ONCE, LogLikelihood, in_parts, log_likelihood_for
 from bench.inference.gradients import ESTIMATORS, Estimator, Passes, Target, admit
 from bench.inference.gram_matrix import (
     bound_parameters,
@@ -47,9 +46,6 @@ from vaes._shapes import Float
 
 PASSES_AT_ONCE = 2048
 """Decoder passes in one call: large enough to be fast on a CPU core, and little memory."""
-MOST_AT_ONCE = 5120
-"""Decoder passes in one call where a single replicate takes more: it is then made in parts, so
-that the decoder's activations grow neither with S nor with the number of images."""
 FEWEST_REPLICATES = 8
 """Of every image, before a standard error is believed; fewer where the passes do not suffice."""
 PARTS = ("total", "location", "scale")
@@ -75,7 +71,7 @@ class Variance:
     standard_error: Float[Tensor, "3"]
     mean: dict[str, Float[Tensor, "B _"]]
     replicates: int
-    capped: bool
+    capped: bool = False
     cause: str = ""
 
     @property
@@ -202,7 +198,7 @@ class PosteriorGradient:
     def _of_repeated(self, z: Float[Tensor, "*S rows L"]) -> Float[Tensor, "*S rows"]:
         """log p(x|z) for codes of the images R times over."""
         of_images = z.reshape(-1, len(self.x), z.shape[-1])
-        return _in_parts(self.decoded, self.x, of_images).reshape(z.shape[:-1])
+        return in_parts(self.decoded, self.x, of_images).reshape(z.shape[:-1])
 
     def _noise(self, x: Float[Tensor, "B D"], generator: torch.Generator) -> Noise:
         shape = (len(x), self.model.latent_dim)
@@ -245,6 +241,46 @@ def gradients_of(surrogate: Tensor, parameters: dict[str, Tensor]) -> dict[str, 
     return dict(zip(parameters, found, strict=True))
 
 
+class Moments:
+    """Mean and variance of an estimator's gradient g of every image, from independent estimates.
+
+    Sums are about the mean of those added first: about 0 they lose what is small beside it.
+
+    Arguments:
+        gradient: the images' posteriors, and the metric ‖Jᵀ g‖².
+    """
+
+    def __init__(self, gradient: PosteriorGradient) -> None:
+        self.gradient = gradient
+        self._count = 0
+        self._pilot: dict[str, Tensor] = {}
+        self._shift: dict[str, Tensor] = {}
+        self._sums: float | Tensor = 0.0
+        self._squares: float | Tensor = 0.0
+
+    def add(self, g: dict[str, Float[Tensor, "R B _"]]) -> None:
+        """Take R more estimates, by path, into account."""
+        self._pilot = self._pilot or {path: v.mean(0) for path, v in g.items()}
+        centred = {path: v - self._pilot[path] for path, v in g.items()}
+        self._shift = {path: self._shift.get(path, 0.0) + v.sum(0) for path, v in centred.items()}
+        found = self.gradient.squared_norms(centred)
+        self._count += found.shape[1]
+        self._sums = self._sums + found.sum(1)
+        self._squares = self._squares + found.square().sum(1)
+
+    def variance(self) -> Variance:
+        """What the estimates so far tell, at least two of every image."""
+        done = self._count
+        moved = {path: v / done for path, v in self._shift.items()}
+        away = self.gradient.squared_norms({path: v[None] for path, v in moved.items()})[:, 0]
+        value = (self._sums - done * away) / (done - 1)
+        # of a replicate's squared norm about the pilot, image by image
+        spread = (self._squares - self._sums.square() / done).clamp(min=0) / (done - 1)
+        error = (spread.sum(1) * done).sqrt() / (done - 1) / len(self.gradient.x)
+        mean = {path: self._pilot[path] + moved[path] for path in moved}
+        return Variance(value, error, mean, done)
+
+
 def total_variance(
     gradient: PosteriorGradient,
     name: str,
@@ -263,33 +299,19 @@ def total_variance(
     each = len(gradient.x) * gradient.passes(name, samples).total
     fewest = min(FEWEST_REPLICATES, max(2, most_passes // each))
     batch = max(1, PASSES_AT_ONCE // each)
-    pilot: dict[str, Tensor] = {}
-    done, sums, squares = 0, 0.0, 0.0
+    moments = Moments(gradient)
     for g in _batches(gradient, ESTIMATORS[name], samples, batch, fewest, generator):
-        if not pilot:
-            pilot = {path: v.mean(0) for path, v in g.items()}
-            shift = {path: torch.zeros_like(v) for path, v in pilot.items()}
-        centred = {path: v - pilot[path] for path, v in g.items()}
-        shift = {path: shift[path] + v.sum(0) for path, v in centred.items()}
-        found = gradient.squared_norms(centred)
-        done += found.shape[1]
-        sums, squares = sums + found.sum(1), squares + found.square().sum(1)
-        moved = {path: v / done for path, v in shift.items()}
-        away = gradient.squared_norms({path: v[None] for path, v in moved.items()})[:, 0]
-        value = (sums - done * away) / (done - 1)
-        # of a replicate's squared norm about the pilot, image by image
-        spread = (squares - sums.square() / done).clamp(min=0) / (done - 1)
-        error = (spread.sum(1) * done).sqrt() / (done - 1) / len(gradient.x)
-        mean = {path: pilot[path] + moved[path] for path in pilot}
-        if not value.isfinite().all():
+        moments.add(g)
+        found = moments.variance()
+        if not found.per_image.isfinite().all():
             cause = "gradient estimates are not finite in {} of {} images"
-            cause = cause.format(int((~value[0].isfinite()).sum()), len(gradient.x))
-            return Variance(value, error, mean, done, False, cause)
+            cause = cause.format(int((~found.per_image[0].isfinite()).sum()), len(gradient.x))
+            return replace(found, cause=cause)
         # fewer replicates than that lie too evenly about their mean to tell their spread
-        sure = done >= FEWEST_REPLICATES
-        good = sure and bool(error[0] <= relative_error * value[0].mean())
-        if good or done * each >= most_passes:
-            return Variance(value, error, mean, done, not good)
+        sure = found.replicates >= FEWEST_REPLICATES
+        good = sure and bool(found.standard_error[0] <= relative_error * found.value[0])
+        if good or found.replicates * each >= most_passes:
+            return replace(found, capped=not good)
 
 
 def signal(gradient: PosteriorGradient, found: Variance) -> Float[Tensor, "B"]:
@@ -319,54 +341,6 @@ def between_images(gradient: PosteriorGradient, found: Variance) -> Float[Tensor
 
 def _squared_norm_of_mean(gradient: PosteriorGradient, found: Variance) -> Float[Tensor, "B"]:
     return gradient.squared_norms({path: v[None] for path, v in found.mean.items()})[0, 0]
-
-
-def _in_parts(
-    decoded: LogLikelihood, x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]
-) -> Float[Tensor, "S B"]:
-    """log p(x|z), of at most `MOST_AT_ONCE` decoder passes at once; the weights are constants."""
-    if z.shape[:-1].numel() <= MOST_AT_ONCE:
-        return decoded(x, z)
-    return _InParts.apply(z, decoded, x)
-
-
-class _InParts(torch.autograd.Function):
-    """log p(x|z), part by part; backward each part is decoded again, so that none is kept."""
-
-    @staticmethod
-    def forward(ctx, z: Tensor, decoded: LogLikelihood, x: Tensor) -> Tensor:
-        ctx.save_for_backward(z)
-        ctx.decoded, ctx.x = decoded, x
-        found = torch.empty(z.shape[:-1], dtype=x.dtype, device=x.device)
-        for images, place in _parts(x, z):
-            found[place] = decoded(images, z[place])
-        return found
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, along: Tensor) -> tuple[Tensor, None, None]:
-        (z,) = ctx.saved_tensors
-        found = torch.empty_like(z)
-        for images, place in _parts(ctx.x, z):
-            with torch.enable_grad():
-                codes = z[place].detach().requires_grad_()
-                value = ctx.decoded(images, codes)
-            (found[place],) = torch.autograd.grad(value, codes, along[place])
-        return found, None, None
-
-
-def _parts(
-    x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]
-) -> Iterator[tuple[Float[Tensor, "b D"], tuple[slice, slice]]]:
-    """A few images, and where their codes stand in z, of at most `MOST_AT_ONCE` passes a part."""
-    images = min(len(x), MOST_AT_ONCE)
-    samples = max(1, MOST_AT_ONCE // images)
-    for first in range(0, len(x), images):
-        for start in range(0, len(z), samples):
-            yield (
-                x[first : first + images],
-                (slice(start, start + samples), slice(first, first + images)),
-            )
 
 
 def _keep_freed_memory() -> None:

@@ -49,7 +49,8 @@ def paired_differences(
     """Mean differences to the reference variant, image by image, within each seed.
 
     Yields `(variant, seed, Row)` for every array of per-image values that both results have, or
-    for those of `names`; the standard error is over the pairs.
+    for those of `names`; the standard error is over the pairs. Its settings are those of the one
+    row of that name, where there is one alone.
     """
     for (variant, seed), result in results.items():
         other = results.get((reference, seed))
@@ -58,5 +59,6 @@ def paired_differences(
         for name in sorted(result.arrays.keys() & other.arrays.keys()):
             if not names or name in names:
                 difference = result.arrays[name] - other.arrays[name]
-                settings = {"reference": reference}
+                own = [row.settings for row in result.rows if row.metric == name]
+                settings = {**(own[0] if len(own) == 1 else {}), "reference": reference}
                 yield variant, seed, image_mean(f"{name}_difference", difference, NATS, settings)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from bench.data.subset import subset, subset_of_seed
+from bench.data.subset import subset_of_seed
 from tests.subjects import small_data, subject
 
 
@@ -17,7 +17,7 @@ def draws(seed: int = 0) -> torch.Generator:
 def test_a_subset_of_data_sorted_by_class_has_every_class():
     """A class of ten is missing among 100 of 2,000 with a chance below 1e-3; the seed is fixed."""
     labels = torch.arange(2000) // 200
-    assert len(labels[subset(2000, 100, draws())].unique()) == 10
+    assert len(labels[subset_of_seed(2000, 100, 1, draws())].unique()) == 10
 
 
 def test_every_image_is_as_likely():
@@ -25,16 +25,13 @@ def test_every_image_is_as_likely():
     generator = draws()
     counts = torch.zeros(10)
     for _ in range(2000):
-        counts[subset(10, 3, generator)] += 1
+        counts[subset_of_seed(10, 3, 1, generator)] += 1
     assert (counts - 600).abs().max() < 5 * (2000 * 0.3 * 0.7) ** 0.5
 
 
-def test_no_image_comes_twice_and_all_come_where_there_are_fewer():
-    assert sorted(subset(5, 9, draws()).tolist()) == [0, 1, 2, 3, 4]
-
-
-def test_a_smaller_subset_is_the_beginning_of_a_larger_one():
-    assert torch.equal(subset(50, 20, draws())[:7], subset(50, 7, draws()))
+def test_a_smaller_subset_of_the_first_seed_is_the_beginning_of_a_larger_one():
+    larger, smaller = (subset_of_seed(50, count, 0, draws()) for count in (20, 7))
+    assert torch.equal(larger[:7], smaller)
 
 
 def test_variants_and_questions_share_the_images_of_a_seed_and_labels_follow():

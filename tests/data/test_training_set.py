@@ -77,6 +77,14 @@ def test_a_list_is_the_seeds_own_and_every_variants():
     assert 0 < first_half.sum() < 30
 
 
+def test_seeds_share_no_image_until_all_are_dealt_out():
+    """An interval over seeds is then one over training images too."""
+    data = small_data()
+    assert len(data.train.unique(dim=0)) == 120
+    lists = [training_set(data, RUN.with_(distinct=30, seed=seed)).train for seed in range(4)]
+    assert len(torch.cat(lists).unique(dim=0)) == 120
+
+
 def test_seen_images_are_a_draw_of_the_training_images():
     """White is drawn with probability v / 255; Hoeffding, P < 1e-6 by chance at a fixed seed."""
     data = small_data(1000)

@@ -32,18 +32,25 @@ def test_no_rows_no_section():
 
 
 @pytest.mark.parametrize(
-    ("pathwise", "answer"),
+    ("pathwise", "place"),
     [
-        ((0.1, 2, 9), "for cos kx from k = 2 on (∂/∂μ and ∂/∂σ)"),
-        ((2, 2, 9), "for cos kx at every k (∂/∂μ and ∂/∂σ)"),
+        ((0.1, 2, 9), "for cos kx from k = 2 to 5 (∂/∂μ and ∂/∂σ)"),
+        ((2, 2, 9), "for cos kx at every k measured (∂/∂μ and ∂/∂σ)"),
         ((2, 0.2, 9), "for cos kx at k = 1 and 5 (∂/∂μ and ∂/∂σ)"),
+        ((0.1, 0.2, 3), "for cos kx at k = 5 (∂/∂μ and ∂/∂σ)"),
         ((0.1, 0.2, 0.3), "nowhere that was measured"),
     ],
 )
-def test_where_pathwise_is_noisier(pathwise, answer):
+def test_where_pathwise_is_noisier(pathwise, place):
     section, _ = made_up(pathwise)
-    assert section.answer == answer
-    assert f"pathwise is noisier than `score function` {answer}" in section.takeaway
+    assert section.answer == f"against `score function`, {place}"
+    assert f"pathwise is noisier than `score function` {place}." in section.takeaway
+
+
+def test_a_cost_function_where_it_never_is_says_at_which_k():
+    found = rows((0.1, 2, 9)) + rows((0.1, 0.2, 0.3), cost="quadratic")
+    (section,) = sections(stored("cost_functions", [("input_dependent", 0, found)]))
+    assert "; for (x − k)² it is at no k measured." in section.takeaway
 
 
 def test_the_table_has_both_variances_and_the_sentence_how_far_they_are_apart():
@@ -58,6 +65,8 @@ def test_one_estimator_makes_a_section_too():
     found = [row for row in rows((1, 2, 3)) if row.settings["estimator"] == "pathwise"]
     (section,) = sections(stored("cost_functions", [("input_dependent", 0, found)]))
     printed(section)
+    assert section.answer == ""
+    assert section.takeaway.startswith("Pathwise was not measured beside `score function`.")
 
 
 @pytest.mark.parametrize(

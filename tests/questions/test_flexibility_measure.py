@@ -63,6 +63,32 @@ def test_the_checks_of_the_likelihood_agree_with_it():
     assert find(rows, "annealed_acceptance")[0].value > 0.8
 
 
+def test_the_decoder_passes_of_annealing_are_told_before_they_are_made(monkeypatch):
+    """Compiling pays by their number: each temperature but the last takes several."""
+    whole, told, made = flexibility.log_likelihood_for, [], []
+
+    def counted(model, x, passes):
+        told.append(passes)
+        log_likelihood, notice = whole(model, x, passes)
+
+        def decode(x, z):
+            made.append(z.shape[:-1].numel())
+            return log_likelihood(x, z)
+
+        return decode, notice
+
+    monkeypatch.setattr(flexibility, "log_likelihood_for", counted)
+    flexibility.measure(subject("input_dependent"), 6, 5, annealed_images=8)
+    assert told == [sum(made)]
+
+
+def test_the_images_of_the_gaps_are_among_the_annealed():
+    one = subject("input_dependent")
+    assert one.subset(40)[:6].tolist() == one.subset(6).tolist()
+    for preset in PRESETS.values():
+        assert preset.annealed_images >= preset.flexibility_images
+
+
 def sharp(model) -> None:
     """A decoder whose posteriors are no longer the prior."""
     model.decoder[0].weight.mul_(3)
@@ -87,6 +113,8 @@ def test_differences_are_paired_by_image():
     rows = [row for *_, row in flexibility.compare(results, "input_dependent")]
     assert {row.metric for row in rows} == {f"{name}_difference" for name in COMPARED}
     assert all(row.value == row.standard_error == 0 for row in rows)
+    settings = {"steps": 5, "proposals": 5 * flexibility.DRAWS, "reference": "input_dependent"}
+    assert all(row.settings == settings for row in rows)
 
 
 def test_log_likelihoods_are_checked_once():

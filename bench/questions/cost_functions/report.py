@@ -26,19 +26,24 @@ def sections(results: Results) -> list[Section]:
     if exact.empty:
         return []
     labels = estimators.labels(exact.estimator.unique())
-    where = _where(exact)
-    lost = {cost: text for cost, text in where.items() if text}
-    won = listing(COSTS[cost] for cost in where if cost not in lost)
-    words = listing(f"{COSTS[cost]} {text}" for cost, text in lost.items())
-    answer = f"for {words}" if lost else "nowhere that was measured"
-    takeaway = (
-        f"Of one sample of N(1, 1), pathwise is noisier than `{labels.get(OTHER, OTHER)}` {answer}"
-        f"{f'; for {won} it is the quieter at every k' if won and lost else ''}. {_agreement(rows)}"
-    ).strip()
+    answer, comparison = _comparison(_where(exact), f"`{estimators.labels([OTHER])[OTHER]}`")
+    takeaway = f"{comparison} {_agreement(rows)}".strip()
     tables = [_table(rows, labels)]
     figures = [_figure(exact, labels)]
     notes = paragraphs(prose(__file__), estimators.citations(labels))
     return [Section("Where pathwise loses", takeaway, answer, tables, figures, notes)]
+
+
+def _comparison(where: dict[str, str], other: str) -> tuple[str, str]:
+    """Where pathwise is noisier than the `other`, in short and as a sentence."""
+    if not where:
+        return "", f"Pathwise was not measured beside {other}."
+    lost = [f"{COSTS[cost]} {text}" for cost, text in where.items() if text]
+    never = listing(COSTS[cost] for cost, text in where.items() if not text)
+    place = f"for {listing(lost)}" if lost else "nowhere that was measured"
+    sentence = f"Of one sample of N(1, 1), pathwise is noisier than {other} {place}"
+    sentence += f"; for {never} it is at no k measured" if never and lost else ""
+    return f"against {other}, {place}", f"{sentence}."
 
 
 def formula(cost: str, k: float) -> str:
@@ -54,6 +59,7 @@ def _where(exact: pd.DataFrame) -> dict[str, str]:
     wide = exact.pivot_table(index=keys, columns="estimator", values="value")
     if not {PATHWISE, OTHER} <= {*wide}:
         return {}
+    wide = wide.dropna(subset=[PATHWISE, OTHER])
     noisier = wide[PATHWISE] > wide[OTHER]
     found = {}
     for cost in (cost for cost in COSTS if cost in noisier.index.get_level_values(0)):
@@ -67,12 +73,12 @@ def _where(exact: pd.DataFrame) -> dict[str, str]:
 
 
 def _span(noisier: pd.Series) -> str:
-    """By k in ascending order: `at every k`, `from k = 3 on`, `at k = 1 and 2`, or `""`."""
+    """By k in ascending order: `at every k measured`, `from k = 3 to 10`, `at k = 1`, or `""`."""
     at = [f"{k:g}" for k, yes in noisier.items() if yes]
     if len(at) == len(noisier):
-        return "at every k"
-    if at and noisier.iloc[-len(at) :].all():
-        return f"from k = {at[0]} on"
+        return "at every k measured"
+    if len(at) > 1 and noisier.iloc[-len(at) :].all():
+        return f"from k = {at[0]} to {at[-1]}"
     return f"at k = {listing(at)}" if at else ""
 
 

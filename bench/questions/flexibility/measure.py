@@ -24,7 +24,7 @@ from bench.config import REFERENCE, Preset, Run
 from bench.data.binarization import as_float
 from bench.errors import BenchError
 from bench.grid.contract import Request, Result, Row, Subject
-from bench.inference.annealed_importance import annealed_importance
+from bench.inference.annealed_importance import annealed_importance, evaluations
 from bench.inference.decoded import log_likelihood_for
 from bench.inference.gradients import estimator_for
 from bench.inference.importance import effective_sample_size, iw_bound
@@ -71,8 +71,9 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
 def measure(
     subject: Subject, images: int, steps: int, simulated_images: int = 0, annealed_images: int = 0
 ) -> Result:
-    """Gaps over random test images, q* after `steps` steps; checks of log p(x) over others; time
-    of a training step."""
+    """Gaps over random test images, q* after `steps` steps; log p(x) checked over simulated images
+    and, annealed, over test images (in seed 0 those of the gaps come first); time of a training
+    step."""
     model = subject.model().requires_grad_(False)
     if not isinstance(model, VAE):
         return Result([*_step_times(subject)])
@@ -151,7 +152,7 @@ def _annealed(subject: Subject, model: VAE, images: int, steps: int) -> tuple[li
     x = as_float(subject.data.test[subject.subset(images)])
     fitted = fit_posterior(model, x, draws, steps)
     quoted, _ = gaps(model, x, fitted, draws)["log_likelihood"]
-    passes = len(x) * CHAINS * TEMPERATURES
+    passes = len(x) * evaluations(CHAINS, TEMPERATURES)
     log_likelihood, notice = log_likelihood_for(model, x, passes)
     noise = standard_normal(len(x), model.latent_dim, draws)
     found = annealed_importance(

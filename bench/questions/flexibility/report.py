@@ -19,7 +19,7 @@ from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import ordered, title
 from bench.report.table import Column, Table, decimal, spoken, spoken_each
-from bench.statistics import Estimate, from_error, interval, summary
+from bench.statistics import Estimate, from_error, interval, ratio_of_means, summary
 
 COLUMNS = {
     "parameters": Column("parameters", 0),
@@ -105,13 +105,16 @@ def differences(rows: pd.DataFrame) -> Found:
 
 
 def share(rows: pd.DataFrame) -> Estimate:
-    """The encoder's share of the reference's inference gap, in percent, over seeds; none where a
-    seed has no gap."""
+    """The encoder's share of the reference's mean inference gap, in percent, over seeds; none where
+    that gap is not told from zero."""
     its = select(rows, variant=REFERENCE, metric=["inference_gap", "amortization_gap"])
     wide = its.pivot_table(index="seed", columns="metric", values="value")
     wide = wide.reindex(columns=["inference_gap", "amortization_gap"])
-    whole = wide.inference_gap
-    return interval(100 * wide.amortization_gap / whole) if (whole > 0).all() else Estimate()
+    wide = wide.dropna()
+    gap = interval(wide.inference_gap)
+    if not gap.mean > 0 or gap.low <= 0:
+        return Estimate()
+    return ratio_of_means(100 * wide.amortization_gap, wide.inference_gap)
 
 
 def _of(found: Found, quantity: str) -> dict[str, Estimate]:
@@ -199,14 +202,16 @@ def checked(rows: pd.DataFrame) -> str:
     slacks = {v: slack for (v, metric), slack in found.items() if metric == "simulated_slack"}
     if not slacks:
         return ""
-    most = max(slacks, key=lambda variant: slacks[variant].mean)
-    text = f"What log p(x) lacks on average is below U_K − L_K, {spoken(slacks[most], 3)} nats "
-    text += f"of {title(most)}, the most (images simulated from the models)"
-    gaps = summary(select(rows, metric="inference_gap"), "variant")
-    narrowest = min(gap.half_width for gap in gaps.values())
-    if narrowest == narrowest:
-        side = "less" if slacks[most].high < narrowest else "no less"
-        text += f", {side} than the narrowest ± of an inference gap ({decimal(narrowest)})"
+    most = max(slacks, key=lambda variant: slacks[variant].high)
+    text = "What log p(x) lacks on average is below U_K − L_K (images simulated from the models), "
+    text += f"{spoken(slacks[most], 3)} nats where its interval reaches highest, {title(most)}"
+    gaps = select(rows, metric=["inference_gap", "approximation_gap"])
+    widths = [gap.half_width for gap in summary(gaps, ["variant", "metric"]).values() if gap.n > 1]
+    if widths:
+        narrowest = min(widths)
+        side = "below" if slacks[most].high < narrowest else "not below"
+        text += f"; that end is {side} the narrowest ± of an inference or approximation gap "
+        text += f"({decimal(narrowest, 3)})"
     if annealed := found.get((REFERENCE, "annealed_difference")):
         more = spoken(annealed, 3, sign=True)
         text += f"; of {title(REFERENCE)}, annealed importance sampling finds {more} nats more"
@@ -221,6 +226,7 @@ def _notes(rows: pd.DataFrame) -> str:
         "seeds": gaps.seed + 1,
         "steps": gaps.steps,
         "proposals": gaps.proposals,
+        "annealed": annealed.n,
         "chains": annealed.chains,
         "temperatures": annealed.temperatures,
         "batch": timed.batch_size,

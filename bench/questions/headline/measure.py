@@ -99,7 +99,7 @@ def compare(results: Mapping[tuple[str, int], Result], reference: str) -> Iterat
     less the second.
     """
     for variant, seed, row in paired_differences(results, reference):
-        if row.metric in ("iw_bound_difference", "inference_gap_difference"):
+        if row.metric == "iw_bound_difference":
             (most,) = (
                 r.settings["K"] for r in results[variant, seed].rows if r.metric == "inference_gap"
             )

@@ -18,10 +18,10 @@ from bench.config import REFERENCE as VARIANT
 from bench.config import Preset, Run
 from bench.data.binarization import as_float
 from bench.grid.contract import Request, Result, Row, Subject
-from bench.inference.gradient_variance import PosteriorGradient
+from bench.inference.gradient_variance import Moments, PosteriorGradient, signal
 from bench.inference.gradients import ESTIMATORS, of_bound
 from bench.inference.importance import effective_sample_size
-from bench.inference.signal_to_noise import Moments, Pool
+from bench.inference.pool import Pool
 from bench.questions.averages import image_mean, jackknife
 from bench.questions.multi_sample import REFERENCE, STAGES, UNBIASED
 
@@ -81,18 +81,22 @@ def _of_stage(
                 found[name, K].add(g)
                 if ESTIMATORS[name].biased:
                     biases[name, K].add({path: g[path] - plain[path] for path in g})
-    # E g is the same for all unbiased ones: the quietest tells it best
+    variances = {key: of.variance() for key, of in found.items()}
+    signals = {key: signal(gradient, of) for key, of in variances.items()}
+    # E g is the same for all unbiased ones: one estimate of it serves all
     squares = {
         (name, K): torch.stack(
-            [(of if ESTIMATORS[name].biased else found[UNBIASED, K]).signal, of.noise]
+            [signals[name if ESTIMATORS[name].biased else UNBIASED, K], of.per_image[0]]
         )
-        for (name, K), of in found.items()
+        for (name, K), of in variances.items()
         if name in estimators
     }
     for name, K in squares:
         yield from _comparisons(squares, name, K, {**settings, "estimator": name, "K": K})
         if (name, K) in biases:
-            parts = torch.stack([biases[name, K].signal, found[UNBIASED, K].signal])
+            parts = torch.stack(
+                [signal(gradient, biases[name, K].variance()), signals[UNBIASED, K]]
+            )
             here = {**settings, "estimator": name, "K": K, "reference": UNBIASED}
             yield _over_images("relative_bias", parts, _ratio, here)
     for name in estimators:

@@ -1,4 +1,4 @@
-"""Signal and noise of gradients for many numbers of samples K at the cost of one decoding.
+"""Gradients for many numbers of samples K at the cost of one decoding.
 
 Estimates of K samples each are made of a pool of N, whose log p(x|z) is found once for every K and
 estimator. What is compared between these shares its samples, hence is precise.
@@ -15,42 +15,6 @@ from bench.inference.gradient_variance import PASSES_AT_ONCE, PosteriorGradient,
 from bench.inference.gradients import Estimator, Target
 from bench.inference.reparameterize import reparameterize
 from vaes._shapes import Float
-
-
-class Moments:
-    """Signal and noise of an estimator's gradient g of every image, from independent estimates.
-
-    Arguments:
-        gradient: the images' posteriors, and the metric ‖Jᵀ g‖².
-    """
-
-    def __init__(self, gradient: PosteriorGradient) -> None:
-        self.gradient = gradient
-        self.count = 0
-        self._sums: dict[str, Tensor] = {}
-        self._squares: float | Tensor = 0.0
-
-    def add(self, g: dict[str, Float[Tensor, "R B _"]]) -> None:
-        """Take R more estimates, by path, into account."""
-        sums = {path: v.sum(0, keepdim=True) for path, v in g.items()}
-        self._sums = {path: self._sums.get(path, 0.0) + v for path, v in sums.items()}
-        squares = self.gradient.squared_norms(g)[0]
-        self._squares = self._squares + squares.sum(0)
-        self.count += len(squares)
-
-    @property
-    def noise(self) -> Float[Tensor, "B"]:
-        """tr Cov[g], unbiased."""
-        return (self._squares - self.count * self._of_mean()) / (self.count - 1)
-
-    @property
-    def signal(self) -> Float[Tensor, "B"]:
-        """‖E g‖², unbiased: the mean inner product of two independent estimates."""
-        return self._of_mean() - self.noise / self.count
-
-    def _of_mean(self) -> Float[Tensor, "B"]:
-        mean = {path: v / self.count for path, v in self._sums.items()}
-        return self.gradient.squared_norms(mean)[0, 0]
 
 
 class Pool:

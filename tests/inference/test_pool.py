@@ -1,4 +1,4 @@
-"""Signal and noise from independent estimates, and estimates from a pool of samples."""
+"""Estimates from a pool of samples, and what independent ones tell of signal and variance."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.inference.gradient_variance import PosteriorGradient, gradients_of
+from bench.inference.gradient_variance import Moments, PosteriorGradient, gradients_of, signal
 from bench.inference.gradients import ESTIMATORS, Target, of_bound
+from bench.inference.pool import Pool
 from bench.inference.reparameterize import reparameterize
-from bench.inference.signal_to_noise import Moments, Pool
 from tests.posteriors import Mixture, perturbed
 from vaes import discover
 
@@ -33,21 +33,23 @@ def noise_of(gradient):
     return torch.randn(shape, generator=seeded(), dtype=torch.float64)
 
 
-def test_signal_is_the_mean_product_of_two_estimates_and_noise_the_trace(gradient):
+def test_signal_is_the_mean_product_of_two_estimates_and_variance_the_trace(gradient):
     """Every pair of different estimates, and tr(C G), whether added at once or in parts."""
     g = Pool(gradient, N).draw(seeded()).gradients(ESTIMATORS["iwae"], 4)
-    found = Moments(gradient)
+    moments = Moments(gradient)
     for part in (slice(0, 1), slice(1, None)):
-        found.add({path: v[part] for path, v in g.items()})
+        moments.add({path: v[part] for path, v in g.items()})
+    found = moments.variance()
     flat = torch.cat([*gradient.bound(g).values()], -1)[..., gradient.places]
     for image, gram in enumerate(gradient.gram):
         own = flat[:, image]
         products = own @ gram @ own.T
         pairs = len(own) * (len(own) - 1)
-        signal = (products.sum() - products.trace()) / pairs
-        torch.testing.assert_close(found.signal[image], signal, rtol=1e-9, atol=1e-9)
-        noise = (torch.cov(own.T) @ gram).trace()
-        torch.testing.assert_close(found.noise[image], noise)
+        expected = (products.sum() - products.trace()) / pairs
+        its = signal(gradient, found)[image]
+        torch.testing.assert_close(its, expected, rtol=1e-9, atol=1e-9)
+        trace = (torch.cov(own.T) @ gram).trace()
+        torch.testing.assert_close(found.per_image[0, image], trace)
 
 
 @pytest.mark.parametrize("samples", [1, 4, 24])
