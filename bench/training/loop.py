@@ -31,7 +31,12 @@ from vaes import VAE, Autoencoder
 STAGES = ("initialisation", "epoch_1", "best", "end")
 EVALUATION_BATCH = 1000
 DECAY = 0.2
-"""Share of a training, its last, over which the learning rate falls."""
+"""Share of a training, its last, over which the learning rate falls.
+
+At the learning rates that are chosen, shares from 0.1 to 0.35 are within 0.4 nats of each other and
+0.2 within 0.05 of the best (`mnist5k`, input-dependent and learned-diagonal, 30 and 240 epochs,
+seed 0; shares of 0.05 and 0.5 lose up to 1.5 and 0.3).
+"""
 VALIDATION_DRAWS = 1000
 """Noise draws an epoch's validation takes at least, over all its images."""
 
