@@ -30,6 +30,11 @@ def opened(run: Run, rate: float | None) -> Run:
     return run.with_(seed=0, learning_rate=rate, hyperparameters=())
 
 
+def _on_clean_images(run: Run) -> Run:
+    """The run whose choice it takes: of as many steps, without the noisy copy of every image."""
+    return run.with_(augmentation="", epochs=2 * run.epochs) if run.augmentation else run
+
+
 @dataclass
 class Contest:
     """The candidates for one open run.
@@ -139,7 +144,7 @@ class Tuning:
         choices = self.choices[run.variant]
         if run.learning_rate is not None and (run.hyperparameters or not choices):
             return run
-        open_run = opened(run, self.rate)
+        open_run = opened(_on_clean_images(run), self.rate)
         if self.rate is not None and not choices:
             return run.with_(learning_rate=self.rate)
         # what is recorded was chosen with its own rate

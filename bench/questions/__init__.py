@@ -75,7 +75,7 @@ QUESTIONS = (
     Question("cost_functions", "Where does pathwise lose?"),
     Question("multi_sample", "Does a tighter bound spoil the encoder's gradient?"),
     Question("estimator_training", "Does the gradient's noise matter?", tuned=True),
-    Question("uncertainty", "Does noise raise the encoder's uncertainty?"),
+    Question("uncertainty", "Does noise raise the encoder's uncertainty?", tuned=True),
     Question("generalization", "Does the autoencoder overfit?"),
     Question("flexibility", "What does flexibility cost, and what does it buy?", compared=True),
     Question("exact_likelihood", "Does theory hold where log p(x) is known?", compared=True),

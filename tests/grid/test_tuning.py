@@ -68,6 +68,22 @@ def test_a_run_that_leaves_nothing_open_is_itself():
     assert not fixed.contests
 
 
+def test_a_run_with_noisy_copies_takes_the_choice_of_as_many_clean_steps():
+    run = Run("flow", "toy", 3, epochs=10, learning_rate=None, augmentation="salt")
+    rates = {20: 0.004, 10: 0.1}
+    tuning = Tuning(
+        None,
+        lambda run: 1,
+        {"flow": {}},
+        lambda r: r.with_(learning_rate=rates[r.epochs]) if not r.augmentation else None,
+    )
+    assert tuning.resolved(run) == run.with_(learning_rate=0.004)
+    climbing = Tuning(None, lambda run: 1, {"flow": {}}, lambda run: None)
+    assert climbing.resolved(run) is None
+    assert climbing.resolved(run.with_(augmentation="", epochs=20)) is None
+    assert len(climbing.contests) == 1
+
+
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
     path = tmp_path / "recorded.json"

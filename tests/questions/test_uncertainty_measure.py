@@ -13,17 +13,21 @@ from torch.distributions import AffineTransform, TransformedDistribution
 from bench.config import PRESETS
 from bench.data import corruptions
 from bench.data.corruptions import LEVELS, TURNED, other_source
+from bench.data.dataset import load
+from bench.data.training_set import augment
+from bench.grid.contract import Subject
+from bench.questions.budget.measure import budgets
 from bench.questions.uncertainty.measure import (
-    AUGMENTED_SHARE,
     FITTED_LEVELS,
+    SHARE,
+    active_units,
     best_entropies,
     entropy,
     measure,
-    own_images,
     profile,
     requests,
-    scale,
 )
+from bench.training.loop import steps_of
 from tests.subjects import find, ignore_the_code, small_run, subject
 from vaes import VAE, discover
 from vaes.base import diagonal_gaussian
@@ -45,13 +49,21 @@ def rows_of(variant: str, change=lambda model: None, fit_steps: int = 3) -> pd.D
     return frame
 
 
-def test_seeds_look_at_images_of_their_own():
+def test_seeds_look_at_images_of_their_own(monkeypatch):
     """30 of 60 images in each of two seeds; a third begins again."""
-    first, second, third = (own_images(subject("flow", seed=s), 2).tolist() for s in range(3))
+    looked_at, subset = [], Subject.subset
+
+    def spied(self, count):
+        places = subset(self, count)
+        looked_at.append(places.tolist())
+        return places
+
+    monkeypatch.setattr(Subject, "subset", spied)
+    rows = [measure(subject("learned_diagonal", seed=s), 2, 5, 4, 3, TURNED).rows for s in range(3)]
+    first, second, third = looked_at
     assert sorted(first + second) == list(range(60))
     assert third == first
-    assert first == own_images(subject("autoencoder"), 2).tolist()
-    assert first != list(range(30))
+    assert {row.n for found in rows for row in found if row.metric == "entropy"} == {30}
 
 
 def test_the_largest_change_is_that_of_any_image_at_any_level():
@@ -64,7 +76,7 @@ def test_the_largest_change_is_that_of_any_image_at_any_level():
         assert largest.value > max(map(abs, means)) > 0
 
 
-def test_entropy_and_scale_of_a_posterior_torch_has_no_entropy_of():
+def test_entropy_of_a_posterior_torch_has_no_entropy_of():
     """z = 2 n + 1 with n from N(0, s²): 6 standard errors, P < 1e-8 by chance at a fixed seed."""
     base = diagonal_gaussian(torch.zeros(3, 2), torch.tensor([0.5, 2.0]).expand(3, 2))
     posterior = TransformedDistribution(base, AffineTransform(1.0, 2.0, event_dim=1))
@@ -73,8 +85,6 @@ def test_entropy_and_scale_of_a_posterior_torch_has_no_entropy_of():
     exact = 2 * 0.5 * math.log(2 * math.pi * math.e) + math.log(1.0) + math.log(4.0)
     # −log q has standard deviation 1 for two latents
     assert (entropy(posterior, z) - exact).abs().max() < 6 / math.sqrt(20_000)
-    error = torch.tensor([1.0, 4.0]) / math.sqrt(2 * 20_000)
-    assert ((scale(posterior, z) - torch.tensor([1.0, 4.0])).abs() < 6 * error).all()
 
 
 def test_log_scale_is_averaged_over_active_units_alone():
@@ -87,6 +97,21 @@ def test_log_scale_is_averaged_over_active_units_alone():
     assert torch.allclose(found.log_scale, torch.full((len(x),), -1.5))
     exact = 1.5 * math.log(2 * math.pi * math.e) + 2
     assert torch.allclose(found.entropy, torch.full((len(x),), exact))
+
+
+@pytest.mark.parametrize("variant", VAES)
+def test_log_scale_is_that_of_posteriors_with_axes(variant):
+    """A rotation of the latents would change it of any other."""
+
+    def spread(model) -> None:
+        if variant == "learned_diagonal":
+            model.log_scale.copy_(torch.tensor([-1.0, -2.0, 5.0]))
+
+    one = subject(variant, spread)
+    x = one.data.test.float() / 255
+    active = active_units(one.model(), x, draws())
+    found = profile(one.model(), x, active, 5, draws())
+    assert (found.log_scale is not None) == (variant in ("learned_diagonal", "input_dependent"))
 
 
 def test_a_grey_image_has_no_bound():
@@ -102,8 +127,9 @@ def test_every_posterior_has_every_number_at_every_level(variant):
     rows = rows_of(variant)
     for name, levels in LEVELS.items():
         counts = rows[rows.corruption == name].metric.value_counts()
-        for metric in ("entropy", "log_scale", "rate"):
+        for metric in ("entropy", "rate"):
             assert counts[metric] == len(levels)
+        assert counts.get("log_scale", 0) == (len(levels) if variant == "input_dependent" else 0)
         assert counts.get("iw_bound", 0) == (0 if name == "contrast" else len(levels))
         fitted = counts.get("fitted_entropy_change", 0)
         assert fitted == (0 if name == "contrast" or variant in FLAT else len(FITTED_LEVELS))
@@ -158,17 +184,30 @@ def test_images_fitted_at_once_have_the_entropies_they_have_alone():
         assert not torch.allclose(both[name][0], both[name][1])
 
 
-def test_every_seed_and_one_augmented_variant_are_asked_for():
+def test_the_reference_is_trained_with_noise_and_as_many_steps_without():
     preset = PRESETS["default"]
 
     def asked(run):
         return [request.run for request in requests(run, preset)]
 
     run = small_run("input_dependent", epochs=100, seed=4)
-    augmented = run.with_(augmentation="bit_flips", epochs=50 // AUGMENTED_SHARE)
-    assert asked(run) == [run, augmented]
+    clean = run.with_(epochs=100 // SHARE - 1, learning_rate=None)
+    noisy = clean.with_(augmentation="bit_flips", epochs=clean.epochs // 2)
+    assert asked(run) == [run, clean, noisy]
     assert asked(small_run("flow")) == [small_run("flow")]
     assert asked(run.with_(likelihood="gaussian")) == []
+    data = load("mnist5k")
+    run, clean, noisy = asked(run.with_(epochs=240))
+    assert clean.epochs in budgets(run.epochs, preset.halvings)
+    assert steps_of(noisy, augment(data, noisy)) == steps_of(clean, data)
+
+
+def test_rows_say_on_what_and_for_how_long_a_model_was_trained():
+    for noise, epochs in {"": 2, "bit_flips": 4}.items():
+        one = subject("learned_diagonal", augmentation=noise)
+        for row in measure(one, 2, 5, 4, 3, others=TURNED).rows:
+            assert row.settings["trained_on"] == (noise or "clean")
+            assert row.settings["epochs"] == epochs
 
 
 def test_where_other_images_come_from_is_part_of_the_request(monkeypatch):

@@ -1,6 +1,7 @@
 """Does noise raise the encoder's uncertainty? The posterior of corrupted test images.
 
-For each corruption and level: the posterior's entropy, its mean log σ, the rate and an IW bound.
+For each corruption and level: the posterior's entropy, its mean log σ where that has a meaning,
+the rate and an IW bound.
 Beside the encoder stands the locally optimised posterior of the same images: what that does is the
 model's doing, what the encoder does otherwise is the encoder's.
 """
@@ -17,27 +18,26 @@ from torch.distributions import Distribution, kl_divergence
 from bench.config import REFERENCE, Preset, Run
 from bench.data.binarization import as_float
 from bench.data.corruptions import CORRUPTIONS, LEVELS, other_images, other_source, pixels_of
-from bench.data.subset import subset_of_seed
 from bench.grid.contract import Request, Result, Row, Subject
-from bench.inference.codes import unit_variances
+from bench.inference.codes import has_axes, unit_variances
 from bench.inference.importance import iw_bound, log_weights, samples_at_once
 from bench.inference.refit import fit_posterior
 from bench.inference.reparameterize import draw, standard_normal
 from bench.questions.averages import NATS, image_mean
 from bench.questions.headline import ACTIVE_VARIANCE
 from bench.questions.uncertainty import TIE
-from bench.randomness import generator
 from vaes import VAE
 
 AUGMENTATION = "bit_flips"
 """The corruption of the images that the reference variant is trained on as well."""
-AUGMENTED_SHARE = 5
-"""The headline takes so many times the steps of that training."""
+SHARE = 4
+"""The headline takes so many times the steps of that training, and of the one on clean images that
+it is compared with: one of the budget question's lengths."""
 IMAGES = 1000
 """Of a seed, at most."""
 BOUND_SAMPLES = 50
 ENTROPY_SAMPLES = 32
-"""For posteriors whose entropy or standard deviation torch does not know."""
+"""For posteriors whose entropy torch does not know."""
 FIT_STEPS = 300
 FIT_SAMPLES = 2
 FIT_RATE = 0.3
@@ -47,7 +47,8 @@ FITTED_LEVELS = (2, 4)
 
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
-    """The headline run, and of the reference one trained on noisy images."""
+    """The headline run, and of the reference one trained on noisy images beside one of as many
+    steps on clean images, at the learning rate chosen for the latter."""
     if run.likelihood != "bernoulli":
         return
     settings = (
@@ -60,8 +61,10 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
     yield Request(run, settings)
     if run.variant == REFERENCE:
         # every image is followed by a noisy copy, so that an epoch has twice the steps
-        epochs = max(1, run.epochs // (2 * AUGMENTED_SHARE))
-        yield Request(run.with_(augmentation=AUGMENTATION, epochs=epochs), settings)
+        epochs = max(1, run.epochs // (2 * SHARE))
+        shorter = run.with_(epochs=2 * epochs, learning_rate=None, hyperparameters=())
+        yield Request(shorter, settings)
+        yield Request(shorter.with_(augmentation=AUGMENTATION, epochs=epochs), settings)
 
 
 def measure(
@@ -74,24 +77,27 @@ def measure(
 ) -> Result:
     """Rows of every corruption and level; none for a model without a posterior.
 
-    The test images are shared out among `seeds` seeds. `others` is the source of other images.
+    The test images are shared out among `seeds` seeds: an interval over seeds is one over both.
+    `others` is the source of other images.
     """
-    model = subject.model()
+    model, run = subject.model(), subject.run
     if not isinstance(model, VAE):
         return Result()
-    test, places = as_float(subject.data.test), own_images(subject, seeds)
-    clean = test[places]
-    active = unit_variances(model, test, subject.generator("codes")) > ACTIVE_VARIANCE
-    trained_on = subject.run.augmentation or "clean"
+    test = as_float(subject.data.test)
+    places = subject.subset(min(IMAGES, max(2, len(test) // seeds)))
+    clean, active = test[places], active_units(model, test, subject.generator("codes"))
+    # as long as so many epochs of clean images
+    length = run.epochs * (2 if run.augmentation else 1)
+    trained = {"trained_on": run.augmentation or "clean", "epochs": length}
 
     def describe(x: Tensor) -> Profile:
         return profile(model, x, active, bound_images, subject.generator("posterior noise"))
 
     before = describe(clean)
-    result = Result(_level_rows(before, trained_on=trained_on, corruption="none", level=0.0))
+    result = Result(_level_rows(before, **trained, corruption="none", level=0.0))
     where, fitted = [], [clean[:fitted_images]]
     for labels, levels, images in corrupted(clean, subject, places, others):
-        labels["trained_on"] = trained_on
+        labels |= trained
         profiles = [describe(x) for x in images]
         for level, after in zip(levels, profiles, strict=True):
             result.rows += _level_rows(after, **labels, level=level)
@@ -109,15 +115,13 @@ def measure(
     return result
 
 
-def own_images(subject: Subject, seeds: int) -> Tensor:
-    """Places `(N,)` of the seed's own test images: no other of `seeds` seeds looks at them.
-
-    Hence seeds are independent in their images too, and an interval over seeds is one over both.
-    """
-    test, run = subject.data.test, subject.run
-    count = min(IMAGES, max(2, len(test) // seeds))
-    draws = generator("cpu", run.dataset, "images by seed")
-    return subset_of_seed(len(test), count, run.seed, draws)
+@torch.no_grad()
+def active_units(model: VAE, images: Tensor, draws: torch.Generator) -> Tensor | None:
+    """Whether each latent's mean moves between images, `(L,)`; None of a posterior without axes,
+    whose mean log σ would change with a rotation of the latents."""
+    if not has_axes(model.posterior(images[:1])):
+        return None
+    return unit_variances(model, images, draws) > ACTIVE_VARIANCE
 
 
 def is_binary(x: Tensor) -> bool:
@@ -127,7 +131,7 @@ def is_binary(x: Tensor) -> bool:
 
 def corrupted(
     clean: Tensor, subject: Subject, places: Tensor, others: str
-) -> Iterator[tuple[dict[str, str], tuple[float, ...], list[Tensor]]]:
+) -> Iterator[tuple[dict[str, object], tuple[float, ...], list[Tensor]]]:
     """Of each corruption: what it is called, its levels, and `clean` `(N, D)` at each of them.
 
     `places` `(N,)` are those of the images among all test images.
@@ -143,26 +147,26 @@ def corrupted(
 
 @dataclass(frozen=True)
 class Profile:
-    """A posterior's numbers by image, `(N,)`, nats; `bound` of the first images, None where none.
+    """A posterior's numbers by image, `(N,)`, nats; `bound` of the first images.
 
-    A grey image has no likelihood, hence no bound.
+    A grey image has no likelihood, hence no bound; a posterior without axes no log σ: None.
     """
 
     entropy: Tensor
-    log_scale: Tensor
+    log_scale: Tensor | None
     rate: Tensor
     bound: Tensor | None
 
 
 @torch.no_grad()
 def profile(
-    model: VAE, x: Tensor, active: Tensor, bound_images: int, draws: torch.Generator
+    model: VAE, x: Tensor, active: Tensor | None, bound_images: int, draws: torch.Generator
 ) -> Profile:
-    """Entropy, mean log σ over the `active` units `(L,)`, rate and IW bound of x `(N, D)`."""
+    """Entropy, mean log σ over the `active_units`, rate and IW bound of x `(N, D)`."""
     noise = standard_normal(len(x), model.latent_dim, draws)
     posterior = model.posterior(x)
     z = draw(posterior, noise, ENTROPY_SAMPLES) if _needs_samples(posterior) else None
-    log_scale = scale(posterior, z)[:, active].log().mean(1)
+    log_scale = None if active is None else posterior.stddev[:, active].log().mean(1)
     bound = None
     if is_binary(x):
         few = x[:bound_images]
@@ -175,7 +179,7 @@ def profile(
 
 def _needs_samples(posterior: Distribution) -> bool:
     try:
-        posterior.entropy(), posterior.stddev
+        posterior.entropy()
     except NotImplementedError:
         return True
     return False
@@ -187,14 +191,6 @@ def entropy(posterior: Distribution, z: Tensor | None) -> Tensor:
         return posterior.entropy()
     except NotImplementedError:
         return -posterior.log_prob(z).mean(0)
-
-
-def scale(posterior: Distribution, z: Tensor | None) -> Tensor:
-    """The marginal standard deviations, `(B, L)`; of the samples where torch knows none."""
-    try:
-        return posterior.stddev
-    except NotImplementedError:
-        return z.std(0)
 
 
 def _rate(model: VAE, posterior: Distribution, z: Tensor | None) -> Tensor:
@@ -236,8 +232,8 @@ def _changes(entropies: dict[str, Tensor], where: list[dict[str, object]]) -> It
 
 
 def _level_rows(values: Profile, **labels: object) -> list[Row]:
-    numbers = ("entropy", "log_scale", "rate")
-    rows = [image_mean(name, getattr(values, name), NATS, labels) for name in numbers]
+    found = {name: getattr(values, name) for name in ("entropy", "log_scale", "rate")}
+    rows = [image_mean(name, its, NATS, labels) for name, its in found.items() if its is not None]
     if values.bound is not None:
         rows.append(image_mean("iw_bound", values.bound, NATS, {**labels, "K": BOUND_SAMPLES}))
     return rows

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.config import REFERENCE
 from bench.data.corruptions import CORRUPTIONS, LABELS
 from bench.questions.uncertainty import TIE
-from bench.report.claims import grouped, listing, signs
+from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, grouped, listing, signs
 from bench.report.figure import Figure, as_frame, by_variant, curves, named, panels, tooltips
 from bench.report.results import Results
 from bench.report.rows import select
@@ -32,12 +32,15 @@ KINDS = {
     "undecided": "is undecided with",
     "flat": "is flat with",
 }
+ENDS = {1: "higher", -1: "lower", 0: "undecided"}
+"""Sign of the final change → where the entropy ends, against the clean images'."""
 HELD = {
     "entropy": Column("entropy", interval=False),
     "log_scale": Column("mean log σ", interval=False),
     "rate": Column("rate", interval=False),
     "iw_bound": Column("IW bound", interval=False),
 }
+NOISY = {BEATS: "higher with", TRAILS: "lower with", UNDECIDED: "undecided with"}
 REFITTED = {
     "falls short": "fall short of the best posterior's",
     "exceeds": "exceed the best posterior's",
@@ -61,29 +64,37 @@ def sections(results: Results) -> list[Section]:
     levels += [others.format(words(source)) for source in rows.source.dropna().unique()]
     asked = "Does noise raise the encoder's uncertainty?"
     takeaway, answer = takeaway_of(table)
-    takeaway = " ".join(filter(None, [takeaway, _refitted_sentence(refitted)]))
-    tables = [_table(table), _refitted_table(refitted), _levels_table(rows)]
+    noisy = noise_claims(rows)
+    said = [takeaway, _noise_sentence(rows, noisy), _refitted_sentence(refitted)]
+    takeaway = " ".join(filter(None, said))
+    tables = [_table(table), _noise_table(noisy), _refitted_table(refitted), _levels_table(rows)]
     figures = [*(_levels_figure(rows, metric) for metric in DRAWN), _refitted_figure(refitted)]
     notes = paragraphs(prose(__file__), "\n".join(levels), _refitted_text(refitted))
     return [Section(asked, takeaway, answer, tables, figures, notes)]
 
 
 def printed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows by variant, what it was trained on (clean images first) and corruption, in words.
+    """Rows by variant, what it was trained on (clean images first, longest first) and corruption,
+    in words; a training shorter than its variant's longest has its length in them.
 
-    Added columns: `posterior`, `input-dependent + bit flips` where it was trained with noise;
-    `change`, of the value from that of clean images in the same seed.
+    Added columns: `noisy`, whether it was trained with noise; `posterior`, `input-dependent` or
+    `input-dependent + bit flips, 60 epochs`; `change`, of the value from that of clean images in
+    the same seed.
     """
     place = {name: i for i, name in enumerate([*ordered(rows.variant), "clean", *LABELS])}
     rows = rows.sort_values(
-        ["variant", "trained_on", "corruption", "level"],
+        ["variant", "trained_on", "epochs", "corruption", "level"],
+        ascending=[True, True, False, True, True],
         kind="stable",
-        key=lambda c: c if c.name == "level" else c.map(place),
+        key=lambda c: c if c.name in ("epochs", "level") else c.map(place),
     )
+    noisy = rows.trained_on != "clean"
     for column in ("trained_on", "corruption"):
         rows[column] = [LABELS.get(name, words(name)) for name in rows[column]]
-    noise = (" + " + rows.trained_on).replace(" + clean", "")
-    rows = rows.assign(posterior=rows.variant.map(title) + noise)
+    shorter = (rows.epochs < rows.groupby("variant").epochs.transform("max")).fillna(False)
+    rows["trained_on"] += (", " + rows.epochs.astype("str") + " epochs").where(shorter, "")
+    noise = (" + " + rows.trained_on).str.replace(" + clean", "", regex=False)
+    rows = rows.assign(noisy=noisy, posterior=rows.variant.map(title) + noise)
     clean = rows.value.where(rows.corruption == "none")
     same = [rows.posterior, rows.metric, rows.seed]
     return rows.assign(change=rows.value - clean.groupby(same).transform("first"))
@@ -93,8 +104,11 @@ def printed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a posterior and corruption: what the entropy does, its lowest change and that at
-    the strongest level."""
+    """One line a posterior and corruption: what the entropy does, where it ends, its lowest change
+    and that at the strongest level.
+
+    All steps hold together, and so do all final changes.
+    """
     still = select(rows, metric="entropy_largest_change").groupby(KEYS).value.max()
     moved = select(rows[rows.corruption != "none"], metric="entropy")
     changes = {
@@ -107,15 +121,16 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
             increments = change.diff(axis=1).fillna(change.iloc[:, [0]])
             steps |= {(key, level): interval(increments[level]) for level in change}
             ends[key] = interval(change.iloc[:, -1])
-    told = signs(steps | ends)
+    told, told_ends = signs(steps), signs(ends)
     lines = []
     for key, change in changes.items():
         of_steps = [told.get((key, level), 0) for level in change]
-        kind = shape(of_steps, told.get(key, 0)) if key in ends else "flat"
+        last = told_ends.get(key, 0)
+        kind, end = (shape(of_steps, last), ENDS[last]) if key in ends else ("flat", "flat")
         low, strongest = change.mean().idxmin(), interval(change.iloc[:, -1])
         dip = (low, interval(change[low])) if key in ends else (np.nan, Estimate())
-        lines.append((*key, kind, *dip, strongest, still.get(key, np.nan)))
-    names = ["verdict", "lowest", "dip", "change", "largest_change"]
+        lines.append((*key, kind, *dip, strongest, end))
+    names = ["verdict", "lowest", "dip", "change", "end"]
     return pd.DataFrame(lines, columns=[*KEYS, *names])
 
 
@@ -137,41 +152,47 @@ def shape(steps: Sequence[int], end: int) -> str:
 
 
 def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
-    """What the reference's entropy does (or the first posterior's that moves), and of the others
-    with how many corruptions it rises. Also the answer in a few words.
+    """What the reference's entropy does (or the first variant's that moves), and with how many
+    corruptions that of the others ends higher, lower and undecided, all trained on clean images.
+    Also the answer in a few words; "" where there are none.
     """
+    table = table[table.posterior == table.variant.map(title)]
     still = table.groupby("posterior").verdict.transform(lambda v: (v == "flat").all())
     moving = dict([*table[~still].groupby("posterior", sort=False)])
-    counts = {name: _counts(mine) for name, mine in moving.items()}
-    sentences, answer = [], "no, flat by construction"
+    sentences, answer = [], "no, flat" if still.any() else ""
     if moving:
         name = title(REFERENCE) if title(REFERENCE) in moving else next(iter(moving))
-        lines = moving[name].itertuples()
-        said = [(line.verdict, f"{line.corruption} ({_sizes(line)})") for line in lines]
-        up = {kind: KINDS[kind] for kind in ("rises", "rises after a dip")}
-        found = [kind for kind, _ in said if kind in up]
-        otherwise = "undecided" if "undecided" in dict(said) else "no"
-        short = "yes" if found == ["rises"] * len(said) else "sometimes" if found else otherwise
+        mine = moving.pop(name)
+        said = [(at.verdict, f"{at.corruption} ({_sizes(at)})") for at in mine.itertuples()]
+        short, higher = in_short(mine), (mine.end == "higher").tolist()
         sentences.append(f"`{name}`: **{short}**; entropy {grouped(said, KINDS)}.")
-        answer = f"{short}: {name}'s entropy {grouped(said, up if found else KINDS)}"
-        del counts[name]
-    if counts:
-        others = listing(f"{count} for `{name}`" for name, count in counts.items())
-        sentences.append(f"It rises with {others}.")
+        said = [pair for pair, up in zip(said, higher) if up] or said
+        answer = f"{short}: {name}'s entropy {grouped(said, KINDS)}"
+    if moving:
+        others = "; ".join(f"`{name}` {_counts(mine)}" for name, mine in moving.items())
+        sentences.append(f"Where entropy ends: {others}.")
     if still.any():
         names = listing(f"`{name}`" for name in table[still].posterior.unique())
-        most = table[still].largest_change.max()
-        moves = f"moves by more than {most:.1g} nats" if most else "moves"
-        sentences.append(f"{names}: **flat** by construction, no image's entropy {moves}.")
+        sentences.append(f"{names}: **flat**, no image's entropy moves by more than {TIE:g} nats.")
     return " ".join(sentences), answer
 
 
+def in_short(table: pd.DataFrame) -> str:
+    """Whether noise raises one posterior's entropy."""
+    higher = (table.end == "higher").sum()
+    if (table.verdict == "rises").all():
+        return "yes"
+    if higher:
+        return f"with {higher} of {len(table)} corruptions"
+    return "undecided" if "undecided" in set(table.end) else "no"
+
+
 def _counts(table: pd.DataFrame) -> str:
-    """`2 of 6 corruptions, after a dip with 3 more`."""
-    kinds = table.verdict.value_counts()
-    dips = kinds.get("rises after a dip", 0)
-    after = f", after a dip with {dips} more" if dips else ""
-    return f"{kinds.get('rises', 0)} of {len(table)} corruptions{after}"
+    """`higher with 2, lower with 0 and undecided with 4 of 6 corruptions`; flat, where any is."""
+    counts = table.end.value_counts()
+    kinds = [*ENDS.values(), *(["flat"] if "flat" in counts else [])]
+    said = listing(f"{kind} with {counts.get(kind, 0)}" for kind in kinds)
+    return f"{said} of {len(table)} corruptions"
 
 
 def _sizes(line: tuple) -> str:
@@ -186,14 +207,46 @@ def _table(table: pd.DataFrame) -> Table:
     columns += [
         Column("change there, nats", sign=True),
         Column("at the strongest, nats", sign=True),
+        "ends",
     ]
     marked = [Cell(text=verdict, bold=verdict == "rises") for verdict in table.verdict]
     shown = table.assign(verdict=marked)[
-        ["posterior", "corruption", "verdict", "lowest", "dip", "change"]
+        ["posterior", "corruption", "verdict", "lowest", "dip", "change", "end"]
     ]
     caption = "What corruption does to the posterior's entropy."
     lines = shown.to_numpy().tolist()
     return Table("uncertainty", columns, lines, caption, variants=[*table.posterior])
+
+
+# --- trained with noise ----------------------------------------------------------------------
+
+
+def noise_claims(rows: pd.DataFrame) -> list[Claim]:
+    """By corruption: the reference's change of entropy at the strongest level after a training
+    with noise, less that after as many steps on clean images; all hold together."""
+    rows = select(rows[rows.corruption != "none"], metric="entropy", variant=REFERENCE)
+    last = rows[rows.level == rows.groupby("corruption")["level"].transform("max")]
+    keys = ["epochs", "corruption", "seed"]
+    values = last.dropna(subset="epochs").pivot_table("change", keys, "noisy", sort=False)
+    values = values.reindex(columns=[True, False]).dropna()
+    differences = (values[True] - values[False]).groupby("corruption", sort=False)
+    return claims({corruption: interval(its) for corruption, its in differences})
+
+
+def _noise_sentence(rows: pd.DataFrame, found: list[Claim]) -> str:
+    said = [(claim.verdict, f"{claim.subject} ({claim.spoken(1, sign=True)})") for claim in found]
+    noise = listing(rows[rows.noisy].trained_on.str.split(",").str[0].unique())
+    subject = f"the change of `{title(REFERENCE)}` trained on {noise} too"
+    told = f"{subject} is at the strongest level {grouped(said, NOISY)}"
+    return f"Against as many steps on clean images, {told}." if said else ""
+
+
+def _noise_table(found: list[Claim]) -> Table:
+    columns = ["corruption", Column("with noise − without, nats", sign=True), "verdict"]
+    verdicts = {BEATS: "higher", TRAILS: "lower"}
+    lines = [[c.subject, c.difference, verdicts.get(c.verdict, c.verdict)] for c in found]
+    caption = "What a training with noise does to the change of entropy at the strongest level."
+    return Table("uncertainty_trained_with_noise", columns, lines, caption)
 
 
 # --- the encoder beside the locally optimised posterior --------------------------------------
@@ -249,7 +302,10 @@ def _refitted_sentence(table: pd.DataFrame) -> str:
     mine = table[table.posterior == title(REFERENCE)]
     said = [(line.origin, f"{line.corruption} at {line.level:g}") for line in mine.itertuples()]
     phrases = {"falls short": "falls short of it with", "exceeds": "exceeds it with"}
-    found = grouped(said, phrases)
+    told = grouped(said, phrases)
+    rest = sum(kind not in phrases for kind, _ in said)
+    others = f"is not told from it in {rest} of {len(said)} changes" if rest else ""
+    found = "; ".join(filter(None, [told, others]))
     return (
         f"Beside the change of the best posterior, that of `{title(REFERENCE)}` {found}."
         if found
