@@ -241,7 +241,7 @@ def _parts_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
             "place": frame.metric.map({metric: place for place, metric in enumerate(PARTS)}),
         }
     )
-    axis = alt.Axis(labelOverlap=False, labelLimit=260)
+    axis = alt.Axis(labelOverlap=False)
     share = alt.X("share:Q", title="share of the variance, %", scale=alt.Scale(domain=[0, 100]))
     colours = alt.Scale(domain=[*PARTS.values()], range=[*COLOURS])
     bars = alt.Chart(frame).encode(
@@ -314,7 +314,7 @@ def _points(
 ) -> alt.LayerChart:
     """A row an estimator on a logarithmic axis, in it a point a variant, and a line at 1."""
     scale = alt.Scale(type="log", nice=False, padding=10)
-    bounds = alt.Axis(grid=True, tickBand="extent", labelLimit=260)
+    bounds = alt.Axis(grid=True, tickBand="extent")
     base = alt.Chart(frame).encode(
         y=alt.Y("estimator:N", sort=[*names], title=None, axis=bounds),
         yOffset=alt.YOffset("variant:N", sort=[*printed["variant"].values()]),
