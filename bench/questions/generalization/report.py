@@ -143,8 +143,8 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
             sentences.append(
                 "Against it, at the mean code, the gap is "
                 f"{_claimed(of['gap'], 'smaller', 'larger')}; the test cross-entropy itself is "
-                f"{_claimed(of['test'], 'lower', 'higher')}; with early stopping of all{unturned} it is "
-                f"{_claimed(of['stopped'], 'lower', 'higher')}."
+                f"{_claimed(of['test'], 'lower', 'higher')}; with early stopping of all{unturned} "
+                f"it is {_claimed(of['stopped'], 'lower', 'higher')}."
             )
         parts = {c.subject: c for c in told if len(c.subject) == 3}
         sentences += [_of_chain(fewest, v, parts) for v, found in chains.items() if found]
