@@ -20,7 +20,8 @@ class Claim:
         difference: subject − reference, or ÷, with its 95 % interval.
         verdict: `beats`, `trails` or `undecided`; those of one table hold together (family-wise
             95 %, Holm 1979), so a single interval may exclude no difference and its verdict be
-            undecided. `equal` where the whole interval lies within a tolerance.
+            undecided. `equal` is that comparison's own, outside Holm: its whole interval lies
+            within a tolerance, whatever its sign was told to be.
         equal: the difference of equals: 0, or of a ratio 1.
         note: what a sentence adds to the number.
     """
@@ -50,8 +51,12 @@ def claims(
 ) -> list[Claim]:
     """One claim a subject, from its paired differences to the reference (one a seed) or their mean.
 
-    Verdicts hold together. A difference that is the same in every seed is certain, one of a single
-    seed undecided. Of ratios, `equal` is 1.
+    Verdicts hold together (Holm). A difference that is the same in every seed is certain, one of a
+    single seed undecided. Of ratios, `equal` is 1.
+
+    Within a `tolerance` (0: none) the verdict is `equal` instead, which each comparison has by
+    itself: a difference larger than that is called so with probability 2.5 % at most (two
+    one-sided t-tests, Schuirmann 1987), but one of several may be with more.
     """
     found = {s: d if isinstance(d, Estimate) else interval(d) for s, d in differences.items()}
     found = {subject: difference for subject, difference in found.items() if difference}

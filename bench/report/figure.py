@@ -29,10 +29,13 @@ alt.data_transformers.disable_max_rows()
 NUMBERS = ",.6~g"
 """How an axis prints numbers where Vega would leave some out or mix 1000 and 1e+4."""
 FONT = "DejaVu Sans, Helvetica, Arial, sans-serif"
+LABELS = 260
+"""Pixels after which a label is cut: longer than any variant's or estimator's name with its S."""
 CONFIG = {
     "font": FONT,
     "axis": {
         "labelFontSize": 13,
+        "labelLimit": LABELS,
         "titleFontSize": 14,
         "titleFontWeight": "normal",
         "gridOpacity": 0.5,
@@ -42,7 +45,12 @@ CONFIG = {
     },
     "axisX": {"tickCount": 4},
     "header": {"labelFontSize": 14, "titleFontSize": 14, "labelFontWeight": "bold"},
-    "legend": {"labelFontSize": 13, "titleFontSize": 13, "symbolStrokeWidth": 3, "labelLimit": 260},
+    "legend": {
+        "labelFontSize": 13,
+        "titleFontSize": 13,
+        "symbolStrokeWidth": 3,
+        "labelLimit": LABELS,
+    },
     "title": {"fontSize": 15, "anchor": "start", "offset": 12},
     "view": {"strokeOpacity": 0.25},
 }

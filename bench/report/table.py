@@ -74,7 +74,8 @@ class Table:
         columns: headings and formats; a bare string heads a column of text or plain numbers.
         lines: entries: text, numbers, `Estimate`s or `Cell`s.
         caption: what it shows, one sentence.
-        groups: a label a line; the best number is sought within lines of one label.
+        groups: a label a line; the best number is sought within lines of one label, and not
+            among lines labelled None.
         variants: a variant a line, where lines are variants' (the page filters by them).
     """
 
@@ -89,12 +90,13 @@ class Table:
     def __post_init__(self) -> None:
         self.columns = [c if isinstance(c, Column) else Column(c) for c in self.columns]
         self.lines = [[Cell.of(entry) for entry in line] for line in self.lines]
-        groups = self.groups or [None] * len(self.lines)
+        groups = self.groups or [""] * len(self.lines)
         self._best = set()
         for place, column in enumerate(self.columns):
             values: dict[object, list] = {}
             for i, line in enumerate(self.lines):
-                if column.best and math.isfinite(line[place].value):
+                contests = column.best and groups[i] is not None
+                if contests and math.isfinite(line[place].value):
                     values.setdefault(groups[i], []).append((line[place].value, i))
             pick = max if column.best == "max" else min
             self._best |= {(pick(own, key=lambda v: v[0])[1], place) for own in values.values()}
@@ -127,15 +129,15 @@ class Table:
         columns: Mapping[str, Column],
         entries: Mapping[tuple, Cell | Estimate | str | float | None],
         caption: str = "",
-        group: int | None = None,
+        group: Callable[[tuple], object] | None = None,
     ) -> Table:
         """A line each setting, of (variant, …, key of a column) → entry, in the entries' order.
 
-        The best number is sought within lines of one value of the setting of place `group`.
+        The best number is sought within lines of whose settings `group` makes the same label.
         """
         keys = list(dict.fromkeys(key[:-1] for key in entries))
         lines = [[*key, *(entries.get((*key, column)) for column in columns)] for key in keys]
-        groups = [] if group is None else [key[group] for key in keys]
+        groups = [] if group is None else [*map(group, keys)]
         variants = [key[0] for key in keys]
         return cls(name, [*settings, *columns.values()], lines, caption, groups, variants)
 

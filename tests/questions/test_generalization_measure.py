@@ -165,7 +165,13 @@ def test_short_lists_train_as_long_as_stated_with_and_without_the_kl():
 
 
 def test_curves_are_ordered_train_valid():
-    one = subject("autoencoder", distinct=30, train_size=100, tracked=TRACKED)
-    one = replace(one, data=training_set(one.data, one.run))
-    one.trained.history[:] = [{"seen_distortion": 1.0, "valid_distortion": 2.0}]
-    assert torch.equal(measure(one).pictures["curves_30"], torch.tensor([[1.0, 2.0]]))
+    for weight in (1.0, 0.0):
+        options = {"distinct": 30, "train_size": 100, "tracked": TRACKED, "kl_weight": weight}
+        one = subject("autoencoder", **options)
+        one = replace(one, data=training_set(one.data, one.run))
+        one.trained.history[:] = [{"seen_distortion": 1.0, "valid_distortion": 2.0}]
+        pictures = measure(one).pictures
+        if weight:
+            assert torch.equal(pictures["curves_30"], torch.tensor([[1.0, 2.0]]))
+        else:  # drawn nowhere
+            assert pictures == {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -48,8 +50,12 @@ def test_no_rows_no_section():
 def test_the_table_and_sentence_of_gradient_scaling():
     section, table = made_up()
     takeaway = section.takeaway
-    assert "to the power 2.00 ± 0.00 (`pathwise`) to 3.00 ± 0.00 (`score function`)" in takeaway
-    assert "3.00 times noisier than pathwise at L = 2 and 75.0 times at L = 50" in takeaway
+    ends = "2.00 ± 0.00 (`pathwise`) to 3.00 ± 0.00 (`score function`)"
+    assert f"to the measured power {ends}" in takeaway
+    assert takeaway.endswith(
+        "after a short training the raw score function's variance as a multiple of pathwise's is "
+        "3.00 at L = 2 (one seed) and 75.0 at L = 50 (one seed)."
+    )
     (line,) = lines_of(table, "after a short training", "score function")
     assert line[-2:] == ["3.00 ± 0.00", "1.00"]
     assert len(section.figures) == 1
@@ -74,8 +80,44 @@ def test_what_is_no_power_law_has_no_exponent():
     (section,) = sections(stored("gradient_scaling", [("input_dependent", 0, flat)]))
     (line,) = lines_of(printed(section)["gradient_scaling"], "initialisation", "pathwise")
     assert line[-2] == "no power law"
-    assert "to the power" not in section.takeaway
-    assert "follows no power law for `pathwise` and `score function`" in section.takeaway
+    assert "measured power" not in section.takeaway
+    said = "follows no power law (R² < 0.9) for `pathwise` and `score function`"
+    assert said in section.takeaway
+
+
+def with_score_function(of):
+    """Three seeds whose score function's variance is multiplied by `of(seed, L)`."""
+    found = []
+    for seed in range(3):
+        lines = rows(factor=SCATTER[seed])
+        its = [
+            replace(row, value=row.value * of(seed, row.settings["L"]))
+            if row.settings["estimator"] == "score_function"
+            else row
+            for row in lines
+        ]
+        found.append(("input_dependent", seed, its))
+    (section,) = sections(stored("gradient_scaling", found))
+    return section.takeaway
+
+
+def test_the_multiple_of_pathwise_s_variance_is_paired_by_seed_and_judged():
+    """The seeds' own scatter of 10 % cancels, the multiple's of 1 % and 50 % stays."""
+    takeaway = with_score_function(lambda seed, L: (0.99, 1.01, 0.99)[seed])
+    assert re.search(r"is 2\.990 ± 0\.086 at L = 2 and 74\.8 ± 2\.2 at L = 50\.$", takeaway)
+    takeaway = with_score_function(lambda seed, L: (0.2, 0.4, 0.7)[seed] if L == 2 else 1)
+    assert re.search(r"is 1\.\d+ ± [\d.]+ at L = 2 \(undecided\) and 75\.0", takeaway)
+
+
+def test_exponents_are_told_from_zero_together():
+    """Of one seed and three L: a line that fits well, and whose interval holds zero."""
+    at = {"stage": "trained", "S": 2, "estimator": "pathwise"}
+    lines = [
+        Row("total_variance", value, "nats²", {"L": L} | at)
+        for L, value in {2: 1.0, 5: 1.2, 10: 1.6}.items()
+    ]
+    (section,) = sections(stored("gradient_scaling", [("input_dependent", 0, lines)]))
+    assert "(`pathwise`, undecided against 0)" in section.takeaway
 
 
 @pytest.mark.parametrize("options", [{"dims": (2, 5)}, {"estimators": (("rloo", 1, 1),)}])

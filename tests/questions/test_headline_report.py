@@ -110,7 +110,7 @@ def test_a_difference_of_elbo_is_the_model_s_and_that_of_a_narrower_gap():
     (section,) = sections(made_up(more=of_bounds()))
     frame = section.tables[1].frame().set_index("variant")
     assert list(frame.index) == ["fixed-variance", "flow"]
-    model, inference = frame["of the model: L_1000"], frame["of inference: ELBO − L_1000"]
+    model, inference = frame["difference of L_1000"], frame["difference of ELBO − L_1000"]
     assert model.tolist() == pytest.approx([1.5, 0.4])
     assert inference.tolist() == pytest.approx([-5.5, 0.6])
     assert (model + inference).tolist() == pytest.approx(frame["difference of ELBO"].tolist())
@@ -134,14 +134,22 @@ def test_verdicts_of_the_bound_hold_together_by_themselves():
 def test_where_log_likelihoods_are_known_what_is_within_the_tolerance_is_equal():
     elbos = {"learned_diagonal": -86.01, "input_dependent": -86.0, "full_covariance": -85.94}
     noise = [value / 50 for value in NOISE]
-    known = [line("flow", 0, "exact_gap", 0.1, question="exact_likelihood")]
-    (section,) = sections(made_up(elbos, noise=noise))
-    assert "above `learned-diagonal` (0.01" in section.takeaway
-    (section,) = sections(made_up(elbos, noise=noise, more=known))
+    measured = [line("flow", 0, "exact_gap", 0.1, question="exact_likelihood")]
+    found = made_up(elbos, noise=noise, more=measured)
+    unknown = ({}, {"dataset": "mnist"}, {"dataset": "ppca", "decoder": "mlp"})
+    for config in unknown:  # whatever was measured
+        found.environment = {"config": config}
+        assert "above `learned-diagonal` (0.01" in sections(found)[0].takeaway
+    asked = {"dataset": "mnist", "decoder": "linear", "likelihood": "gaussian"}
+    found = made_up(elbos, noise=noise)
+    for config in (asked, {"dataset": "ppca"}):
+        found.environment = {"config": config}
+        assert [c.verdict for c in elbo_claims(found)] == ["equal", "beats"]
+    (section,) = sections(found)
     assert section.takeaway.startswith(
         "`input-dependent` reaches a test ELBO of −86.0000 ± 0.0020 nats, beaten by "
         "`full-covariance` (0.0600 ± 0.0020); within 0.05 nats of `learned-diagonal` "
-        "(−0.0100 ± 0.0020 in its favour)."
+        "(−0.0100 ± 0.0020 in that one's favour)."
     )
     assert section.tables[0].frame().set_index("variant").verdict["learned-diagonal"] == "equal"
 

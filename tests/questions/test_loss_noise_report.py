@@ -148,10 +148,12 @@ def test_a_scheme_that_loses_is_named_with_its_setting():
         settings = {"stage": "best", "kl": kl, "sampling": "antithetic", "S": 16}
         return Row("elbo_variance_reduction", value, "ratio", settings, 0.01, 100)
 
-    rows = [gain(3.0, "analytic"), gain(0.5, "sampled")]
-    (section,) = sections(stored("loss_noise", [("flow", 0, rows)]))
-    assert "(S = 16, best weights)" in section.takeaway
-    assert "antithetic pairs 0.5 to 3" in section.takeaway
-    assert (
-        "with the sampled KL (S = 16, best weights) multiply it by 2 for `flow`" in section.takeaway
+    its = [gain(3.0, "analytic"), gain(0.5, "sampled")]
+    unsure = [gain(1.01, "analytic")]
+    (section,) = sections(stored("loss_noise", [("flow", 0, its), ("fixed_variance", 0, unsure)]))
+    said = "antithetic pairs 0.5 to 3 (of 3 pairs of variant and KL 1 told a gain, 1 a loss)"
+    assert said in section.takeaway
+    assert section.takeaway.endswith(
+        "antithetic pairs with the sampled KL (S = 16, best weights) divide it by 0.500 ± 0.020 "
+        "for `flow`."
     )

@@ -13,6 +13,7 @@ from bench.questions.pictures.report import ELLIPSES, sections, spreads
 from bench.report import rows
 from bench.report.figure import tiles
 from bench.report.results import Results
+from tests.stored import line
 from tests.subjects import subject
 from vaes import discover
 
@@ -66,6 +67,11 @@ def test_area_is_the_geometric_mean_of_the_half_axes():
 def test_every_variant_is_drawn(results):
     drawn, plane = sections(results)
     assert "`input-dependent` 1 of 2" in drawn.takeaway
+    assert "above 0.01), seed 0: `" in drawn.takeaway
+    counted = rows.frame([line("flow", 0, "active_directions", 2.0)])
+    (again, _) = sections(replace(results, rows=rows.joined(results.rows, counted)))
+    assert "seed 0, of which the headline's table has the mean over seeds: `" in again.takeaway
+    assert plane.takeaway.startswith("With two latents (seed 0) a test image is encoded as a point")
     assert "a point by `autoencoder`" in plane.takeaway
     assert "of one size by `fixed-variance` and `learned-diagonal`" in plane.takeaway
     names = [figure.name for section in (drawn, plane) for figure in section.figures]
@@ -76,9 +82,9 @@ def test_every_variant_is_drawn(results):
             assert figure.how
             assert figure.alt
     assert len(plane.tables[0].lines) == len(discover().variants)
-    line = plane.tables[0].markdown().splitlines()[2]
-    assert line.startswith("| autoencoder | – |")
-    assert line.count("–") == 4
+    first = plane.tables[0].markdown().splitlines()[2]
+    assert first.startswith("| autoencoder | – |")
+    assert first.count("–") == 4
 
 
 def test_digits_are_coloured_by_class_where_it_is_known(results):

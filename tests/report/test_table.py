@@ -103,10 +103,16 @@ def test_the_best_is_sought_within_a_group():
     ]
 
 
+def test_what_is_no_contestant_is_not_the_best():
+    column = Column("loss", best="min")
+    table = Table("t", ["variant", column], [["a", 1], ["b", 2], ["c", 3]], groups=[None, 1, 1])
+    assert [line.count("**") for line in table.markdown().splitlines()[2:]] == [0, 2, 0]
+
+
 def test_a_line_each_setting_in_the_order_of_the_entries():
     entries = {("b", 1, "loss"): 2, ("a", 1, "gap"): 3, ("a", 1, "loss"): 1, ("a", 2, "gap"): 4}
     columns = {"loss": Column("loss", best="min"), "gap": Column("gap")}
-    table = Table.of_settings("t", ["variant", "size"], columns, entries, group=1)
+    table = Table.of_settings("t", ["variant", "size"], columns, entries, group=lambda key: key[1])
     assert [line.split(" | ", 1)[0] for line in table.markdown().splitlines()[2:]] == [
         "| b",
         "| a",

@@ -31,7 +31,6 @@ LEARNING_RATE = 3e-3
 EPOCH = 4000
 """Training images an epoch, at least: a curve has a point each 40 steps, or more."""
 TRACKED = ("valid", "seen")
-CURVES = ("seen", "valid")
 HELD_OUT = 2000
 NOISE_SCALES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 """s in latent units and, apart from that, in units of the codes' covariance."""
@@ -75,11 +74,11 @@ def measure(subject: Subject) -> Result:
         at = {**settings, "stage": stage}
         result.rows += stage_rows(subject, stage, {"train": seen, "test": data.test}, at)
     if run.distinct:
-        curves = [
-            [entry[f"{split}_distortion"] for split in ("seen", "valid")] for entry in history
-        ]
-        name = f"curves_{size}" + ("" if run.kl_weight else "_without_kl")
-        result.pictures[name] = torch.tensor(curves)
+        if run.kl_weight:
+            curves = [
+                [entry[f"{split}_distortion"] for split in ("seen", "valid")] for entry in history
+            ]
+            result.pictures[f"curves_{size}"] = torch.tensor(curves)
         return result
     perturbed = perturbed_codes(subject)
     return Result(result.rows + perturbed.rows, pictures=perturbed.pictures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import altair as alt
@@ -34,6 +34,9 @@ COLUMNS = {
     "code_to_noise end": Column("codes ÷ noise", 1),
 }
 NO_KL = " without KL"
+SAVED = "stopping at the best epoch would have lowered it by"
+NO_TURN = 0.05
+"""Nats: saved by early stopping no more than this, interval and all, is no turn."""
 STEPS = {
     "noise": "noise of the code without the KL",
     "KL": "the KL",
@@ -56,8 +59,8 @@ def sections(results: Results) -> list[Section]:
     if len(staged):
         asked = "Does the autoencoder overfit, and does the prior help?"
         figures = [_gap_figure(staged), _curves_figure(results, staged)]
-        said = overfitting_takeaway(staged, plain)
-        found.append(Section(asked, *said, [_gaps_table(staged)], figures, prose(__file__)))
+        said, notes = overfitting_takeaway(staged, plain), prose(__file__, no_turn=NO_TURN)
+        found.append(Section(asked, *said, [_gaps_table(staged)], figures, notes))
     perturbed = select(rows, metric="perturbed_cross_entropy", noise_unit=[*UNITS])
     if "covariance" in set(perturbed.noise_unit):
         tables, notes = [_perturbed_table(rows, perturbed)], prose(__file__, "perturbed")
@@ -78,12 +81,6 @@ def arms(rows: pd.DataFrame) -> pd.DataFrame:
     amounts = zip(staged.images, staged.steps)
     training = [f"{n:,} training images, {steps:,} steps" for n, steps in amounts]
     return staged.assign(code=code, arm=arm, training=training)
-
-
-def at_the_mean(staged: pd.DataFrame) -> pd.DataFrame:
-    """Rows at the mean code, and of variants that have none those at a sampled one."""
-    mean = select(staged, code="mean")
-    return pd.concat([mean, staged[~staged.variant.isin(set(mean.variant))]])
 
 
 def against(plain: str, measured: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], Estimate]:
@@ -114,14 +111,18 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
     of it is the noise's and what the KL's. Also the answer in a few words.
     """
     fewest = staged[staged.images == staged.images.min()]
-    images, common = f"{fewest.images.min():,} training images", at_the_mean(fewest)
-    common = select(common, kl_weight=1)
+    images = f"{fewest.images.min():,} training images"
+    common = select(fewest, code="mean", kl_weight=1)
     gaps = summary(select(common, metric="cross_entropy_gap", stage="end"), "variant")
     sentences, answer = [], ""
-    for plain in [v for v in plain_ones if gaps.get(v)]:
-        own, regret = spoken(gaps[plain], 1), overtraining(fewest, plain)
-        turn = early_stopping(regret, fewest.steps.max())
-        more = [f"with {n:,} images {_turn(rows, plain)}" for n, rows in _longer(staged, plain)]
+    plain_ones = [v for v in plain_ones if gaps.get(v)]
+    # one family each: the gaps, and what stopping early would have saved
+    positive = {c.subject: c for c in claims({v: gaps[v] for v in plain_ones})}
+    stopped = early_stopping(staged, plain_ones)
+    for plain in plain_ones:
+        own, turns = spoken(gaps[plain], 1), stopped.get(plain, {})
+        turn = turns.get(fewest.images.min(), "no turn was looked for")
+        more = [f"with {n:,} images {said}" for n, said in turns.items() if said is not turn]
         sentences.append(
             f"With {images} the `{title(plain)}`'s test cross-entropy ends {own} nats above its "
             f"training one ({'; '.join([turn, *more])})."
@@ -138,19 +139,19 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
         compared = [claim for claim in told if len(claim.subject) == 2]
         if compared:
             of = {quantity: of_quantity(compared, quantity) for quantity in measured}
-            has_mean = "mean" in set(fewest.code[fewest.variant != plain])
+            unturned = f" ({last})" if (last := _best_at_the_last(fewest)) else ""
             sentences.append(
-                f"Against it, at {'the mean' if has_mean else 'a sampled'} code, the gap is "
+                "Against it, at the mean code, the gap is "
                 f"{_claimed(of['gap'], 'smaller', 'larger')}; the test cross-entropy itself is "
-                f"{_claimed(of['test'], 'lower', 'higher')}; with early stopping of all it is "
-                f"{_claimed(of['stopped'], 'lower', 'higher')}."
+                f"{_claimed(of['test'], 'lower', 'higher')}; with early stopping of all{unturned} "
+                f"it is {_claimed(of['stopped'], 'lower', 'higher')}."
             )
         parts = {c.subject: c for c in told if len(c.subject) == 3}
         sentences += [_of_chain(fewest, v, parts) for v, found in chains.items() if found]
-        (claim,) = claims({plain: gaps[plain]})
+        claim = positive[plain]
         verdict = "yes" if claim.verdict == BEATS else "no" if claim.decided else "undecided"
         answer = f"{verdict}: its gap with {images} is {own} nats"
-        if verdict == "yes" and not regret.low > 0:
+        if verdict == "yes" and not turn.startswith(SAVED):
             answer = f"gap of {own} nats with {images}, but {turn}"
         answer += "".join(
             f"; {STEPS['noise']} adds {_part(parts[v, 'noise', 'gap'])}, "
@@ -158,7 +159,8 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
             for v in [v for v, found in chains.items() if found][:1]
         )
     if not sentences:
-        sentences = [f"Test − train cross-entropy with {images}: {_spoken(gaps)} nats."]
+        known = f"{_spoken(gaps)} nats" if gaps else "unknown at the mean code"
+        sentences = [f"Test − train cross-entropy with {images}: {known}."]
     return " ".join(sentences), answer
 
 
@@ -208,23 +210,31 @@ def overtraining(fewest: pd.DataFrame, variant: str) -> Estimate:
     return paired_difference(mine, "end", "best", by="stage")
 
 
-def _longer(staged: pd.DataFrame, plain: str) -> list[tuple[int, pd.DataFrame]]:
-    """The longer lists that a variant was trained on, ascending."""
-    mine = staged[(staged.variant == plain) & (staged.images > staged.images.min())]
-    return [*mine.groupby("images")]
+def early_stopping(staged: pd.DataFrame, variants: Sequence[str]) -> dict[str, dict[int, str]]:
+    """Variant → images → whether the test cross-entropy turned up within the steps, in words, and
+    how many runs had not begun to overfit: whose best step, by validation, is the last."""
+    lists = dict([*select(staged, variant=[*variants], kl_weight=1).groupby(["variant", "images"])])
+    saved = {key: overtraining(rows, key[0]) for key, rows in lists.items()}
+    found: dict[str, dict[int, str]] = {}
+    for claim in claims(saved):
+        (variant, images), regret = claim.subject, claim.difference
+        rows = lists[variant, images]
+        steps, unturned = f"{rows.steps.max():,} steps", _best_at_the_last(rows)
+        if claim.verdict == BEATS:
+            text = f"{SAVED} {spoken(regret, 1)}"
+        elif regret.high <= NO_TURN:
+            text = f"no turn within {steps}"
+        else:
+            text = f"a turn within {steps} is undecided: {spoken(regret, 1, sign=True)} nats"
+        found.setdefault(variant, {})[images] = text + f", {unturned}" * bool(unturned)
+    return found
 
 
-def _turn(rows: pd.DataFrame, plain: str) -> str:
-    return early_stopping(overtraining(rows, plain), rows.steps.max())
-
-
-def early_stopping(regret: Estimate, steps: int) -> str:
-    """Whether the test cross-entropy turned up within the steps, in words."""
-    if regret.low > 0:
-        return f"stopping at the best epoch would have lowered it by {spoken(regret, 1)}"
-    if regret.high <= 0.05:
-        return f"no turn within {steps:,} steps"
-    return f"a turn within {steps:,} steps is undecided: {spoken(regret, 1, sign=True)} nats"
+def _best_at_the_last(rows: pd.DataFrame) -> str:
+    """How many runs had not begun to overfit; "" for none."""
+    best = select(rows, metric="best_epoch", kl_weight=1)
+    last = int((best.value == best.n).sum())
+    return f"{last} of {len(best)} runs being best at the last" if last else ""
 
 
 def _gaps_table(staged: pd.DataFrame) -> Table:
@@ -240,12 +250,20 @@ def _gaps_table(staged: pd.DataFrame) -> Table:
     found = summary(rows, ["arm", "images", "steps", "column"])
     settings = ["variant", Column("images", 0), Column("steps", 0)]
     caption = "Cross-entropy of training and test images, at the mean code where nothing is said."
-    return Table.of_settings("generalization", settings, COLUMNS, found, caption, group=1)
+    # no contestants: what has no posterior, or was trained without the KL
+    vaes = {title(v) for v in select(staged, metric="elbo_gap").variant}
+
+    def contest(key: tuple) -> object:
+        return key[1] if key[0] in vaes else None
+
+    return Table.of_settings("generalization", settings, COLUMNS, found, caption, contest)
 
 
-def _gap_figure(staged: pd.DataFrame) -> Figure:
+def _gap_figure(staged: pd.DataFrame) -> Figure | None:
     """The gap at the end, a panel each number of images."""
-    ends = select(at_the_mean(staged), metric="cross_entropy_gap", stage="end")
+    ends = select(staged, metric="cross_entropy_gap", stage="end", code="mean")
+    if ends.empty:
+        return None
     ends = in_order(ends, "images", "steps", "variant")
     keys = ["variant", "arm", "training"]
     frame = draw.named(draw.as_frame(summary(ends, keys), *keys))

@@ -12,7 +12,7 @@ from scipy.stats import kendalltau
 from bench.config import REFERENCE
 from bench.questions.estimator_training.report import scores_of
 from bench.report import estimators
-from bench.report.claims import BEATS, Claim, claims, sentence
+from bench.report.claims import claims, sentence
 from bench.report.estimators import Printed, estimates, for_chart, short, table
 from bench.report.figure import Figure, by_variant, panels, tooltips
 from bench.report.results import Results
@@ -86,7 +86,8 @@ def sections(results: Results) -> list[Section]:
 
 def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
     """Of one variant at the best weights: how much of the variance is Monte Carlo, who is quieter
-    and who worth its cost; in short, the first and the last."""
+    and who worth its cost; in short, the first and the last. What is lowest or highest was so where
+    it was measured, no more."""
     rows = select(rows, stage="best")
     every = rows.S.dropna().unique()
     names = {(name, s): f"{label} (S = {s})" for name, label in labels.items() for s in every}
@@ -97,7 +98,7 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
     first, least = next(iter(shares)), min(shares, key=lambda name: shares[name].mean)
     part = f"{_percent(shares[first])} with `{first}`"
     if least != first:
-        part += f", {_percent(shares[least])} with `{least}`"
+        part += f", at the lowest measured {_percent(shares[least])} with `{least}`"
     text = (
         "Of the variance of a minibatch's gradient, whatever its size, the noise of q makes "
         f"{part} (encoder and decoder, best weights of {of}); the rest is which images it holds."
@@ -114,18 +115,15 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
             f" The whole gradient's variance as a multiple of that of {reference} at equal S (1, "
             f"or the least admitted): {sentence(found, *words, digits=None)}."
         )
-    most = {unit: _most(_of(rows, f"precision_per_{unit}", names)) for unit in ("pass", "second")}
-    base = f"`{first}`"
-    gains = [
-        f"a {'decoder pass' if unit == 'pass' else unit} {_times(claim, first)}"
-        for unit, claim in most.items()
-        if claim
-    ]
+    units = {"pass": "decoder pass", "second": "second"}
+    most = {unit: _most(_of(rows, f"precision_per_{unit}", names), first) for unit in units}
+    gains = [f"a {units[unit]} {said}" for unit, said in most.items() if said]
     if gains:
-        text += f" Precision, 1 / variance, relative to {base}: most {'; most '.join(gains)}."
+        told = "; ".join(gains)
+        text += f" Highest measured precision, 1 / variance, relative to `{first}`: {told}."
     answer = f"of a minibatch gradient's variance, the noise of q makes {part}"
     if best := most["second"]:
-        answer += f"; most precision a second, relative to {base}: {_times(best, first)}"
+        answer += f"; highest measured precision a second, relative to `{first}`: {best}"
     return text, answer
 
 
@@ -137,17 +135,17 @@ def _of(rows: pd.DataFrame, metric: str, names: dict[tuple, str]) -> dict[str, E
     return {names[key]: found[key] for key in order}
 
 
-def _most(gains: dict[str, Estimate]) -> Claim | None:
-    """The highest gain over the first, which is 1, with a verdict that holds among all of them."""
-    return max(claims(gains, equal=1), key=lambda claim: claim.difference.mean, default=None)
-
-
-def _times(claim: Claim, base: str) -> str:
-    """Who has most of it and how many times what the base has, 1 for the base itself."""
-    if claim.subject == base:
+def _most(gains: dict[str, Estimate], base: str) -> str:
+    """Who has the highest gain and how many times what the base has, 1 for the base itself; the
+    verdict holds among all others. "" for no gains."""
+    others = claims({name: gain for name, gain in gains.items() if name != base}, equal=1)
+    best = max(others, key=lambda claim: claim.difference.mean, default=None)
+    if base in gains and not (best and best.difference.mean > 1):
         return f"`{base}` itself"
-    unsure = "" if claim.verdict == BEATS else " (undecided)"
-    return f"`{claim.subject}`, {claim.spoken(None)} times{unsure}"
+    if best is None:
+        return ""
+    unsure = "" if best.decided else " (undecided)"
+    return f"`{best.subject}`, {best.spoken(None)} times{unsure}"
 
 
 def _percent(share: Estimate) -> str:
@@ -155,7 +153,7 @@ def _percent(share: Estimate) -> str:
 
 
 def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str]) -> str:
-    """Whether the order by precision a second is that of the ELBO after an equal time."""
+    """Whether the measured order by precision a second is that of the ELBO after an equal time."""
     trained = results.of("estimator_training", variant=rows.variant.iloc[0])
     if trained.learning_rate.isna().all():
         return ""
@@ -181,13 +179,14 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
         ]
         tops = (
-            f"; {when} the most precise is `{named[0]}`, the highest ELBO is that of `{named[1]}`"
+            f"; {when} the highest measured precision is that of `{named[0]}`, the highest ELBO "
+            f"that of `{named[1]}`"
         )
     if not parts:
         return ""
     return (
-        " Beside trainings of an equal time with each estimator, the order by precision a second "
-        f"is that of the test ELBO in {' and '.join(parts)}{tops}."
+        " Beside trainings of an equal time with each estimator, the order by measured precision a "
+        f"second is that of the mean test ELBO in {' and '.join(parts)}{tops}."
     )
 
 
@@ -241,7 +240,7 @@ def _parts_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
             "place": frame.metric.map({metric: place for place, metric in enumerate(PARTS)}),
         }
     )
-    axis = alt.Axis(labelOverlap=False, labelLimit=260)
+    axis = alt.Axis(labelOverlap=False)
     share = alt.X("share:Q", title="share of the variance, %", scale=alt.Scale(domain=[0, 100]))
     colours = alt.Scale(domain=[*PARTS.values()], range=[*COLOURS])
     bars = alt.Chart(frame).encode(
@@ -314,7 +313,7 @@ def _points(
 ) -> alt.LayerChart:
     """A row an estimator on a logarithmic axis, in it a point a variant, and a line at 1."""
     scale = alt.Scale(type="log", nice=False, padding=10)
-    bounds = alt.Axis(grid=True, tickBand="extent", labelLimit=260)
+    bounds = alt.Axis(grid=True, tickBand="extent")
     base = alt.Chart(frame).encode(
         y=alt.Y("estimator:N", sort=[*names], title=None, axis=bounds),
         yOffset=alt.YOffset("variant:N", sort=[*printed["variant"].values()]),

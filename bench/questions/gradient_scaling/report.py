@@ -10,15 +10,15 @@ import pandas as pd
 
 from bench.config import REFERENCE
 from bench.report import estimators
-from bench.report.claims import listing, sentence_case
+from bench.report.claims import claims, listing, sentence_case
 from bench.report.estimators import Printed, for_chart, table, tens
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import STAGES, title
-from bench.report.table import Column, number, spoken
-from bench.statistics import Estimate, PowerLaw, power_law
+from bench.report.table import Column, spoken
+from bench.statistics import STRAIGHT, Estimate, PowerLaw, interval, power_law, ratio_of_means
 
 
 def sections(results: Results) -> list[Section]:
@@ -45,7 +45,7 @@ def sections(results: Results) -> list[Section]:
     tables = [table("gradient_scaling", caption, printed, [*printed], entries)]
     values = {"reference": title(REFERENCE), "seeds": every.seed.nunique()}
     notes = prose(__file__, **values), estimators.absences(totals, "estimator")
-    heading, takeaway = "Gradient noise and latent dimension", _takeaway(totals, laws, printed)
+    heading, takeaway = "Gradient noise and latent dimension", _takeaway(every, laws, printed)
     figures = [_figure(totals, printed)]
     return [Section(heading, takeaway, "", tables, figures, paragraphs(*notes))]
 
@@ -54,9 +54,17 @@ def _exponent(law: PowerLaw) -> Estimate | str:
     return law.exponent if law.holds else "no power law" * math.isfinite(law.r_squared)
 
 
-def _takeaway(totals: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Printed) -> str:
-    """Exponents of the flattest and steepest growth, who has none, and the gap at either end."""
+def _takeaway(every: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Printed) -> str:
+    """The lowest and highest exponents measured, who has none, and the gap at either end.
+
+    Whether an exponent is zero is told for all of them together.
+    """
     parts = []
+    told = claims({key: law.exponent for key, law in laws.items() if law.holds})
+    unsure = {
+        (stage, f"`{printed['estimator'][name]}`"): ", undecided against 0"
+        for stage, name in (claim.subject for claim in told if not claim.decided)
+    }
     for stage, label in printed["stage"].items():
         fitted = {
             f"`{printed['estimator'][name]}`": law
@@ -68,30 +76,46 @@ def _takeaway(totals: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Pri
             key=lambda name: fitted[name].exponent.mean,
         )
         ends = dict.fromkeys(order[:1] + order[-1:])
-        ends = [f"{spoken(fitted[name].exponent)} ({name})" for name in ends]
+        ends = [
+            f"{spoken(fitted[name].exponent)} ({name}{unsure.get((stage, name), '')})"
+            for name in ends
+        ]
         none = [name for name in fitted if name not in order]
-        said = [f"goes as L to the power {' to '.join(ends)}"] * bool(ends)
-        said += [f"follows no power law for {listing(none)}"] * bool(none)
+        said = [f"goes as L to the measured power {' to '.join(ends)}"] * bool(ends)
+        said += [f"follows no power law (R² < {STRAIGHT}) for {listing(none)}"] * bool(none)
         if said:
             when = label if label.startswith("after") else f"at {label}"
             parts.append(f"{when}, the encoder's variance at S = 2 {' and '.join(said)}")
     if not parts:
         return "No variance is finite at three numbers of latents."
-    return sentence_case("; ".join([*parts, *_gap(totals)]))
+    return sentence_case("; ".join([*parts, *_gap(every)]))
 
 
-def _gap(totals: pd.DataFrame) -> list[str]:
-    """How many times noisier the raw score function is than pathwise, at the ends, trained."""
-    trained = select(totals, stage="trained", estimator=["score_function", "pathwise"])
-    wide = trained.pivot_table(index="L", columns="estimator", values="value").dropna()
-    if len(wide) < 2 or len(wide.columns) < 2:
+def _gap(every: pd.DataFrame) -> list[str]:
+    """The raw score function's variance over pathwise's, at the ends, trained, paired by seed; the
+    verdicts hold together for all L."""
+    trained = select(every, stage="trained", estimator=["score_function", "pathwise"])
+    wide = trained.pivot_table(index=["L", "seed"], columns="estimator", values="value").dropna()
+    if len(wide.columns) < 2:
         return []
-    ratio = wide.score_function / wide.pathwise
-    (first, low), *_, (last, high) = ratio.map(number).items()
-    return [
-        f"after it the raw score function is {low} times noisier than pathwise at L = {first} "
-        f"and {high} times at L = {last}"
+    ratios = {L: _ratio(pairs) for L, pairs in wide.groupby("L")}
+    if len(ratios) < 2:
+        return []
+    first, *_, last = claims(ratios, equal=1)
+    said = [
+        f"{claim.spoken(None)} at L = {claim.subject}"
+        + (" (undecided)" if claim.difference.n > 1 else " (one seed)") * (not claim.decided)
+        for claim in (first, last)
     ]
+    return [
+        f"{STAGES['trained']} the raw score function's variance as a "
+        f"multiple of pathwise's is {' and '.join(said)}"
+    ]
+
+
+def _ratio(pairs: pd.DataFrame) -> Estimate:
+    above, below = pairs.score_function, pairs.pathwise
+    return ratio_of_means(above, below) if len(pairs) > 1 else interval(above / below)
 
 
 def _figure(totals: pd.DataFrame, printed: Printed) -> Figure | None:

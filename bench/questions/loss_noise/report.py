@@ -139,28 +139,31 @@ def _range(values: Iterable[float]) -> str:
 
 
 def _gain_sentence(rows: pd.DataFrame) -> str:
-    """What the better sampling schemes give at equal decoder passes, at the best weights."""
+    """What the better sampling schemes give at equal decoder passes, at the best weights; gains and
+    losses of all stages, S, KLs and variants are told together."""
     rows = select(rows, metric="elbo_variance_reduction", sampling=[*SCHEMES])
-    best = select(rows, stage="best", S=rows.S.max()).dropna(subset="value")
-    gains = {name: select(best, sampling=scheme).value for scheme, name in SCHEMES.items()}
-    parts = [f"{name} {_range(values)}" for name, values in gains.items() if len(values)]
-    if not parts:
-        return ""
+    told = claims(estimates(rows, "sampling", "stage", "S", "variant", "kl"), equal=1)
+    parts = []
+    for scheme, name in SCHEMES.items():
+        here = [c for c in told if c.subject[:3] == (scheme, "best", rows.S.max())]
+        if here:
+            gains, losses = (sum(c.verdict == v for c in here) for v in (BEATS, TRAILS))
+            parts.append(
+                f"{name} {_range(c.difference.mean for c in here)} (of {len(here)} pairs of "
+                f"variant and KL {gains} told a gain, {losses} a loss)"
+            )
     text = (
         f"At equal decoder passes (S = {rows.S.max()}, best weights) the variance of independent "
         f"samples is divided by: {'; '.join(parts)}."
-    )
-    gains = estimates(rows, "stage", "sampling", "S", "variant", "kl")
-    losses = [claim for claim in claims(gains, equal=1) if claim.verdict == TRAILS]
-    if losses:
+    ) * bool(parts)
+    if losses := [claim for claim in told if claim.verdict == TRAILS]:
         worst = min(losses, key=lambda claim: claim.difference.mean)
-        stage, scheme, s, variant, kl = worst.subject
+        scheme, stage, s, variant, kl = worst.subject
         text += (
-            f" A scheme can also lose: {SCHEMES[scheme]} with the {kl} KL (S = {s}, "
-            f"{STAGES[stage]}) multiply it by {1 / worst.difference.mean:.2g} "
-            f"for `{title(variant)}`."
+            f" The largest loss told at any stage and S: {SCHEMES[scheme]} with the {kl} KL "
+            f"(S = {s}, {STAGES[stage]}) divide it by {worst.spoken(None)} for `{title(variant)}`."
         )
-    return text
+    return text.strip()
 
 
 # --- figures -----------------------------------------------------------------------------------

@@ -67,9 +67,11 @@ def _samples(results: Results) -> list[Section]:
     rows = results.of(QUESTION, "direction_variance").sort_values("value", ascending=False)
     used = {v: select(rows, variant=v).value > ACTIVE_VARIANCE for v in results.variants(rows)}
     active = [f"`{title(v)}` {its.sum()} of {len(its)}" for v, its in used.items()]
+    over_seeds = ", of which the headline's table has the mean over seeds"
+    over_seeds *= bool(len(results.of("headline", "active_directions")))
     takeaway = (
-        f"Directions in use (variance of the posterior mean above {ACTIVE_VARIANCE:g}), seed 0: "
-        f"{', '.join(active) or 'none measured'}."
+        f"Directions in use (variance of the posterior mean above {ACTIVE_VARIANCE:g}), seed 0"
+        f"{over_seeds}: {', '.join(active) or 'none measured'}."
     )
     figures = [_samples_figure(results, prior), _units_figure(rows, takeaway.replace("`", ""))]
     return [Section("What the models draw", takeaway, figures=figures)]
@@ -146,7 +148,7 @@ def plane_takeaway(sigmas: Arrays) -> str:
         kind = "point" if high < POINT else "size" if high < 1.01 * low else "sizes"
         sizes = f" (σ from {low:.2g} to {high:.2g}, 10 % – 90 %)" * (kind == "sizes")
         said.append((kind, f"`{title(variant)}`{sizes}"))
-    return f"A test image is encoded {grouped(said, SHAPES)}."
+    return f"With two latents (seed 0) a test image is encoded {grouped(said, SHAPES)}."
 
 
 def _codes_figure(variants: list[str], arrays: dict[str, Arrays], sigmas: Arrays) -> Figure:
