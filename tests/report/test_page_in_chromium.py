@@ -150,8 +150,9 @@ def test_every_figure_is_drawn_and_has_an_alternative_text(opened):
 def test_charts_are_drawn_when_they_come_into_view(opened):
     count = "return document.querySelectorAll('.chart svg').length"
     before = opened.execute_script(count)
-    opened.execute_script("location.hash = '#mnist5k-cpu--loss_noise'")
-    wait(opened, "document.querySelector('#mnist5k-cpu--loss_noise .chart svg')")
+    chart = "document.querySelector('#mnist5k-cpu--loss_noise .chart')"
+    opened.execute_script(f"{chart}.scrollIntoView()")
+    wait(opened, f"{chart}.querySelector('svg')")
     assert opened.execute_script(count) > before
     assert opened.execute_script(count) < opened.execute_script(
         "return document.querySelectorAll('.chart').length"
