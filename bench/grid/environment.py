@@ -38,12 +38,20 @@ def machine() -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, `-dirty` where it was edited since; None outside of one."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
+    """The checkout's commit, `-dirty` where it was edited since; None outside of one.
+
+    What a run wrote to `results/` before is no edit.
+    """
+    where = Path(__file__).parents[2]
+
+    def git(*words: str) -> str:
         done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", *words], cwd=where, capture_output=True, text=True, check=True
         )
+        return done.stdout.strip()
+
+    try:
+        edited = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+        return git("describe", "--always") + ("-dirty" if edited else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
