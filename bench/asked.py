@@ -12,20 +12,24 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from bench.config import OPTIONS, PRECISIONS, Config, Preset, Run, preset
+from bench.config import OPTIONS, PRECISIONS, SIZES, Config, Preset, Run, of_dataset, preset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, nearest
 from bench.inference.gradients import ESTIMATORS
 from bench.questions import Question, measured, named
-from vaes import DECODERS, LIKELIHOODS, discover
+from vaes import ACTIVATIONS, DECODERS, LIKELIHOODS, discover
 
 CACHE = ".bench_cache"
+FIELDS = {"latent": "latent_dim", "hidden": "hidden_dim", "beta": "kl_weight"}
+"""Options → the fields of `Run` they set, where these have other names."""
 
 
 def check(config: Config) -> None:
     """Refuse numbers and names that make no sense, before anything is loaded."""
     _rate(config)
+    _hidden(config)
     least = {"seeds": 1, "epochs": 1, "samples": 1, "jobs": 0, "kl_warmup_epochs": 0}
+    least |= {"latent": 1, "batch_size": 1, "beta": 0}
     for name, lowest in least.items():
         value = getattr(config, name)
         if value is not None and value < lowest:
@@ -36,6 +40,7 @@ def check(config: Config) -> None:
         "precision": PRECISIONS,
         "likelihood": LIKELIHOODS,
         "decoder": DECODERS,
+        "activation": ACTIVATIONS,
     }
     for kind, names in known.items():
         name = getattr(config, kind)
@@ -86,19 +91,51 @@ def questions_named(text: str) -> tuple[Question, ...]:
 
 
 def overrides_of(config: Config, data: Dataset) -> dict[str, object]:
-    """The fields of `Run` that are not the data set's own or the preset's."""
-    if data.binarization == "real" and config.likelihood == "bernoulli":
+    """The fields of `Run` that are not the data set's own or the preset's.
+
+    Raises BenchError for what makes no sense with these data or this length.
+    """
+    _check_likelihood(config.likelihood, data)
+    epochs = config.epochs or of_dataset(preset(config.preset).epochs, data.name)
+    if config.kl_warmup_epochs > epochs:
         raise BenchError(
-            f"data set '{data.name}' is real-valued and has no Bernoulli likelihood: "
-            "use --likelihood gaussian"
+            f"--kl-warmup-epochs {config.kl_warmup_epochs} is longer than the training of "
+            f"{epochs} epochs, whose KL would never reach its weight: give fewer, or more --epochs"
         )
-    names = ("binarize", "epochs", "kl_warmup_epochs", "estimator", "samples")
-    names += ("likelihood", "decoder", "precision")
-    own = {name: getattr(Run, name, None) for name in names} | OPTIONS.get(data.name, {})
-    asked = {name: getattr(config, name) for name in names}
+    names = ("binarize", "epochs", "latent", "hidden", "activation", "batch_size", "beta")
+    names += ("kl_warmup_epochs", "estimator", "samples", "likelihood", "decoder", "precision")
+    asked = {FIELDS.get(name, name): getattr(config, name) for name in names}
+    asked["hidden_dim"] = _hidden(config)
+    own = {name: getattr(Run, name, None) for name in asked} | OPTIONS.get(data.name, {})
+    own |= zip(("latent_dim", "hidden_dim"), of_dataset(SIZES, data.name))
     changed = {name: value for name, value in asked.items() if value not in (None, own[name])}
     rate = _rate(config)
     return changed if rate is None else changed | {"learning_rate": rate}
+
+
+def _check_likelihood(likelihood: str | None, data: Dataset) -> None:
+    if data.binarization == "real" and likelihood not in (None, "gaussian"):
+        raise BenchError(
+            f"data set '{data.name}' is real-valued and has no likelihood '{likelihood}': "
+            "use --likelihood gaussian"
+        )
+    if likelihood == "continuous_bernoulli" and data.binarization != "none":
+        raise BenchError(
+            "likelihood 'continuous_bernoulli' is a density of grey values, and the images are "
+            f"binary (binarization '{data.binarization}'): add --binarize none"
+        )
+
+
+def _hidden(config: Config) -> int | tuple[int, ...] | None:
+    """Units of the hidden layers, as `Run` has them; None where the data set decides."""
+    if config.hidden is None:
+        return None
+    with suppress(ValueError):
+        if min(widths := tuple(int(part) for part in config.hidden.split(","))) > 0:
+            return widths if len(widths) > 1 else widths[0]
+    raise BenchError(
+        f"--hidden '{config.hidden}' must be numbers of units from 1 on, e.g. '200' or '512,256'"
+    )
 
 
 def _rate(config: Config) -> float | None:
@@ -136,7 +173,7 @@ def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> 
             yield data.fingerprint[:6]
         for name, value in overrides.items():
             if name != "binarize":
-                yield value if isinstance(value, str) else f"{name}-{value}"
+                yield value if isinstance(value, str) else f"{name}-{_in_a_path(value)}"
         if data.binarization == "none":
             yield "grey"
         elif "binarize" in overrides:
@@ -147,6 +184,10 @@ def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> 
             yield config.preset
 
     return "-".join(parts())
+
+
+def _in_a_path(value: object) -> str:
+    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def cache_folder(config: Config) -> Path:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gc
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
 import cyclopts
 from cyclopts import App, Parameter
+from cyclopts.config import Dict
 from rich.console import Console
 
 from bench.config import Config
@@ -233,9 +235,37 @@ def _commands() -> ModuleType:
     return commands
 
 
+def _from_file(words: list[str]) -> list[Dict]:
+    """What the file of `--config FILE` says of options that are not on the command line.
+
+    Lists become what one types: `hidden = [512, 256]` is `--hidden 512,256`.
+    """
+    given = [
+        part for w in words for part in (w.split("=", 1) if w.startswith("--config=") else [w])
+    ]
+    if "--config" not in given[:-1]:
+        return []
+    path = Path(given[given.index("--config") + 1]).expanduser()
+    try:
+        options = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"--config {path} cannot be read as a TOML file: {error}") from None
+    return [
+        Dict(
+            {
+                name: ",".join(map(str, value)) if isinstance(value, list) else value
+                for name, value in options.items()
+            },
+            source=str(path),
+            use_commands_as_keys=False,
+        )
+    ]
+
+
 def main() -> None:
     """Run the command line; a mistake is one line and exit code 2."""
     try:
+        app.config = _from_file(sys.argv[1:])
         sys.exit(app(sys.argv[1:], exit_on_error=False, print_error=False))
     except (BenchError, cyclopts.CycloptsError) as error:
         message = " ".join(str(error).split())

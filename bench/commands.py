@@ -30,6 +30,7 @@ from bench.questions.throughput import run_cases as timing
 from bench.report import page, results
 from bench.report import rows as tidy
 from bench.report.section import Section
+from bench.storage import write_atomically
 from bench.training.loop import train
 from vaes import discover
 
@@ -37,8 +38,8 @@ SCREEN_COLUMNS = 4
 """As many columns of the headline table as fit 80 characters; the page has them all."""
 MADE_BY_MAKE = ("dataset", "variants", "seeds", "device", "preset", "precision", "questions")
 """The fields of `Config` that the Makefile has a variable for."""
-NOT_OF_A_PAGE = ("jobs", "results", "cache")
-"""Fields that change no number."""
+NOT_OF_A_PAGE = ("jobs", "results", "cache", "config")
+"""Fields that change no number, or that stand in others."""
 
 
 def run(config: Config, console: Console) -> int:
@@ -65,6 +66,8 @@ def run(config: Config, console: Console) -> int:
             questions,
         )
         outcome = _run_grid(grid, data, config, folder, console)
+        if config.config:
+            write_atomically(folder / "config.toml", config.config.read_bytes())
         code |= bool(outcome.failures)
         if config.questions == "all" and config.preset != "quick" and data.binarization != "real":
             _time_once(grid, folder, data)

@@ -48,8 +48,24 @@ class Config:
     epochs: int | None = None
     """Override the preset's epochs."""
 
+    latent: int | None = None
+    """Dimensions of the code (default: the data set's own, mostly 20)."""
+
+    hidden: str | None = None
+    """Units of two hidden layers, or of each in turn, e.g. '512,256' (default: the data set's own,
+    mostly 200)."""
+
+    activation: str = "tanh"
+    """After each hidden layer: tanh, relu, leaky_relu, elu, gelu, silu, softplus."""
+
+    batch_size: int = 100
+    """Images a step."""
+
     kl_warmup_epochs: int = 0
-    """Epochs over which the KL's weight rises from 0 to 1."""
+    """Epochs over which the KL's weight rises from 0 to its own."""
+
+    beta: float = 1.0
+    """Weight of the KL in the training's objective; what is tabled is the ELBO all the same."""
 
     learning_rate: str = "auto"
     """A number, or 'auto': chosen on validation for each variant and length of training."""
@@ -65,7 +81,7 @@ class Config:
     """Of the training step: float32, bf16."""
 
     likelihood: str | None = None
-    """bernoulli, gaussian (default: the data set's own)."""
+    """bernoulli, gaussian, continuous_bernoulli (default: the data set's own)."""
 
     decoder: str | None = None
     """mlp, linear (default: the data set's own)."""
@@ -75,6 +91,9 @@ class Config:
 
     data_dir: str | None = None
     """Folder of the data files (default: $BENCH_DATA)."""
+
+    config: Path | None = None
+    """A TOML file of such options, e.g. `hidden = [512, 256]`; the command line overrides it."""
 
     results: Path = Path("results")
     """Folder the tables and figures go to."""
@@ -92,7 +111,8 @@ class Run:
         dataset: name of the data set (the stem of an .npz).
         seed: initial weights, data order, binarization and noise follow from it.
         epochs: passes over the training images.
-        latent_dim, hidden_dim: L and H.
+        latent_dim: L.
+        hidden_dim: H, units in each of two hidden layers, or in each of as many as are given.
         hyperparameters: keyword arguments of the variant's class, as sorted pairs.
         learning_rate: Adam's; None where it, and the hyperparameters, are still to be chosen.
         estimator: gradient estimator, or `auto` for the best one the posterior admits.
@@ -105,8 +125,9 @@ class Run:
         binarize: override of the data set's binarization, or None.
         tracked: splits evaluated after every epoch; `valid` must be among them.
         device: `cpu` or `cuda`.
-        likelihood: `bernoulli`, or `gaussian` with one learned noise level.
+        likelihood: a name of `vaes.LIKELIHOODS`.
         decoder: `mlp`, or `linear`.
+        activation: after each hidden layer, a name of `vaes.ACTIVATIONS`.
         augmentation: corruptions (`bench.data.corruptions`) joined by `+`; every training image is
             followed by a copy with one of them.
         distinct: train on only so many random images (0: all), repeated up to `train_size`, so
@@ -119,7 +140,7 @@ class Run:
     seed: int
     epochs: int
     latent_dim: int = 20
-    hidden_dim: int = 200
+    hidden_dim: int | tuple[int, ...] = 200
     hyperparameters: tuple[tuple[str, float], ...] = ()
     batch_size: int = 100
     learning_rate: float | None = LEARNING_RATE
@@ -135,6 +156,7 @@ class Run:
     device: str = "cpu"
     likelihood: str = "bernoulli"
     decoder: str = "mlp"
+    activation: str = "tanh"
     augmentation: str = ""
     distinct: int = 0
     kl_weight: float = 1.0
@@ -271,8 +293,8 @@ PRESETS = {
 PRECISIONS = ("float32", "bf16")
 """Of the training step's matrix products; the first is the default."""
 
-SMALL = {"digits": (8, 100), "ppca": (4, 50)}
-"""Data sets with their own (latent_dim, hidden_dim)."""
+SIZES = {"digits": (8, 100), "ppca": (4, 50), "": (Run.latent_dim, Run.hidden_dim)}
+"""(latent_dim, hidden_dim), by data set."""
 
 OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
 """Data sets with their own model: fields of `Run`."""

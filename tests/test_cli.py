@@ -28,6 +28,33 @@ def run(capsys, monkeypatch, *arguments: object) -> tuple[int, str]:
     return stopped.value.code, captured.out + captured.err
 
 
+def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatch, tmp_path):
+    """And the results keep it; what it cannot say is one line."""
+    file = tmp_path / "my options.toml"
+    lines = ("hidden = [6, 5]", "latent = 3", 'activation = "relu"', "batch-size = 50", "seeds = 1")
+    file.write_text("\n".join(lines), encoding="utf-8")
+    places = ["--cache", tmp_path / "c", "--results", tmp_path / "r"]
+    given = ["--dataset", "digits", "--preset", "quick", "--variants", "input_dependent"]
+    given += ["--questions", "headline", "--epochs", "1", "--jobs", "1", "--latent", "2", *places]
+    code, text = run(capsys, monkeypatch, "run", f"--config={file}", *given)
+    assert code == 0, text
+    (folder,) = (tmp_path / "r").glob("*/cpu")
+    name = "digits-epochs-1-latent_dim-2-hidden_dim-6-5-relu-batch_size-50-quick"
+    assert folder.parent.name == name
+    assert (folder / "config.toml").read_bytes() == file.read_bytes()
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert "latent dim 2, hidden dim 6-5, activation relu, batch size 50" in page
+    assert "--latent 2 --hidden 6,5 --activation relu --batch-size 50" in page
+    file.write_text("lantent = 2", encoding="utf-8")
+    code, text = run(capsys, monkeypatch, "run", "--config", file, *given)
+    assert code == 2
+    assert "did you mean --latent?" in text.lower()
+    file.write_text("latent = ", encoding="utf-8")
+    code, text = run(capsys, monkeypatch, "run", "--config", file, *given)
+    assert code == 2
+    assert "cannot be read as a TOML file" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -45,6 +72,16 @@ def run(capsys, monkeypatch, *arguments: object) -> tuple[int, str]:
         (["--importance-samples", "1,ten"], "'1,ten'"),
         (["--precision", "bf61"], "did you mean 'bf16'?"),
         (["--dataset", "absent.npz"], "absent.npz"),
+        (["--latent", "0"], "--latent must be at least 1"),
+        (["--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--beta", "-1"], "--beta must be at least 0"),
+        (["--hidden", "200,x"], "e.g. '200' or '512,256'"),
+        (["--hidden", "200,0"], "e.g. '200' or '512,256'"),
+        (["--activation", "rleu"], "did you mean 'relu'?"),
+        (["--epochs", "5", "--kl-warmup-epochs", "6"], "longer than the training of 5 epochs"),
+        (["--likelihood", "continuous_bernoulli"], "add --binarize none"),
+        (["--dataset", "ppca", "--likelihood", "continuous_bernoulli"], "--likelihood gaussian"),
+        (["--config", "absent.toml"], "absent.toml cannot be read as a TOML file"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_remedy(capsys, monkeypatch, tmp_path, arguments, words):

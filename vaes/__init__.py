@@ -14,10 +14,19 @@ from pathlib import Path
 from types import ModuleType
 
 from vaes._likelihoods import LIKELIHOODS
-from vaes._networks import DECODERS
+from vaes._networks import ACTIVATIONS, DECODERS
 from vaes.base import VAE, Autoencoder
 
-__all__ = ["DECODERS", "LIKELIHOODS", "VAE", "Autoencoder", "Discovery", "discover", "with_options"]
+__all__ = [
+    "ACTIVATIONS",
+    "DECODERS",
+    "LIKELIHOODS",
+    "VAE",
+    "Autoencoder",
+    "Discovery",
+    "discover",
+    "with_options",
+]
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,16 @@ def discover(folder: Path | None = None) -> Discovery:
 
 
 def with_options(
-    variant: type[Autoencoder], likelihood: str = "bernoulli", decoder: str = "mlp"
+    variant: type[Autoencoder],
+    likelihood: str = "bernoulli",
+    decoder: str = "mlp",
+    activation: str = "tanh",
 ) -> type[Autoencoder]:
-    """The variant's class with a likelihood and a decoder; the class itself for the defaults.
+    """The variant's class with a likelihood and networks; the class itself for the defaults.
 
-    Raises KeyError for a name that is not in `LIKELIHOODS` or `DECODERS`.
+    Raises KeyError for a name that is not in `LIKELIHOODS`, `DECODERS` or `ACTIVATIONS`.
     """
-    mixins = (*LIKELIHOODS[likelihood], *DECODERS[decoder])
+    mixins = (*LIKELIHOODS[likelihood], *DECODERS[decoder], *ACTIVATIONS[activation])
     if not mixins:
         return variant
     names = {"__module__": variant.__module__, "__qualname__": variant.__qualname__}

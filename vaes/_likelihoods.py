@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import ContinuousBernoulli, Independent
 
 from vaes._shapes import Float
 from vaes.base import Autoencoder
@@ -36,7 +37,23 @@ class GaussianLikelihood(Autoencoder):
         self.decoder[-1].bias.copy_(mean)
 
 
+class ContinuousBernoulliLikelihood(Autoencoder):
+    """p(x|z) = Π_d CB(x_d; sigmoid(decode(z)_d)), a density of grey values in [0, 1].
+
+    Loaiza-Ganem & Cunningham (2019): the Bernoulli's with its normalizer, 1 for no λ.
+    """
+
+    def log_likelihood(
+        self, x: Float[Tensor, "B D"], z: Float[Tensor, "*S B L"]
+    ) -> Float[Tensor, "*S B"]:
+        """log p(x|z), a log density, in nats."""
+        logits = self.decode(z).to(x.dtype)
+        pixels = ContinuousBernoulli(logits=logits, validate_args=False)
+        return Independent(pixels, 1, validate_args=False).log_prob(x.expand_as(logits))
+
+
 LIKELIHOODS: dict[str, tuple[type[Autoencoder], ...]] = {
     "bernoulli": (),
     "gaussian": (GaussianLikelihood,),
+    "continuous_bernoulli": (ContinuousBernoulliLikelihood,),
 }

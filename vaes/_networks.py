@@ -1,4 +1,4 @@
-"""Decoders a variant can be combined with, instead of the two hidden layers of `Autoencoder`.
+"""Networks a variant can be combined with, instead of the tanh layers of `Autoencoder`.
 
 Mixed in behind the variant's own class, like the likelihoods.
 """
@@ -19,3 +19,18 @@ class LinearDecoder(Autoencoder):
 
 
 DECODERS: dict[str, tuple[type[Autoencoder], ...]] = {"mlp": (), "linear": (LinearDecoder,)}
+
+
+def _with(unit: type[nn.Module]) -> tuple[type[Autoencoder], ...]:
+    return (type(f"With{unit.__name__}", (Autoencoder,), {"activation": unit}),)
+
+
+ACTIVATIONS: dict[str, tuple[type[Autoencoder], ...]] = {
+    "tanh": (),
+    "relu": _with(nn.ReLU),
+    "leaky_relu": _with(nn.LeakyReLU),
+    "elu": _with(nn.ELU),
+    "gelu": _with(nn.GELU),
+    "silu": _with(nn.SiLU),
+    "softplus": _with(nn.Softplus),
+}

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -33,29 +34,39 @@ class Autoencoder(nn.Module):
     Arguments:
         data_dim: D, pixels per image.
         latent_dim: L.
-        hidden_dim: H, units in each of the two hidden layers.
+        hidden_dim: units in each of the two hidden layers, or in each of as many layers as there
+            are numbers, from the image on (the decoder has them in reverse).
+
+    Attributes:
+        hidden_dim: H, units in the encoder's last hidden layer.
     """
 
     rank: ClassVar[int] = 100
     """Place in tables and colours, from simple to flexible; a newcomer goes last."""
 
+    activation: ClassVar[Callable[[], nn.Module]] = Tanh
+    """Makes what follows each hidden layer."""
+
     choices: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     """Hyperparameters (keyword arguments) to be chosen by validation ELBO, with candidates."""
 
-    def __init__(self, data_dim: int, latent_dim: int = 20, hidden_dim: int = 200) -> None:
+    def __init__(
+        self, data_dim: int, latent_dim: int = 20, hidden_dim: int | Sequence[int] = 200
+    ) -> None:
         super().__init__()
-        self.data_dim, self.latent_dim, self.hidden_dim = data_dim, latent_dim, hidden_dim
-        self.encoder = nn.Sequential(
-            nn.Linear(data_dim, hidden_dim), Tanh(), nn.Linear(hidden_dim, hidden_dim), Tanh()
-        )
-        self.location = nn.Linear(hidden_dim, latent_dim)
+        widths = (hidden_dim, hidden_dim) if isinstance(hidden_dim, int) else tuple(hidden_dim)
+        self.data_dim, self.latent_dim, self.hidden_dim = data_dim, latent_dim, widths[-1]
+        self.encoder = nn.Sequential(*self.hidden_layers(data_dim, *widths))
+        self.location = nn.Linear(widths[-1], latent_dim)
         self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, hidden_dim),
-            Tanh(),
-            nn.Linear(hidden_dim, hidden_dim),
-            Tanh(),
-            nn.Linear(hidden_dim, data_dim),
+            *self.hidden_layers(latent_dim, *reversed(widths)), nn.Linear(widths[0], data_dim)
         )
+
+    def hidden_layers(self, *widths: int) -> Iterator[nn.Module]:
+        """Between these widths, a linear layer and its activation each."""
+        for inputs, outputs in pairwise(widths):
+            yield nn.Linear(inputs, outputs)
+            yield self.activation()
 
     def encode(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B L"]:
         """The code (a VAE's posterior location) of x."""
@@ -80,7 +91,9 @@ class Autoencoder(nn.Module):
 class VAE(Autoencoder, ABC):
     """An autoencoder whose code is a random variable: prior N(0, I), posterior q(z|x)."""
 
-    def __init__(self, data_dim: int, latent_dim: int = 20, hidden_dim: int = 200) -> None:
+    def __init__(
+        self, data_dim: int, latent_dim: int = 20, hidden_dim: int | Sequence[int] = 200
+    ) -> None:
         super().__init__(data_dim, latent_dim, hidden_dim)
         self.register_buffer("prior_loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("prior_scale", torch.ones(latent_dim), persistent=False)

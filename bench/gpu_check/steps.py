@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.config import SMALL, Run
+from bench.config import SIZES, Run, of_dataset
 from bench.data.binarization import as_float
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError
@@ -82,7 +82,7 @@ class Check:
 
     def run(self, variant: str, seed: int = 0, **changes) -> Run:
         """A run of the headline's shapes, of one step unless it is changed."""
-        latent, hidden = SMALL.get(self.dataset, (20, 200))
+        latent, hidden = of_dataset(SIZES, self.dataset)
         run = Run(variant, self.dataset, seed, 1, latent, hidden, steps=1, device=self.device)
         return run.with_(**changes)
 
@@ -276,7 +276,7 @@ def _trained(runs: list[Run], kind: type[Autoencoder], data: Dataset) -> list[Tr
 
 def _score(trained: Trained, kind: type[Autoencoder], data: Dataset) -> float:
     """The mean test ELBO (of an autoencoder, log p(x|code)) at the end, on the CPU, in nats."""
-    model = restore(trained, kind, "end", "cpu")
+    model = restore(trained, kind, data.test.shape[1], "end", "cpu")
     noise = generator("cpu", "gpu check", trained.run.seed)
     found = mean_elbo(model, as_float(data.test), noise, ELBO_DRAWS, at_once=100)
     name, sign = ("elbo", 1) if isinstance(model, VAE) else ("distortion", -1)
@@ -292,7 +292,8 @@ def _furthest(trained: Trained, kind: type[Autoencoder], test: Tensor, device: s
     noise = torch.randn(ELBO_DRAWS, len(test), trained.run.latent_dim, generator=generator("cpu"))
 
     def on(place: str) -> Tensor:
-        model, x = restore(trained, kind, "end", place), as_float(test.to(place))
+        x = as_float(test.to(place))
+        model = restore(trained, kind, x.shape[1], "end", place)
         with torch.no_grad():
             if not isinstance(model, VAE) or not is_map_of_noise(model.posterior(x), x):
                 return model.log_likelihood(x, model.encode(x)).double().cpu()

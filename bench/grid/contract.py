@@ -96,7 +96,8 @@ class Subject:
 
     def model(self, stage: str = "best") -> Autoencoder:
         """The model with the weights of a stage (`bench.training.loop.STAGES`), evaluating."""
-        return restore(self.trained, self.variant, stage, self.run.device)
+        data_dim = self.data.test.shape[1]
+        return restore(self.trained, self.variant, data_dim, stage, self.run.device)
 
     def generator(self, *purpose: object) -> torch.Generator:
         """Noise on the run's device, the same for every variant of one data set and seed."""

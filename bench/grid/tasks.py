@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from bench.config import LEARNING_RATE, OPTIONS, SMALL, Preset, Run, of_dataset
+from bench.config import LEARNING_RATE, OPTIONS, SIZES, Preset, Run, of_dataset
 from bench.data.dataset import Dataset, load
 from bench.data.training_set import training_set
 from bench.errors import BenchError
@@ -65,7 +65,7 @@ class Grid:
     def run(self, variant: str, seed: int) -> Run:
         """The headline run of a variant and seed, its hyperparameters still to be chosen."""
         name = Path(self.dataset).stem
-        latent, hidden = SMALL.get(name, (20, 200))
+        latent, hidden = of_dataset(SIZES, name)
         run = Run(
             variant,
             name,
@@ -214,7 +214,8 @@ def _train_together(keys: Mapping[Task, str], grid: Grid) -> Iterator[Task]:
 
 def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:
     """What a run trains, and what on."""
-    variant = with_options(discover().variants[run.variant], run.likelihood, run.decoder)
+    networks = run.likelihood, run.decoder, run.activation
+    variant = with_options(discover().variants[run.variant], *networks)
     data = _data(grid.dataset, grid.data_dir, run.binarize, run.device)
     return variant, training_set(data, run)
 

@@ -8,13 +8,14 @@ Vega-Lite, pictures of images are PNG.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 import pandas as pd
 
+from bench.config import Run
 from bench.errors import BenchError, one_line
 from bench.report import drawing, results, rows
 from bench.report.figure import Figure
@@ -163,6 +164,18 @@ def _trained(found: Results) -> str:
     return f"{epochs:,.0f} epochs, {how}"
 
 
+def _settings(config: Mapping[str, object]) -> str:
+    """What of a run differs from the defaults, as one says it."""
+    elsewhere = {"dataset", "epochs", "learning_rate", "binarize"}
+    told = {field.name for field in fields(Run)} - elsewhere
+
+    def said(name: str, value: object) -> str:
+        value = "-".join(map(str, value)) if isinstance(value, list) else value
+        return f"{name.replace('_', ' ')} {value}"
+
+    return ", ".join(said(name, value) for name, value in config.items() if name in told)
+
+
 def _made(found: Results) -> dict[str, object]:
     """Where and how the numbers were made, and the commands that make them again."""
     environment = found.environment
@@ -179,6 +192,8 @@ def _made(found: Results) -> dict[str, object]:
         "preset": config.get("preset", "?"),
         "trained": _trained(found),
         "binarization": config.get("binarization", "?"),
-        "grey": config.get("binarization") == "none",
+        "settings": _settings(config),
+        "grey": config.get("binarization") == "none"
+        and config.get("likelihood", Run.likelihood) == Run.likelihood,
         "again": " && ".join(run["command"] for run in runs),
     }

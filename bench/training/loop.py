@@ -328,13 +328,13 @@ def end_epoch(
         result.checkpoints["epoch_1"] = _weights(model)
 
 
-def restore(trained: Trained, variant: type[Autoencoder], stage: str, device: str) -> Autoencoder:
-    """The model of a finished run with the weights of a stage, on `device`."""
-    weights = trained.checkpoints[stage]
+def restore(
+    trained: Trained, variant: type[Autoencoder], data_dim: int, stage: str, device: str
+) -> Autoencoder:
+    """The model of a finished run, of images of `data_dim` pixels, with the weights of a stage."""
     run = trained.run
-    data_dim = weights["encoder.0.weight"].shape[1]
     model = variant(data_dim, run.latent_dim, run.hidden_dim, **dict(run.hyperparameters))
-    model.load_state_dict(weights)
+    model.load_state_dict(trained.checkpoints[stage])
     return model.to(device).eval()
 
 

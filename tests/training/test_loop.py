@@ -146,7 +146,8 @@ def test_without_the_kl_a_learned_scale_is_unlearned_and_codes_grow(tmp_path, ti
     plain, free = (train(run(kl_weight=w, epochs=60), kind, data) for w in (1.0, 0.0))
     x = data.test.float() / 255
     spreads = [
-        restore(trained, kind, "end", "cpu").posterior(x).stddev.mean() for trained in (plain, free)
+        restore(trained, kind, x.shape[1], "end", "cpu").posterior(x).stddev.mean()
+        for trained in (plain, free)
     ]
     assert spreads[1] < 0.9 * spreads[0]
     assert free.history[-1]["valid_rate"] > plain.history[-1]["valid_rate"]
@@ -163,7 +164,7 @@ def test_a_loss_that_stops_being_finite_names_run_and_step(tiny):
 def test_restored_models_compute_what_was_trained(tiny):
     data = load(str(tiny))
     result = train(run(), VARIANTS["input_dependent"], data)
-    model = restore(result, VARIANTS["input_dependent"], "end", "cpu")
+    model = restore(result, VARIANTS["input_dependent"], data.test.shape[1], "end", "cpu")
     assert not model.training
     x = data.test.float() / 255
     assert model.posterior(x).mean.shape == (30, 2)

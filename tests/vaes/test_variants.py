@@ -16,7 +16,7 @@ from bench.inference.reparameterize import standard_normal
 from bench.randomness import generator
 from bench.training.loop import build
 from bench.training.step import objective
-from vaes import VAE, Autoencoder, discover
+from vaes import ACTIVATIONS, VAE, Autoencoder, discover, with_options
 from vaes._ops import Tanh
 
 FOUND = discover()
@@ -64,6 +64,26 @@ def test_shapes_and_units(name, x):
         assert (posterior.batch_shape, posterior.event_shape) == ((B,), (L,))
         assert posterior.log_prob(z).shape == (4, B)
         assert model.prior.log_prob(z).shape == (4, B)
+
+
+@pytest.mark.parametrize("name", FOUND.variants)
+def test_hidden_layers_are_as_many_and_as_wide_as_asked(name, x):
+    model = FOUND.variants[name](D, L, (7, 6, 4))
+    widths = [layer.out_features for layer in model.encoder if isinstance(layer, torch.nn.Linear)]
+    assert widths == [7, 6, 4]
+    widths = [layer.out_features for layer in model.decoder if isinstance(layer, torch.nn.Linear)]
+    assert widths == [4, 6, 7, D]
+    assert model.decode(model.encode(x)).shape == (B, D)
+    if isinstance(model, VAE):
+        assert model.posterior(x).batch_shape == (B,)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_activation_follows_every_hidden_layer(activation):
+    model = with_options(FOUND.variants["flow"], activation=activation)(D, L, H)
+    kinds = {type(layer) for layer in (*model.encoder, *model.decoder)} - {torch.nn.Linear}
+    (kind,) = kinds
+    assert kind.__name__.lower() == activation.replace("_", "")
 
 
 @pytest.mark.parametrize("name", FOUND.variants)

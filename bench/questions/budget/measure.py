@@ -26,8 +26,9 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
     settings = (("samples", max(1, preset.elbo_samples // 5)),)
     yield Request(run, settings)
     for epochs in budgets(run.epochs, preset.halvings)[:-1]:
-        shorter = run.with_(epochs=epochs, learning_rate=None, hyperparameters=())
-        yield Request(shorter, settings)
+        if epochs >= run.kl_warmup_epochs:  # else its KL would never reach its weight
+            shorter = run.with_(epochs=epochs, learning_rate=None, hyperparameters=())
+            yield Request(shorter, settings)
 
 
 def budgets(epochs: int, halvings: int) -> list[int]:

@@ -182,7 +182,9 @@ def _step_times(subject: Subject) -> Iterator[Row]:
     negative. On a CPU, this process's own time, since other workers share the machine.
     """
     run = subject.run
-    variant = with_options(discover().variants[REFERENCE], run.likelihood, run.decoder)
+    variant = with_options(
+        discover().variants[REFERENCE], run.likelihood, run.decoder, run.activation
+    )
     x = as_float(subject.data.train[: run.batch_size])
     plain = variant(x.shape[1], run.latent_dim, run.hidden_dim).to(x.device)
     steps = (_step(subject.model(), subject, x), _step(plain, subject, x))

@@ -17,7 +17,7 @@ from typing import TypeVar
 import pytest
 import torch
 
-from bench.config import REFERENCE, SMALL, Run
+from bench.config import REFERENCE, SIZES, Run, of_dataset
 from bench.data.binarization import as_float
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError
@@ -97,7 +97,7 @@ class Setup:
 
     def run(self, variant: str, **changes) -> Run:
         """A run of the headline shapes; of one step, so that no case is compiled unasked."""
-        latent, hidden = SMALL.get(self.data.name, (20, 200))
+        latent, hidden = of_dataset(SIZES, self.data.name)
         run = Run(variant, self.data.name, 0, 1, latent, hidden, steps=1, device=self.device)
         return run.with_(**changes)
 
