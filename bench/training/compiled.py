@@ -15,7 +15,16 @@ from bench.config import Run
 from bench.inference.gradients import Surrogate
 from bench.inference.native import NotCompiled, native
 from bench.inference.reparameterize import Noise, is_map_of_noise
-from bench.training.step import BETAS, EPSILON, EagerStep, Objective, Step, draws_of
+from bench.training.step import (
+    BETAS,
+    EPSILON,
+    EagerStep,
+    Objective,
+    Step,
+    differs_in_training,
+    draws_of,
+    evaluating,
+)
 from vaes import VAE, Autoencoder
 
 WORTHWHILE = 2e8
@@ -133,9 +142,12 @@ def step_for(
     if not pays(steps, model) or x.device.type != "cpu" or run.precision != "float32":
         return eager, ""
     try:
-        if isinstance(model, VAE) and not is_map_of_noise(model.posterior(x), x):
-            raise NotCompiled("the posterior is no map of noise")
-        draws = draws_of(model, x, estimator, run.samples)
+        if layer := differs_in_training(model):
+            raise NotCompiled(f"{layer} draws or keeps statistics in training")
+        with evaluating(model):
+            if isinstance(model, VAE) and not is_map_of_noise(model.posterior(x), x):
+                raise NotCompiled("the posterior is no map of noise")
+            draws = draws_of(model, x, estimator, run.samples)
         compiled = CompiledStep(model, estimator, run.samples, draws)
         compiled.compile(x.expand(run.batch_size, -1).contiguous())
     except NotCompiled as reason:

@@ -26,6 +26,7 @@ from bench.inference.reparameterize import standard_normal
 from bench.randomness import generator
 from bench.training.batches import Batches
 from bench.training.compiled import pays, step_for
+from bench.training.step import evaluating
 from vaes import VAE, Autoencoder
 
 STAGES = ("initialisation", "epoch_1", "best", "end")
@@ -118,10 +119,11 @@ def validate(
     """Mean ELBO, distortion and rate over a split, with the same noise at every epoch."""
     noise = generator(images.device, run.dataset, run.seed, split, "validation noise")
     found = []
-    for chunk in chunks(images, EVALUATION_BATCH):
-        draws = standard_normal(len(chunk), run.latent_dim, noise)
-        distortion, rate = terms(model, as_float(chunk), draws, validation_draws(images))
-        found.append(torch.stack([distortion.mean(0), rate.mean(0)]))
+    with evaluating(model):
+        for chunk in chunks(images, EVALUATION_BATCH):
+            draws = standard_normal(len(chunk), run.latent_dim, noise)
+            distortion, rate = terms(model, as_float(chunk), draws, validation_draws(images))
+            found.append(torch.stack([distortion.mean(0), rate.mean(0)]))
     distortion, rate = torch.cat(found, dim=1).double().mean(1).tolist()
     return {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
 
@@ -153,7 +155,8 @@ class Session:
         self.total = steps_of(run, data)
         example, estimator = as_float(images[:1]), None
         if isinstance(self.model, VAE):
-            posterior = self.model.posterior(example)
+            with evaluating(self.model):
+                posterior = self.model.posterior(example)
             estimator = estimator_for(run.estimator, posterior, self.model.prior)
         self._move, self.notice = step_for(run, self.model, estimator, example, self.total)
         self._batches = Batches(run, images, data.binarization)
@@ -344,7 +347,8 @@ def _terms(run: Run, model: Autoencoder, data: Dataset, epochs: int) -> tuple[Te
     passes = epochs * sum(len(images) * validation_draws(images) for images in splits)
     images = max(splits, key=len)
     x = as_float(images[:EVALUATION_BATCH])
-    return terms_for(model, x, validation_draws(images), passes)
+    with evaluating(model):
+        return terms_for(model, x, validation_draws(images), passes)
 
 
 def _weights(model: Autoencoder) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ from bench.training.loop import (
     steps_of,
     steps_per_epoch,
 )
-from bench.training.step import Objective, draws_of
+from bench.training.step import Objective, differs_in_training, draws_of
 from vaes import VAE, Autoencoder
 
 WARM_UP = 3
@@ -60,6 +60,11 @@ class Stack:
         estimator, self.draws = None, []
         if isinstance(models[0], VAE):
             x = as_float(images[:1])
+            if layer := differs_in_training(models[0]):
+                raise BenchError(
+                    f"{run.variant}: {layer} draws or keeps statistics in training; train its "
+                    "seeds apart"
+                )
             posterior = models[0].posterior(x)
             if not is_map_of_noise(posterior, x):
                 raise BenchError(

@@ -7,7 +7,8 @@ one native function of the very same objective, for long trainings on a CPU; on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Protocol
 
@@ -22,6 +23,27 @@ from vaes import VAE, Autoencoder
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 """Adam's own defaults (Kingma & Ba 2015)."""
+
+
+DIFFERS_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+"""Layers that draw by themselves, or keep statistics, in training alone."""
+
+
+def differs_in_training(model: nn.Module) -> str:
+    """A kind of layer that makes a step more than a function of its arguments; "" for none."""
+    kinds = (type(m).__name__ for m in model.modules() if isinstance(m, DIFFERS_IN_TRAINING))
+    return next(kinds, "")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Layers that differ in training as they are evaluated, and afterwards as they were."""
+    before = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before)
 
 
 class Step(Protocol):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from bench.config import Run
 from bench.data.dataset import load
@@ -13,11 +14,13 @@ from bench.errors import BenchError
 from bench.training.loop import (
     STAGES,
     Diverged,
+    Trained,
     kl_weight,
     learning_rate,
     restore,
     train,
     train_branches,
+    validate,
 )
 from vaes import discover
 
@@ -117,6 +120,34 @@ def test_a_branch_of_a_compiled_training_is_what_a_run_of_its_length_is(tiny, mo
     for branch in train_branches([run(epochs=5), run(), run(epochs=2)], kind, data):
         assert not branch.notice
         assert same(branch, train(branch.run, kind, data))
+
+
+class Regularized(VARIANTS["input_dependent"]):
+    """Its encoder differs in training and evaluation."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        width = self.hidden_dim
+        self.encoder = nn.Sequential(*self.encoder, nn.BatchNorm1d(width), nn.Dropout(0.5))
+
+
+@pytest.mark.parametrize("worthwhile", [1.0, math.inf])
+def test_layers_that_differ_in_training_are_evaluated_in_validation(tiny, monkeypatch, worthwhile):
+    monkeypatch.setattr("bench.training.compiled.WORTHWHILE", worthwhile)
+    data = load(str(tiny))
+
+    def trained() -> Trained:
+        torch.manual_seed(1)  # dropout draws from torch's own generator
+        return train(run(), Regularized, data)
+
+    found, again = trained(), trained()
+    assert same(found, again)
+    assert (found.notice == "") == (worthwhile == math.inf)
+    assert "BatchNorm1d" in found.notice or not found.notice
+    model = restore(found, Regularized, data.test.shape[1], "end", "cpu")
+    assert model.encoder[-2].num_batches_tracked == 6
+    again = validate(model, data.valid, found.run, "valid")
+    assert again["elbo"] == pytest.approx(found.history[-1]["valid_elbo"], rel=1e-6)
 
 
 def test_runs_of_one_trunk_differ_only_in_their_length(tiny):
