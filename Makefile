@@ -15,9 +15,10 @@ PRESET ?= default
 PRECISION ?= float32
 PEERS ?=
 RESULTS ?= results
+NAME ?=
 
 # Values reach the program through the environment, as one argument each, whatever they hold.
-VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION RESULTS BASE
+VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION RESULTS BASE NAME
 $(foreach name,$(VARIABLES),$(eval export BENCH_ARG_$(name) := $$(value $(name))))
 OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" \
@@ -26,7 +27,7 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
-.PHONY: bench quick tune throughput throughput-compare report gpu-check test lint format clean help
+.PHONY: bench quick tune variant check throughput throughput-compare report gpu-check test lint format clean help
 
 bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
@@ -40,6 +41,12 @@ tune: $(READY) ## Choose learning rates and hyperparameters anew, and record the
 	$(PY) -m bench tune --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 		--device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" --preset "$$BENCH_ARG_PRESET" \
 		--results "$$BENCH_ARG_RESULTS" $${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
+
+variant: $(READY) ## Write a first, working file of a variant, vaes/NAME.py (NAME=)
+	$(PY) -m bench new-variant "$$BENCH_ARG_NAME"
+
+check: $(READY) ## Put a variant through its contract (NAME=)
+	$(PY) -m bench check "$$BENCH_ARG_NAME"
 
 throughput: $(READY) $(if $(PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)
 	$(PY) -m bench throughput --full --dataset "$$BENCH_ARG_DATASET" \

@@ -115,6 +115,35 @@ def tune(
 
 
 @app.command
+def new_variant(name: str, /) -> int:
+    """Write a commented, working file vaes/NAME.py to start a variant from.
+
+    Parameters
+    ----------
+    name
+        Of the file and in every table, e.g. low_rank.
+    """
+    from bench.new_variant import new_variant
+
+    console.print(f"{new_variant(name)}: next, python -m bench check {name}", markup=False)
+    return 0
+
+
+@app.command
+def check(variant: str, /) -> int:
+    """Put a variant through its contract, and say what is wrong in the contract's words.
+
+    Parameters
+    ----------
+    variant
+        The name of a file in vaes/, or a path to one anywhere.
+    """
+    from bench.commands import check
+
+    return check(variant, console)
+
+
+@app.command
 def throughput(
     *,
     dataset: str = Config.dataset,

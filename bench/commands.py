@@ -17,7 +17,7 @@ from rich.table import Table as Screen
 from bench import asked
 from bench.config import Config, Run, of_dataset
 from bench.data.dataset import Dataset, load
-from bench.errors import BenchError, nearest
+from bench.errors import BenchError, nearest, one_line
 from bench.grid import TUNING, fingerprint, recorded
 from bench.grid.environment import commit, environment, machine
 from bench.grid.outcome import Outcome, history, pictures, rows
@@ -32,7 +32,8 @@ from bench.report import rows as tidy
 from bench.report.section import Section
 from bench.storage import write_atomically
 from bench.training.loop import train
-from vaes import discover
+from bench.variant_checks import verdicts
+from vaes import discover, variant_in
 
 SCREEN_COLUMNS = 4
 """As many columns of the headline table as fit 80 characters; the page has them all."""
@@ -117,6 +118,26 @@ def tune(config: Config, console: Console) -> int:
         said = said if contest in known else "every training failed"
         console.print(f"{run.variant}, {run.length}{how}: {said}", markup=False, soft_wrap=True)
     return int(len(known) < len(outcome.contests))
+
+
+def check(name: str, console: Console) -> int:
+    """`python -m bench check NAME`: the exit code, 1 where the contract is broken."""
+    if name.endswith(".py"):
+        try:
+            variant = variant_in(Path(name).expanduser())
+        except Exception as error:  # whatever a user's file does
+            raise BenchError(
+                f"{name} is no variant: {type(error).__name__}: {one_line(error)}"
+            ) from None
+    else:
+        (found,) = asked.variants_named(name, console)[:1]
+        variant = discover().variants[found]
+    code = 0
+    for checked, wrong in verdicts(variant):
+        said = checked.__name__.replace("_", " ") + (f": {wrong}" if wrong else "")
+        console.print(f"{'WRONG' if wrong else 'ok':5}  {said}", markup=False, soft_wrap=True)
+        code |= bool(wrong)
+    return code
 
 
 def throughput(

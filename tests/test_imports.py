@@ -20,6 +20,7 @@ LAYERS = (
     ("data",),
     ("inference",),
     ("training",),
+    ("variant_checks", "new_variant"),
     ("statistics",),
     ("grid",),
     ("report",),

@@ -25,6 +25,7 @@ __all__ = [
     "Autoencoder",
     "Discovery",
     "discover",
+    "variant_in",
     "with_options",
 ]
 
@@ -50,11 +51,16 @@ def discover(folder: Path | None = None) -> Discovery:
         if path.stem.startswith("_") or path.stem == "base":
             continue
         try:
-            variants[path.stem] = _only_variant(_import(path))
+            variants[path.stem] = variant_in(path)
         except Exception as error:  # a broken file must not stop the others
             broken[path.stem] = f"{path.name}: {type(error).__name__}: {error}"
     ordered = dict(sorted(variants.items(), key=lambda item: (item[1].rank, item[0])))
     return Discovery(ordered, broken)
+
+
+def variant_in(path: Path) -> type[Autoencoder]:
+    """The variant's class of one file; raises what importing it raises, or TypeError."""
+    return _only_variant(_import(path))
 
 
 def with_options(
@@ -75,7 +81,7 @@ def with_options(
 
 
 def _import(path: Path) -> ModuleType:
-    if path.parent == Path(__file__).parent:
+    if path.parent.resolve() == Path(__file__).parent.resolve():
         return importlib.import_module(f"vaes.{path.stem}")
     spec = importlib.util.spec_from_file_location(f"vaes_elsewhere.{path.stem}", path)
     module = importlib.util.module_from_spec(spec)

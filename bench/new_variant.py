@@ -1,0 +1,29 @@
+"""A first, working file of a new variant: `python -m bench new-variant NAME`."""
+
+from __future__ import annotations
+
+import keyword
+from pathlib import Path
+
+import vaes
+from bench.errors import BenchError
+
+FOLDER = Path(vaes.__file__).parent
+TEMPLATE = FOLDER / "_template.py"
+
+
+def new_variant(name: str, folder: Path = FOLDER) -> Path:
+    """Write `folder/name.py` from the template; raises BenchError where that cannot be."""
+    path = folder / f"{name}.py"
+    known = name.isidentifier() and name.islower() and not keyword.iskeyword(name)
+    if not known or name.startswith("_"):
+        raise BenchError(
+            f"'{name}' is no name of a variant: use small letters, digits and underscores, "
+            "a letter first, e.g. low_rank"
+        )
+    if path.exists():
+        raise BenchError(f"{path} exists already: choose another name")
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    text = TEMPLATE.read_text(encoding="utf-8").replace("class Template", f"class {class_name}")
+    path.write_text(text, encoding="utf-8")
+    return path
