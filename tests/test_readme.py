@@ -34,7 +34,10 @@ def copy(tmp_path_factory) -> Path:
     for name in ("Makefile", "README.md", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
     (variant,) = (block for block in blocks("python") if "class " in block)
-    path = re.search(r"For example `(vaes/\w+\.py)`", TEXT).group(1)
+    path, name = re.search(r"`(vaes/(\w+)\.py)` becomes", TEXT).groups()
+    written = make(folder, "variant", f"NAME={name}")
+    assert written.returncode == 0, written.stdout + written.stderr
+    assert (folder / path).exists()
     (folder / path).write_text(variant)
     return folder
 
@@ -64,6 +67,12 @@ def test_every_command_is_one_make_understands(copy):
         assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
+def test_the_new_variant_fulfils_its_contract(copy):
+    checked = make(copy, "check", "NAME=low_rank")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "WRONG" not in checked.stdout
+
+
 def test_a_new_variant_runs_beside_the_others_by_its_file_alone(copy, tiny):
     """`make bench` and `make report` for real, on tiny data, with a broken file in the way."""
     (copy / "vaes" / "unfinished.py").write_text("def posterior(:")
@@ -74,17 +83,17 @@ def test_a_new_variant_runs_beside_the_others_by_its_file_alone(copy, tiny):
         "PRESET=quick",
         "SEEDS=1",
         "JOBS=1",
-        "VARIANTS=input_dependent,shared_scalar",
+        "VARIANTS=input_dependent,low_rank",
     )
     (copy / "vaes" / "unfinished.py").unlink()
     text = done.stdout + done.stderr
-    assert "shared-scalar" in text, text
+    assert "low-rank" in text, text
     assert "Results page: results/index.html" in text
     assert "unfinished.py: SyntaxError" in text
     assert "failed:" not in text
     assert done.returncode != 0, "a file that is no variant must be told by the exit code"
     page = (copy / "results" / "README.md").read_text()
-    assert "shared-scalar" in page
+    assert "low-rank" in page
     detail = next((copy / "results").glob("*/*/README.md"))
     for path in (copy / "results" / "README.md", detail):
         links_hold(path)
