@@ -37,7 +37,7 @@ IMAGES = 1000
 """Of a seed, at most."""
 BOUND_SAMPLES = 50
 ENTROPY_SAMPLES = 32
-"""For posteriors whose entropy torch does not know."""
+"""For posteriors whose entropy or KL torch does not know."""
 FIT_STEPS = 300
 FIT_SAMPLES = 2
 FIT_RATE = 0.3
@@ -165,7 +165,7 @@ def profile(
     """Entropy, mean log σ over the `active_units`, rate and IW bound of x `(N, D)`."""
     noise = standard_normal(len(x), model.latent_dim, draws)
     posterior = model.posterior(x)
-    z = draw(posterior, noise, ENTROPY_SAMPLES) if _needs_samples(posterior) else None
+    z = draw(posterior, noise, ENTROPY_SAMPLES) if _needs_samples(posterior, model.prior) else None
     log_scale = None if active is None else posterior.stddev[:, active].log().mean(1)
     bound = None
     if is_binary(x):
@@ -177,9 +177,11 @@ def profile(
     return Profile(entropy(posterior, z), log_scale, _rate(model, posterior, z), bound)
 
 
-def _needs_samples(posterior: Distribution) -> bool:
+def _needs_samples(posterior: Distribution, prior: Distribution) -> bool:
+    """Whether torch does not know its entropy, or its KL to the prior."""
     try:
         posterior.entropy()
+        kl_divergence(posterior, prior)
     except NotImplementedError:
         return True
     return False
@@ -216,7 +218,7 @@ def best_entropies(model: VAE, x: Tensor, subject: Subject, steps: int) -> dict[
     values = {}
     with torch.no_grad():
         for name, posterior in {"encoder": model.posterior(x), "fitted": fitted}.items():
-            few = _needs_samples(posterior)
+            few = _needs_samples(posterior, model.prior)
             z = draw(posterior, lambda n: drawn, ENTROPY_SAMPLES) if few else None
             values[name] = entropy(posterior, z).view(ways, count)
     return values
