@@ -172,6 +172,8 @@ def treats_images_one_by_one(variant: type[Autoencoder]) -> None:
     """What is said of an image does not depend on the others of its batch, when evaluating."""
     model, x = _made(variant).eval(), _images()
     z = torch.linspace(-1, 1, 2 * B * L).view(2, B, L)
+    if isinstance(model, VAE):
+        z = draw(_posterior(model, x), standard_normal(B, L, generator("cpu", "noise")), 2)
 
     def said(images: Tensor, codes: Tensor) -> list[Tensor]:
         found = [model.encode(images), model.log_likelihood(images, codes).mT]
