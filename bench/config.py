@@ -240,9 +240,9 @@ class Preset:
     comparison_seeds: int = 5
     short_lists: Mapping[str, Mapping[int, int]] = field(
         default_factory=lambda: {
-            "mnist": {250: 400, 1000: 2000},
-            "fashion_mnist": {250: 400, 1000: 2000},
-            "": {250: 400},
+            "mnist": {250: 1000, 1000: 4000},
+            "fashion_mnist": {250: 1000, 1000: 4000},
+            "": {250: 1000},
         }
     )
     corrupted_images: int = 20

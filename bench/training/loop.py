@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +25,7 @@ from bench.inference.reparameterize import standard_normal
 from bench.randomness import generator
 from bench.training.batches import Batches
 from bench.training.compiled import pays, step_for
-from bench.training.step import evaluating
+from bench.training.step import evaluating, now
 from vaes import VAE, Autoencoder
 
 STAGES = ("initialisation", "epoch_1", "best", "end")
@@ -57,7 +56,7 @@ class Trained:
             `seconds`, `learning_rate`, `objective` (the training surrogate's mean) and
             `<split>_elbo`, `_distortion`, `_rate` of each tracked split.
         best_epoch: the epoch of the highest validation ELBO (autoencoder: lowest cross-entropy).
-        seconds: wall time of the training steps alone.
+        seconds: of the training steps alone, by `bench.training.step.now`.
         notice: why the step was not compiled, where a run this long would have gained; or "".
     """
 
@@ -276,15 +275,15 @@ class _Course:
 
     def advance(self, until: int) -> None:
         """Take steps up to the number `until`, validating after every epoch."""
-        session, result = self.session, self.result
+        session, result, device = self.session, self.result, self.data.train.device
         each = session.run.validated_every or session.steps_per_epoch
         while session.done < until:
-            started = time.perf_counter()
+            started = now(device)
             stop = min(until, session.total, session.done - session.done % each + each)
             self.losses += [session.step() for _ in range(stop - session.done)]
             ended = stop % each == 0 or stop == session.total
             losses = torch.stack(self.losses).double().cpu() if ended else None
-            result.seconds += time.perf_counter() - started
+            result.seconds += now(device) - started
             if losses is not None:
                 self.losses.clear()
                 args = (losses, session.done, session.total, self.terms)

@@ -7,6 +7,7 @@ one native function of the very same objective, for long trainings on a CPU; on 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -33,6 +34,15 @@ def differs_in_training(model: nn.Module) -> str:
     """A kind of layer that makes a step more than a function of its arguments; "" for none."""
     kinds = (type(m).__name__ for m in model.modules() if isinstance(m, DIFFERS_IN_TRAINING))
     return next(kinds, "")
+
+
+def now(device: torch.device) -> float:
+    """Seconds: on a CPU of this thread's own work, which other processes do not prolong; of the
+    clock where a GPU works, once it has nothing left to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.thread_time()
 
 
 @contextmanager

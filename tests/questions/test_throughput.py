@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.questions.throughput import report, run_cases
 from bench.questions.throughput.files import FILE, joined, stored, without_rounds
 from bench.questions.throughput.timings import read, rounded
+from bench.report import results
 from bench.report import rows as tidy
 from bench.report.results import Results
 from bench.report.section import Section
@@ -216,6 +217,13 @@ def test_bf16_is_shown_beside_float32(timings, tmp_path):
     section, _ = report.sections(results_in(folders[0], tidy.read(folders[0]).to_dict("records")))
     assert "bf16's test ELBO against float32's, nats over 4 paired seeds" in section.notes
     assert "lower for `input-dependent` (−0.51 ± 0.01)" in section.notes
+    for folder, epochs in zip(folders, (240, 100)):
+        environment = {"config": {"epochs": epochs}}
+        (folder / "environment.json").write_text(json.dumps(environment))
+    here = results.read(folders[0])
+    section, _ = report.sections(here)
+    assert "no comparison of ELBOs" in section.notes
+    assert "lower for" not in section.notes
 
 
 def test_two_commits_are_compared(timings, tmp_path, capfd, monkeypatch):

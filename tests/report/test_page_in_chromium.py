@@ -106,7 +106,7 @@ def choose(browser, selector: str, value: str) -> None:
     )
 
 
-TABLE = "#mnist5k-cpu--headline details.table"
+TABLE = "#mnist5k-cpu--headline details.table:nth-of-type(1)"
 LONG = "#mnist5k-cpu--loss_noise details.table:nth-of-type(1)"
 """Of 12 lines or more, which can be searched."""
 

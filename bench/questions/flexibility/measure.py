@@ -13,7 +13,6 @@ twice: between two bounds on images simulated from the model, and by annealed im
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -39,7 +38,7 @@ from bench.inference.refit import fit_posterior
 from bench.inference.reparameterize import draw, standard_normal
 from bench.questions.averages import NATS, image_mean, paired_differences
 from bench.questions.flexibility import COMPARED
-from bench.training.step import EagerStep
+from bench.training.step import EagerStep, now
 from vaes import VAE, Autoencoder, discover, with_options
 
 DRAWS = 1000
@@ -179,7 +178,7 @@ def _step_times(subject: Subject) -> Iterator[Row]:
     """Time of a training step, and its ratio to that of an untrained model of the reference.
 
     The two take turns, and the shortest step of each counts: what the machine adds is never
-    negative. On a CPU, this process's own time, since other workers share the machine.
+    negative.
     """
     run = subject.run
     variant = with_options(
@@ -188,13 +187,12 @@ def _step_times(subject: Subject) -> Iterator[Row]:
     x = as_float(subject.data.train[: run.batch_size])
     plain = variant(x.shape[1], run.latent_dim, run.hidden_dim).to(x.device)
     steps = (_step(subject.model(), subject, x), _step(plain, subject, x))
-    clock = time.process_time if x.device.type == "cpu" else time.perf_counter
     seconds: tuple[list[float], ...] = ([], [])
     for _ in range(WARM_UP_STEPS + TIMED_STEPS):
         for (_, action), taken in zip(steps, seconds):
-            started = clock()
+            started = now(x.device)
             action()
-            taken.append(clock() - started)
+            taken.append(now(x.device) - started)
     shortest, reference = (min(taken[WARM_UP_STEPS:]) for taken in seconds)
     settings = {"batch_size": len(x), "S": run.samples, "estimator": steps[0][0]}
     yield Row("step_time", 1e6 * shortest, "µs", settings, n=TIMED_STEPS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -17,7 +16,7 @@ from bench.config import Run
 from bench.errors import BenchError
 from bench.inference.gradients import ESTIMATORS
 from bench.inference.reparameterize import standard_normal
-from bench.training.step import EagerStep
+from bench.training.step import EagerStep, now
 from vaes import VAE
 
 ROUNDS, FEWEST_ROUNDS = 12, 6
@@ -60,9 +59,9 @@ def step_times(
 
     def step(name: str, s: int) -> float:
         move = move_by(name, s)
-        started = _now(x.device)
+        started = now(x.device)
         move(x, noise, 1.0, 0.0)
-        return _now(x.device) - started
+        return now(x.device) - started
 
     taken: dict[tuple[str, int], list[float]] = {}
     for turn in range(ROUNDS + 1):
@@ -78,13 +77,6 @@ def step_times(
 
 def _enough(seconds: list[float]) -> bool:
     return len(seconds) > FEWEST_ROUNDS and sum(seconds[1:]) > TIMING_SECONDS
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-    return time.thread_time()  # other processes on the machine do not slow it
 
 
 def _per_image(seconds: list[float], images: int) -> Time:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.errors import BenchError
 from bench.questions.throughput import growth, peers
 from bench.questions.throughput.files import FILE
 from bench.questions.throughput.timings import Timings, read, rounded, significant, span
-from bench.report import rows as tidy
 from bench.report.claims import claims, sentence
 from bench.report.estimators import labels
 from bench.report.figure import Figure, joined, panels
 from bench.report.results import Results
+from bench.report.results import read as read_results
 from bench.report.section import Section, paragraphs, prose
 from bench.report.style import title
 from bench.report.table import Column, Table, escaped
@@ -195,21 +193,35 @@ def _estimators(timings: Timings) -> Table:
 
 
 def _precision(results: Results, timings: Timings) -> str:
-    """bf16's speed, and its ELBO beside float32's where such a run is stored."""
+    """bf16's speed, and its ELBO beside float32's where a run that differs in nothing else is
+    stored."""
     text = "".join(
         f"A bf16 step (`--precision bf16`) at batch 100 runs at {ratio:.2f} times the speed "
         "of the eager float32 step here. "
         for ratio in timings.of("precision").float32_ratio
     )
-    other = results.folder.parent.with_name(f"{results.dataset}-bf16") / results.device
-    with suppress(BenchError):  # where that run is damaged its own page says so
-        theirs = tidy.select(tidy.read(other), question="headline", metric="elbo")
+    other = read_results(
+        results.folder.parent.with_name(f"{results.dataset}-bf16") / results.device
+    )
+    theirs = other.of("headline", "elbo") if len(other.rows) else other.rows
+    if len(theirs) and _trained(other) != _trained(results):
+        text += (
+            "The run in bf16 that is stored beside was trained otherwise (its length, or how its "
+            "learning rates were chosen): no comparison of ELBOs."
+        )
+    elif len(theirs):
         found = claims(paired_elbo(results.of("headline", "elbo"), theirs))
         seeds = max((claim.difference.n for claim in found), default=0)
         said = sentence(found, "higher for", "lower for", "undecided for", sign=True)
         if said:
             text += f"bf16's test ELBO against float32's, nats over {seeds} paired seeds: {said}."
     return text.strip()
+
+
+def _trained(results: Results) -> tuple[object, ...]:
+    """What two runs must share for their ELBOs to be compared."""
+    config = results.environment.get("config", {})
+    return config.get("epochs"), config.get("learning_rate", "one for all"), config.get("preset")
 
 
 def paired_elbo(float32: pd.DataFrame, bf16: pd.DataFrame) -> dict[str, Estimate]:
