@@ -92,9 +92,47 @@ def test_equal_time_lies_between_two_lengths_in_the_logarithm_of_the_seconds():
 
 
 def test_what_takes_longer_at_its_shortest_has_no_equal_time():
-    _, table = made_up([lambda seed, elbo: training("sticking_the_landing", elbo, seconds=9.0)])
+    section, table = made_up(
+        [lambda seed, elbo: training("sticking_the_landing", elbo, seconds=9.0), antithetic]
+    )
     assert lines_of(table, "equal steps", "sticking the landing")
     assert not lines_of(table, "equal time", "sticking the landing")
+    assert "a training of about 8.0 s: `sticking the landing (S = 1)` (9.0 s)" in section.takeaway
+
+
+@pytest.mark.parametrize(("seconds", "read"), [(7.5, False), (7.7, True)])
+def test_what_takes_less_at_its_longest_has_no_equal_time(seconds, read):
+    """95 % of 8 s are 7.6 s."""
+
+    def cheaper(seed, elbo):
+        longest = training("sticking_the_landing", elbo + 2, seconds=seconds)
+        return training("sticking_the_landing", elbo, 40, seconds=3.0) + longest
+
+    section, table = made_up([cheaper, antithetic])
+    assert bool(lines_of(table, "equal time", "sticking the landing")) == read
+    said = "Without a training of about 8.0 s: `sticking the landing (S = 1)` (3.0 to 7.5 s)."
+    assert section.takeaway.endswith(said) != read
+
+
+def test_a_seed_that_ran_on_a_loaded_machine_changes_nothing():
+    """Seconds are medians over seeds, in tables, sentences and curves."""
+
+    def dearer(slower):
+        def rows(seed, elbo):
+            times = slower if seed == 1 else 1
+            return [
+                row
+                for steps, gain in ((80, 6), (40, 0))
+                for row in training("rloo", elbo + gain, steps, 2, times * 0.14 * steps)
+            ]
+
+        return rows
+
+    (one, table), (other, loaded) = (made_up([antithetic, dearer(times)]) for times in (1, 3))
+    assert loaded.lines == table.lines
+    assert other.takeaway == one.takeaway
+    drawn = [s.figures[0].specification("digits")["datasets"] for s in (one, other)]
+    assert drawn[0] == drawn[1]
 
 
 def test_an_undecided_difference_is_said_to_be_so():

@@ -151,7 +151,26 @@ def test_the_base_is_no_comparison_of_its_own_family():
     assert one.takeaway.count("times (undecided)") == 0
     # the other's gain is exactly that of the base, as if the base were compared
     two = section_of(made_up({("sticking_the_landing", 1): 1 / gain, ("score_function", 1): 1.0}))
-    assert two.takeaway.count("times (undecided)") == 2
+    assert two.takeaway.count("times (undecided among 2 comparisons)") == 2
+
+
+def test_what_is_pathwise_by_another_name_shows_the_error_of_steps_times():
+    rows = made_up(RATIOS | {("pathwise_sobol", 1): 1.0}, {("pathwise_sobol", 1): 1.14})
+    said = "is pathwise but for how its noise is drawn: measured at 1.140 ± 0.020 times the base's"
+    assert f"`pathwise, Sobol (S = 1)`, which {said}" in section_of(rows).takeaway
+    assert said not in section_of(made_up(RATIOS)).takeaway
+    without = [row for row in rows if row.settings["estimator"] != "pathwise"]
+    assert said not in section_of(without).takeaway
+
+
+def test_the_figure_of_precision_has_each_estimator_once_with_its_best_s():
+    gains = {("rloo", 2): 0.2, ("rloo", 4): 0.4, ("pathwise", 4): 0.9}
+    figure = section_of(made_up({key: 1.0 for key in gains}, gains)).figures[-1]
+    datasets = figure.specification("digits")["datasets"].values()
+    drawn = [row for data in datasets for row in data if "estimator" in row]
+    points = {row["estimator"]: (row["S"], row["value"]) for row in drawn}
+    assert points == {"pathwise": (1, 1.0), "leave-one-out": (4, 0.4)}
+    assert len(drawn) == len(points)
 
 
 def trained(elbos, **others):

@@ -79,9 +79,9 @@ def test_what_is_no_power_law_has_no_exponent():
     flat = [Row(r.metric, 2 + math.sin(r.settings["L"]), r.unit, r.settings) for r in rows()]
     (section,) = sections(stored("gradient_scaling", [("input_dependent", 0, flat)]))
     (line,) = lines_of(printed(section)["gradient_scaling"], "initialisation", "pathwise")
-    assert line[-2] == "no power law"
+    assert line[-2] == "no power law told"
     assert "measured power" not in section.takeaway
-    said = "follows no power law (R² < 0.9) for `pathwise` and `score function`"
+    said = "has no power law told (R² < 0.9) for `pathwise` and `score function`"
     assert said in section.takeaway
 
 

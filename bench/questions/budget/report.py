@@ -24,7 +24,7 @@ from bench.report.figure import Figure, curves, line_at
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, item, prose
-from bench.report.style import PALETTE, title
+from bench.report.style import title
 from bench.report.table import Cell, Column, Table, decimal
 from bench.statistics import Estimate, between, interval, paired_difference, summary
 
@@ -43,7 +43,8 @@ def sections(results: Results) -> list[Section]:
         return []
     found, per = _compared(elbo), item(results)
     survives = _survives(found) if found else ""
-    parts = [sentence_case(survives), _gains(elbo), _equal_time_said(results), _rates_said(results)]
+    parts = [sentence_case(survives), _gains(elbo), _equal_time_said(results)]
+    parts.append(_rates_said(results, found))
     takeaway = " ".join(filter(None, parts)) or f"`{title(REFERENCE)}` alone was trained."
     drawn = [_differences_figure(rows, found, per)] if found else []
     figures = [*drawn, _rates_figure(results, per)]
@@ -66,14 +67,15 @@ def at_equal_time(results: Results) -> dict[str, Estimate]:
     """Variant → its test ELBO less the reference's at the time that both were trained for; {}
     where no budgets were measured.
 
-    ELBOs between two lengths are interpolated in the logarithm of the training's seconds.
+    ELBOs between two lengths are interpolated in the logarithm of the training's seconds, their
+    median over seeds: some ran while the machine was loaded.
     """
     rows = results.of("budget")
     values = rows.pivot_table(index=["variant", "seed", "epochs"], columns="metric", values="value")
     values = values.reindex(columns=["elbo", "training_seconds"]).dropna()
     if REFERENCE not in values.index.unique("variant"):
         return {}
-    seconds = values.training_seconds.groupby(["variant", "epochs"]).mean()
+    seconds = values.training_seconds.groupby(["variant", "epochs"]).median()
     found = {}
     for variant in values.index.unique("variant"):
         until = min(seconds[variant].max(), seconds[REFERENCE].max())
@@ -97,7 +99,7 @@ def _at_time(elbo: pd.Series, seconds: pd.Series, until: float) -> float:
 
 def _survives(found: Found) -> str:
     """Of every variant, from which length on its verdict is the last one, or where it crosses."""
-    said = []
+    said, phrases = [], {BEATS: "above it", TRAILS: "below it", UNDECIDED: "undecided against it"}
     for variant in dict.fromkeys(variant for variant, _ in found):
         mine = {epochs: claim for (v, epochs), claim in found.items() if v == variant}
         (*_, longest), last = sorted(mine), mine[max(mine)]
@@ -110,9 +112,12 @@ def _survives(found: Found) -> str:
             text += ", at every budget"
         elif last.decided:
             since = min(epochs for epochs in mine if epochs > changed[-1])
-            text += f", from {since} epochs on" if since != longest else ", at this budget alone"
+            alone = since == longest
+            text += ", told at this budget alone" if alone else f", from {since} epochs on"
+        for verdict in {mine[e].verdict: None for e in changed if not last.decided}:
+            when = listing(str(epochs) for epochs in changed if mine[epochs].verdict == verdict)
+            text += f"; {phrases[verdict]} at {when} epochs"
         said.append((last.verdict, f"{text})"))
-    phrases = {BEATS: "above it", TRAILS: "below it", UNDECIDED: "undecided against it"}
     epochs = max(epochs for _, epochs in found)
     return f"ELBO against {title(REFERENCE)}'s after {epochs} epochs, in nats: " + grouped(
         said, phrases
@@ -173,31 +178,33 @@ def _signed(value: float) -> str:
     return decimal(value, sign="+")
 
 
-def _rates_said(results: Results) -> str:
-    """At which common learning rates the order of two variants differs from that of the tuned."""
+def _rates_said(results: Results, found: Found) -> str:
+    """Whether all chose one rate for the longest training; else which orders that were told would
+    be reversed with a common one, of those that any chose."""
+    epochs = max((epochs for _, epochs in found), default=0)
     tried = _tuning(results)
-    if REFERENCE not in set(tried.variant):
+    tried = tried[tried.epochs == epochs]
+    picked = tried[tried.chosen.fillna(False).astype(bool)].set_index("variant")
+    if not {REFERENCE, *(v for v, e in found if e == epochs)} <= set(picked.index):
         return ""
-    longest = tried[tried.epochs == tried.epochs.max()]
-    table = longest.pivot_table(index="variant", columns="learning_rate", values="mean")
-    chosen = longest[longest.chosen.fillna(False).astype(bool)].set_index("variant")["mean"]
-    if REFERENCE not in chosen.index:
-        return ""
-    best = (chosen - chosen[REFERENCE]).reindex(table.index)
-    same = table - table.loc[REFERENCE]
+    rates = sorted(picked.learning_rate.unique())
+    if len(rates) == 1:
+        return f"All chose the learning rate {rates[0]:g} for {epochs} epochs."
+    common = tried.pivot_table(index="learning_rate", columns="variant", values="mean")
     turned = [
-        f"`{title(variant)}` at {rate:g} ({_signed(difference)}, tuned {_signed(best[variant])})"
-        for variant, line in same.drop(index=REFERENCE).iterrows()
-        for rate, difference in line.dropna().items()
-        if difference * best[variant] < 0
+        f"`{title(variant)}` at {rate:g} ({_signed(difference)}, tuned "
+        f"{_signed(picked['mean'][variant] - picked['mean'][REFERENCE])})"
+        for (variant, length), claim in found.items()
+        if length == epochs and claim.decided
+        for rate, difference in (common[variant] - common[REFERENCE]).reindex(rates).items()
+        if difference * claim.difference.mean < 0
     ]
-    seeds = int(longest["count"].min())
-    count = f"{seeds} seed{'s' * (seeds > 1)}"
     if not turned:
-        return f"As measured on validation ({count}), no learning rate tried reverses an order."
+        return ""
+    seeds = int(tried["count"].min())
     return (
-        f"As measured on validation ({count}, nats), one learning rate for all would reverse the "
-        f"order of `{title(REFERENCE)}` and {listing(turned)}."
+        f"One learning rate for all would reverse the order of `{title(REFERENCE)}` and "
+        f"{listing(turned)}, in nats of validation ELBO ({seeds} seed{'s' * (seeds > 1)})."
     )
 
 
@@ -211,7 +218,7 @@ def _table(results: Results, rows: pd.DataFrame, elbo: pd.DataFrame, found: Foun
     columns += [Column(f"difference to {title(REFERENCE)}", sign=True), "verdict"]
     columns.append(Column("gained by doubling", sign=True))
     reached = summary(elbo, ["variant", "epochs"])
-    means = rows.groupby(["variant", "epochs", "metric"]).value.mean()
+    medians = rows.groupby(["variant", "epochs", "metric"]).value.median()
     lines, groups = [], []
     for variant in results.variants(elbo):
         mine = elbo[elbo.variant == variant]
@@ -219,7 +226,7 @@ def _table(results: Results, rows: pd.DataFrame, elbo: pd.DataFrame, found: Foun
             claim = found.get((variant, epochs))
             at = mine[mine.epochs == epochs]
             until = mine[mine.epochs <= epochs]
-            took = [means.get((variant, epochs, f"training_{m}")) for m in ("steps", "seconds")]
+            took = [medians.get((variant, epochs, f"training_{m}")) for m in ("steps", "seconds")]
             lines.append(
                 [
                     *(title(variant), epochs, *took, at.learning_rate.iloc[0]),
@@ -236,18 +243,20 @@ def _table(results: Results, rows: pd.DataFrame, elbo: pd.DataFrame, found: Foun
 
 
 def _differences_figure(rows: pd.DataFrame, found: Found, per: str) -> Figure:
-    means = rows.groupby(["variant", "epochs", "metric"]).value.mean()
+    medians = rows.groupby(["variant", "epochs", "metric"]).value.median()
     lines = []
     for (variant, epochs), claim in found.items():
         d = claim.difference
         at = {"variant": variant, "difference": d.mean, "low": d.low, "high": d.high}
-        took = {m: means[variant, epochs, f"training_{m}"] for m in ("steps", "seconds")}
+        took = {m: medians[variant, epochs, f"training_{m}"] for m in ("steps", "seconds")}
         lines.append(at | took)
     frame = pd.DataFrame(lines)
     y = ("difference", f"ELBO − {title(REFERENCE)}'s (nats per {per})")
     axes = {"steps": "training steps", "seconds": "training time (s)"}
+    ticks = {"steps": sorted(frame.steps.unique()), "seconds": ()}
+    size = {"width": 330, "height": 280}
     charts = [
-        curves(frame, (column, words), y, log="x", width=330, height=280) + line_at(0)
+        curves(frame, (column, words), y, log="x", ticks=ticks[column], **size) + line_at(0)
         for column, words in axes.items()
     ]
     last = {v: c for (v, epochs), c in found.items() if epochs == max(e for _, e in found)}
@@ -265,9 +274,8 @@ def _rates_figure(results: Results, per: str) -> Figure | None:
     rates = sorted(tried.rate.unique())
     tried["rate"] = tried.rate.map("{:g}".format)
     domain = [f"{rate:g}" for rate in rates]
-    shades = [PALETTE[i % len(PALETTE)] for i in range(len(domain))]
-    colours = alt.Color("rate:N", title="learning rate", sort=domain)
-    colours = colours.scale(domain=domain, range=shades)
+    colours = alt.Color("rate:O", title="learning rate", sort=domain)
+    colours = colours.scale(domain=domain, scheme="viridis")
     panels = [
         curves(
             tried[tried.variant == variant],

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.config import REFERENCE as VARIANT
 from bench.report import estimators
-from bench.report.claims import Claim, claims, sentence
+from bench.report.claims import Claim, claims, listing, sentence
 from bench.report.estimators import table
 from bench.report.figure import Figure
 from bench.report.results import Results
@@ -27,6 +27,8 @@ KEYS = ["budget", "estimator", "S"]
 REFERENCE = "pathwise"
 SCATTER = 10
 """An estimator whose seeds spread so many times wider than pathwise's has no mean to speak of."""
+ENOUGH = 0.95
+"""Share of the equal time that the longest training must have taken to be read at it."""
 Key = tuple[str, str, int]
 """(budget, estimator, S)."""
 
@@ -59,11 +61,12 @@ def sections(results: Results) -> list[Section]:
     notes = prose(__file__, variant=title(VARIANT)), estimators.absences(rows, "estimator")
     said = {b: _said(b, scores, found, spans, labels) for b in BUDGETS}
     answer = next((f"at {BUDGETS[b]} {text}" for b, text in said.items() if text), "")
-    takeaway = " ".join(
+    parts = [
         f"At {BUDGETS[b]} ({_budget(scores, b)}) the test ELBO is {text}."
         for b, text in said.items()
         if text
-    )
+    ]
+    takeaway = " ".join(filter(None, [*parts, _elsewhere(rows, labels)])) if parts else ""
     asked, figures = "Does the gradient's noise matter?", [_curves(rows, labels)]
     takeaway = takeaway or "Too few estimators were trained to compare."
     return [Section(asked, takeaway, answer, tables, figures, paragraphs(*notes))]
@@ -78,20 +81,32 @@ def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
     At equal steps it is that of the longest trainings; at equal time it is read, where pathwise's
     longest training with one sample ends, between two lengths, in the logarithm of the seconds.
     """
-    final = select(rows, metric="elbo").dropna(subset="learning_rate")
-    seconds = select(rows, metric="training_seconds")
-    keys = ["estimator", "S", "steps"]
-    took = seconds.groupby(keys).value.mean().rename("seconds")
-    final = final.join(took, on=keys).rename(columns={"learning_rate": "rate"})
-    final = final[[*keys, "seed", "value", "rate", "seconds"]]
+    final = _trainings(rows)
     whole = final[final.steps == final.steps.max()].assign(budget="equal_steps")
-    until = whole[(whole.estimator == REFERENCE) & (whole.S == 1)].seconds.mean()
+    until = _until(final)
     read = [
         {"estimator": name, "S": s, "seed": seed} | _at_time(group.sort_values("steps"), until)
         for (name, s, seed), group in final.groupby(["estimator", "S", "seed"])
-        if group.seconds.min() <= until
+        if group.seconds.min() <= until and group.seconds.max() >= ENOUGH * until
     ]
     return pd.concat([whole, pd.DataFrame(read).assign(budget="equal_time")], ignore_index=True)
+
+
+def _trainings(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line a training: its ELBO, and the median seconds of its kind over seeds."""
+    final = select(rows, metric="elbo").dropna(subset="learning_rate")
+    seconds = select(rows, metric="training_seconds")
+    keys = ["estimator", "S", "steps"]
+    # some seeds ran while the machine was loaded
+    took = seconds.groupby(keys).value.median().rename("seconds")
+    final = final.join(took, on=keys).rename(columns={"learning_rate": "rate"})
+    return final[[*keys, "seed", "value", "rate", "seconds"]]
+
+
+def _until(final: pd.DataFrame) -> float:
+    """Seconds of pathwise's longest training with one sample."""
+    plain = final[(final.estimator == REFERENCE) & (final.S == 1)]
+    return plain[plain.steps == final.steps.max()].seconds.median()
 
 
 def _at_time(group: pd.DataFrame, until: float) -> dict[str, float]:
@@ -148,7 +163,7 @@ def _budget(scores: pd.DataFrame, budget: str) -> str:
         return count
     what = f"{here.steps.max():,.0f} steps"
     if budget == "equal_time":
-        what = f"the {here.seconds.mean():.1f} s of {what} of pathwise"
+        what = f"the {here.seconds.median():.1f} s of {what} of pathwise"
     return f"{what}, {count}"
 
 
@@ -174,11 +189,24 @@ def _said(
     return "; ".join(filter(None, [told, rest]))
 
 
+def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
+    """Whose trainings are all longer than the equal time, or all too short to be read at it."""
+    final = _trainings(rows)
+    until = _until(final)
+    spans = final.groupby(["estimator", "S"]).seconds.agg(["min", "max"])
+    aside = spans[(spans["min"] > until) | (spans["max"] < ENOUGH * until)]
+    named = [
+        f"`{labels[name]} (S = {s})` ({' to '.join(dict.fromkeys(f'{t:.1f}' for t in ends))} s)"
+        for (name, s), *ends in aside.itertuples()
+    ]
+    return f"Without a training of about {until:.1f} s: {listing(named)}." if named else ""
+
+
 # --- figure ----------------------------------------------------------------------------------
 
 
 def _curves(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
-    """Validation ELBO of the longest trainings against steps and seconds, mean over seeds."""
+    """Validation ELBO of the longest trainings, mean over seeds, against steps and seconds."""
     along = select(rows, metric=["valid_elbo", "elapsed"])
     along = along[along.steps == along.steps.max()]
     least = along.groupby("estimator").S.transform("min")
@@ -188,11 +216,12 @@ def _curves(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
     )
     if not {"valid_elbo", "elapsed"} <= {*wide}:
         return None
-    groups = wide[np.isfinite(wide.valid_elbo)].groupby(keys)
-    elbo = groups.valid_elbo.agg(["mean", "min", "max"])
+    finite = wide[np.isfinite(wide.valid_elbo)]
+    elbo = finite.groupby(keys).valid_elbo.agg(["mean", "min", "max"])
+    seconds = wide.groupby(keys).elapsed.median()
     below = elbo["max"].max() - elbo
     frame = below.rename(columns={"mean": "below", "min": "high", "max": "low"})
-    frame = frame.assign(elbo=elbo["mean"], seconds=groups.elapsed.mean()).round(3).reset_index()
+    frame = frame.assign(elbo=elbo["mean"], seconds=seconds).round(3).reset_index()
     frame = frame.assign(estimator=frame.estimator.map(labels))
     # linear near the best and logarithmic far from it
     scale = alt.Scale(type="symlog", constant=1, reverse=True, nice=False, padding=8)

@@ -121,6 +121,7 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
     if gains:
         told = "; ".join(gains)
         text += f" Highest measured precision, 1 / variance, relative to `{first}`: {told}."
+        text += _timing_error(rows, names, first)
     answer = f"of a minibatch gradient's variance, the noise of q makes {part}"
     if best := most["second"]:
         answer += f"; highest measured precision a second, relative to `{first}`: {best}"
@@ -144,8 +145,21 @@ def _most(gains: dict[str, Estimate], base: str) -> str:
         return f"`{base}` itself"
     if best is None:
         return ""
-    unsure = "" if best.decided else " (undecided)"
+    among = f" among {len(others)} comparisons" * (len(others) > 1)
+    unsure = "" if best.decided else f" (undecided{among})"
     return f"`{best.subject}`, {best.spoken(None)} times{unsure}"
+
+
+def _timing_error(rows: pd.DataFrame, names: dict[tuple, str], base: str) -> str:
+    """The precision a second of an estimator that is the base by another name: 1 but for times."""
+    same = names.get(("pathwise_sobol", 1))
+    gain = _of(rows, "precision_per_second", names).get(same)
+    if not gain or base != names.get(("pathwise", 1)):
+        return ""
+    return (
+        f" How exact steps' times are shows `{same}`, which is pathwise but for how its noise is "
+        f"drawn: measured at {spoken(gain, None)} times the base's precision a second."
+    )
 
 
 def _percent(share: Estimate) -> str:
@@ -289,9 +303,13 @@ def _stages_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
 
 
 def _precision_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
-    """Precision of the whole gradient a second, a point a variant."""
+    """Precision of the whole gradient a second, a point a variant, at its best S."""
     rows = select(rows, metric="precision_per_second", stage="best")
-    frame, names = _named(rows, printed)
+    # a row without a number comes first
+    order = rows.sort_values("value", na_position="first")
+    best = order.drop_duplicates(["estimator", "variant"], keep="last")
+    settings = {name: printed[name] for name in ("variant", "estimator", "S")}
+    frame, names = for_chart(best, settings), printed["estimator"].values()
     if frame.empty:
         return None
     chart = _points(frame, "precision a second ÷ that of pathwise, S = 1", names, printed, 560)

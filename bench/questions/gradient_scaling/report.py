@@ -51,7 +51,7 @@ def sections(results: Results) -> list[Section]:
 
 
 def _exponent(law: PowerLaw) -> Estimate | str:
-    return law.exponent if law.holds else "no power law" * math.isfinite(law.r_squared)
+    return law.exponent if law.holds else "no power law told" * math.isfinite(law.r_squared)
 
 
 def _takeaway(every: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Printed) -> str:
@@ -82,7 +82,7 @@ def _takeaway(every: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Prin
         ]
         none = [name for name in fitted if name not in order]
         said = [f"goes as L to the measured power {' to '.join(ends)}"] * bool(ends)
-        said += [f"follows no power law (R² < {STRAIGHT}) for {listing(none)}"] * bool(none)
+        said += [f"has no power law told (R² < {STRAIGHT}) for {listing(none)}"] * bool(none)
         if said:
             when = label if label.startswith("after") else f"at {label}"
             parts.append(f"{when}, the encoder's variance at S = 2 {' and '.join(said)}")
