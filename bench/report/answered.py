@@ -144,7 +144,7 @@ def _keep(page: Page, figure: Figure, redrawn: bool) -> None:
         return
     image = stored.read_bytes() if stored.exists() else b""
     fingerprint = drawing.picture_fingerprint(
-        figure.draw, f"{figure.title}: {dataset}", page.results.pictures
+        figure.draw, figure.titled(dataset), page.results.pictures
     )
     if (redrawn and not drawing.carries(image, fingerprint)) or not image:
         image = drawing.smaller(figure.picture(dataset), fingerprint)

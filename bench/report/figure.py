@@ -62,13 +62,14 @@ class Figure:
 
     Attributes:
         name: of its file, `figures/<name>.png`.
-        title: what it shows; the data set's name is added.
+        title: what it shows; the data set's name is added where data take part.
         how: how to read it, in at most two sentences.
         alt: what is seen, for who cannot see it.
         chart: its specification, or
         draw: a function that draws it with matplotlib.
         filters: columns of the chart's data by which the page lets a reader choose, besides
             `variant`, e.g. `("estimator", "stage")`.
+        of_data: whether data take part.
     """
 
     name: str
@@ -78,6 +79,11 @@ class Figure:
     chart: alt.TopLevelMixin | None = None
     draw: Callable[[], matplotlib.figure.Figure] | None = None
     filters: tuple[str, ...] = ()
+    of_data: bool = True
+
+    def titled(self, dataset: str) -> str:
+        """The title with the data set's name, where data take part."""
+        return f"{self.title}: {dataset}" if self.of_data else self.title
 
     def specification(self, dataset: str) -> dict:
         """The chart as Vega-Lite, titled with the data set's name."""
@@ -85,7 +91,7 @@ class Figure:
         whole = self.chart.to_dict(validate=False)
         view = {**whole["config"]["view"], **CONFIG["view"]}
         return whole | {
-            "title": f"{self.title}: {dataset}",
+            "title": self.titled(dataset),
             "description": self.alt,
             "config": {**CONFIG, "view": view},
         }
@@ -93,7 +99,7 @@ class Figure:
     def picture(self, dataset: str) -> bytes:
         """What matplotlib draws as PNG, titled with the data set's name."""
         canvas = self.draw()
-        canvas.suptitle(f"{self.title}: {dataset}", fontsize=14, weight="bold", x=0.01, ha="left")
+        canvas.suptitle(self.titled(dataset), fontsize=14, weight="bold", x=0.01, ha="left")
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="png", dpi=85, metadata={"Software": None})
         return buffer.getvalue()

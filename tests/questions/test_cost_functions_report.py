@@ -59,6 +59,19 @@ def test_the_table_has_both_variances_and_the_sentence_how_far_they_are_apart():
     (line,) = lines_of(tables["cost_functions"], "cos 5x", "∂/∂μ")
     assert line[2:] == ["9.00", "9.015 ± 0.020", "1.00", "1.015 ± 0.020"]
     assert len(section.figures) == 1
+    section, _ = made_up((0.1, 2, 9), off=1.51)
+    assert "variances are within 1.6 standard errors" in section.takeaway
+
+
+def test_a_line_breaks_where_a_variance_is_zero_and_no_data_are_named():
+    section, _ = made_up((0.1, 0.0, 9))
+    drawn = section.figures[0].specification("small")
+    assert drawn["title"] == "Where the pathwise gradient loses"
+    points = [point for some in drawn["datasets"].values() for point in some]
+    at = {p["k"]: p["value"] for p in points if p["estimator"] == "pathwise"}
+    assert at == {1: 0.1, 2: None, 5: 9}
+    assert section.figures[0].png("small")
+    assert "pathwise 4.5" in section.figures[0].alt
 
 
 def test_one_estimator_makes_a_section_too():

@@ -150,6 +150,12 @@ def test_what_the_likelihood_lacks_stands_beside_the_intervals():
         "narrowest ± of an inference or approximation gap (0.098); of input-dependent, annealed "
         "importance sampling finds −0.007 ± 0.026 nats more."
     )
+    of_size = annealed | {"metric": "effective_sample_size", "standard_error": None}
+    sizes = {"input_dependent": 900, "flow": 300, "full_covariance": 1200}
+    sizes = [of_size | {"variant": v, "value": size} for v, size in sizes.items()]
+    (section,) = sections(made_up(gaps, more=[annealed, *sizes]))
+    said = "nats more; not annealed, though with fewer effective samples: flow (300)."
+    assert said in section.notes
     assert len(section.tables) == 3
     (section,) = sections(made_up(gaps, slack=0.3))
     assert "that end is not below the narrowest ±" in section.notes

@@ -64,7 +64,8 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     assert "ends 30.1 ± 0.6 nats above" in overfitting.takeaway
     assert overfitting.answer == (
         "yes: its gap with 250 training images is 30.1 ± 0.6 nats; noise of the code without the "
-        "KL adds −5.0 ± 0.0, the KL −5.0 ± 0.0 (input-dependent)"
+        "KL adds −5.0 ± 0.0, the KL −5.0 ± 0.0 (input-dependent); the VAEs' test cross-entropy "
+        "against it: higher for 1 of 1 with 250, higher for 1 of 1 with 1,000 images"
     )
     assert "the gap is smaller for `input-dependent` (−10.0 ± 0.0)" in overfitting.takeaway
     assert "itself is higher for `input-dependent` (+4.0 ± 0.0)" in overfitting.takeaway
@@ -167,8 +168,53 @@ def test_runs_that_had_not_begun_to_overfit_are_counted_where_all_are_stopped(tm
     best = (results.rows.metric == "best_epoch") & (results.rows.seed == 1)
     results.rows.loc[best, "value"] = 10
     takeaway = report.sections(results)[0].takeaway
-    assert "of all (2 of 4 runs being best at the last) it is higher for" in takeaway
+    said = "of all (1 of 2 VAE runs and 1 of 2 of `autoencoder` best at the last step) it is higher"
+    assert said in takeaway
+    mine = results.rows.variant == "autoencoder"
+    results.rows.loc[mine & best, "value"] = 4
+    takeaway = report.sections(results)[0].takeaway
+    assert "of all (1 of 2 VAE runs and 0 of 2 of `autoencoder` best at the last" in takeaway
+    results.rows.loc[mine & best, "value"] = 10
+    takeaway = report.sections(results)[0].takeaway
     assert "lowered it by 2.0 ± 0.0, 1 of 2 runs being best at the last;" in takeaway
+
+
+def test_the_longest_list_is_told_beside_the_shortest(tmp_path: Path):
+    """Where a prior helps with few images, and the contrary with many."""
+    results = made_up(tmp_path)
+    rows = results.rows
+    mine = (rows.variant == "input_dependent") & (rows.stage == "end") & (rows.code == "mean")
+    mine &= rows.kl_weight == 1
+    test, gap = rows.metric == "test_cross_entropy", rows.metric == "cross_entropy_gap"
+    rows.loc[mine & test & (rows.images == 250), "value"] -= 10
+    rows.loc[mine & gap & (rows.images == 1000), "value"] += 12
+    overfitting, _ = report.sections(results)
+    assert "itself is lower for `input-dependent` (−6.0 ± 0.0)" in overfitting.takeaway
+    assert overfitting.takeaway.endswith(
+        "With 1,000 images (50 steps) the gap is larger for `input-dependent` (+2.0 ± 0.0); the "
+        "test cross-entropy is higher for `input-dependent` (+4.0 ± 0.0)."
+    )
+    said = "against it: lower for 1 of 1 with 250, higher for 1 of 1 with 1,000 images"
+    assert overfitting.answer.endswith(said)
+    results.rows = rows[rows.images == 250]
+    (overfitting,) = report.sections(results)
+    assert "1,000" not in overfitting.takeaway
+    assert overfitting.answer.endswith("lower for 1 of 1 with 250 images")
+
+
+def test_what_the_longest_list_tells_is_a_family_of_its_own(tmp_path: Path):
+    """p = 0.03 beside one that is certain is told, however many of the shortest list are not."""
+    rows = made_up(tmp_path, seeds=5).rows
+    noise = rows.seed.astype(float) - 2
+    mine = (rows.variant == "input_dependent") & (rows.code != "sampled")
+    rows.loc[mine & (rows.images == 250), "value"] += (3 * noise)[mine & (rows.images == 250)]
+    gap = (
+        mine & (rows.images == 1000) & (rows.metric == "cross_entropy_gap") & (rows.stage == "end")
+    )
+    sure = stats.t.isf(0.015, 4) / 2**0.5
+    rows.loc[gap, "value"] = (30 + 0.1 * rows.seed.astype(float) + sure + noise)[gap]
+    takeaway, _ = report.overfitting_takeaway(report.arms(rows), ["autoencoder"])
+    assert "With 1,000 images (50 steps) the gap is larger for `input-dependent`" in takeaway
 
 
 def test_a_gap_without_a_turn_is_no_yes(tmp_path: Path):

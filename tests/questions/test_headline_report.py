@@ -114,7 +114,7 @@ def test_a_difference_of_elbo_is_the_model_s_and_that_of_a_narrower_gap():
     assert model.tolist() == pytest.approx([1.5, 0.4])
     assert inference.tolist() == pytest.approx([-5.5, 0.6])
     assert (model + inference).tolist() == pytest.approx(frame["difference of ELBO"].tolist())
-    assert frame.verdict.tolist() == ["beats", "beats"]
+    assert frame["verdict on L_1000"].tolist() == ["beats", "beats"]
     assert len(sections(made_up())[0].tables) == 1
 
 
@@ -164,12 +164,23 @@ def test_directions_stand_beside_axes_where_they_were_counted():
     assert frame["active units"]["input-dependent"] == 18
 
 
-def test_runs_that_were_best_in_their_last_epoch_are_counted():
-    more = [line("flow", seed, "best_epoch", epoch) for seed, epoch in enumerate((4, 5, 5))]
-    (section,) = sections(made_up(more=more))
-    assert section.takeaway.endswith(" After 5 epochs, 2 of 3 runs were still improving.")
-    (section,) = sections(made_up(more=more[:1]))
-    assert "improving" not in section.takeaway
+def test_runs_that_were_best_in_the_last_of_their_epochs_are_counted():
+    def of_epochs(count, best):
+        more = [line("flow", seed, "best_epoch", epoch) for seed, epoch in enumerate(best)]
+        found = made_up(more=more)
+        found.history.loc[found.history.epoch == 5, "epoch"] = count
+        return sections(found)[0].takeaway
+
+    said = " Of {} epochs, 2 of 3 runs had their best epoch in the last 2 %."
+    assert of_epochs(5, (4, 5, 5)).endswith(said.format(5))
+    assert of_epochs(200, (196, 197, 200)).endswith(said.format(200))
+    assert "best epoch" not in of_epochs(200, (196, 190))
+
+
+def test_the_answer_names_a_richer_variant_that_is_undecided():
+    noise = [value * 20 for value in NOISE]
+    said = "above `fixed-variance` (4.00 ± 1.96); undecided against `flow` (+1.00 ± 1.96 in that"
+    assert said in sections(made_up(noise=noise))[0].answer
 
 
 def test_real_valued_points_are_no_images():

@@ -126,6 +126,19 @@ def test_the_table_shows_where_the_order_flips(found):
     assert "; undecided for `undecided` (1.02" in takeaway
 
 
+def test_variants_that_are_equal_at_initialisation_are_one_measurement(found):
+    """But for single precision's rounding; what differs by more is another measurement."""
+    values = {"one": 2.0, "other": 2.0 * (1 + 1e-6), "own": 2.001}
+    rows_of = {
+        name: {"initialisation": list(with_ratios(found["input_dependent"]["initialisation"], r))}
+        for name, r in values.items()
+    }
+    takeaway = sections(results(rows_of))[0].takeaway
+    assert ", 2 measurements of 3 variants, since `one` = `other`." in takeaway
+    del rows_of["other"]
+    assert "measurement" not in sections(results(rows_of))[0].takeaway
+
+
 def ratio(variant, value, standard_error, images):
     settings = {"stage": "best", "sampling": "independent", "S": 1}
     row = Row("sampled_to_analytic_variance", value, "ratio", settings, standard_error, images)

@@ -11,12 +11,13 @@ import pytest
 from scipy import stats
 
 from bench.data.corruptions import LEVELS
-from bench.questions.uncertainty import report
+from bench.questions.uncertainty import refitted, report
 from bench.report import rows as tidy
 from bench.report.results import Results
 from bench.statistics import p_value
 from tests.stored import line, printed
 
+NO = "no, lower with {} of 2 corruptions, higher with none"
 SLOPES = {"learned_diagonal": 0.0, "input_dependent": 1.0}
 
 
@@ -37,8 +38,47 @@ SLOPES = {"learned_diagonal": 0.0, "input_dependent": 1.0}
     ],
 )
 def test_the_shape_of_a_curve_is_that_of_its_told_steps(sign, steps, end, kinds):
+    """Of changes that have the sign of the first step told all the way to it."""
     expected = kinds[0 if sign == 1 else 1]
-    assert report.shape([sign * step for step in steps], sign * end) == expected
+    steps = [sign * step for step in steps]
+    first = next((step for step in steps if step), 0)
+    assert report.shape(steps, sign * end, [0.1 * first] * 4) == expected
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("steps", "end", "changes", "kinds"),
+    [
+        # a dip that no step tells, and a rise out of it that is told
+        ((0, 1, 0), 0, (-1.0, 0.1, 0.2), ("no shape", "no shape")),
+        ((0, 1, 0), 0, (-1.0, -0.1, 0.2), ("no shape", "no shape")),
+        ((0, 1, 0), 0, (0.1, 1.0, 0.2), ("rises at first", "falls at first")),
+        ((1, 0, 0), 0, (1.0, -0.1, -0.2), ("rises at first", "falls at first")),
+        # a rise that no step tells, a told fall from it and a told rise
+        ((0, -1, 1), 1, (2.0, 0.5, 3.0), ("no shape", "no shape")),
+        ((0, -1, 1), 1, (-0.1, -2.0, 3.0), ("rises after a dip", "falls after a rise")),
+        # what is said of no beginning needs none
+        ((0, 1, 0), 1, (-1.0, 0.1, 2.0), ("rises", "falls")),
+        ((1, -1, 1), 0, (-1.0, -2.0, 0.1), ("turns", "turns")),
+    ],
+)
+def test_what_is_said_of_the_beginning_begins_at_the_clean_images(sign, steps, end, changes, kinds):
+    expected = kinds[0 if sign == 1 else 1]
+    steps, changes = ([sign * value for value in its] for its in (steps, changes))
+    assert report.shape(steps, sign * end, changes) == expected
+
+
+def test_a_rise_out_of_an_untold_dip_is_no_rise_at_first(tmp_path: Path):
+    """Down by 1 at the first level, by chance or not; a told step up leads above clean again."""
+    rows = made_up(tmp_path, seeds=5, slopes={"input_dependent": 1.0}).rows
+    at = (rows.metric == "entropy") & (rows.corruption == "salt") & (rows.level > 0)
+    noise = rows.seed.astype(float) - 2
+    rows.loc[at, "value"] = (1.2 + noise)[at]
+    rows.loc[at & (rows.level == LEVELS["salt"][0]), "value"] -= 1.2
+    table = report.verdicts(report.printed(rows)).set_index("corruption")
+    assert table.verdict["salt"] == "no shape"
+    (section,) = report.sections(Results(tmp_path, rows))
+    assert "; has no told shape with salt (" in section.takeaway
 
 
 def test_a_rise_after_a_dip_is_told_whatever_its_size(tmp_path: Path):
@@ -88,7 +128,7 @@ def test_verdicts_of_the_table_hold_together(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("refitted", "difference", "expected"),
+    ("change", "difference", "expected"),
     [
         (1, 0, "not told apart"),
         (-1, 0, "not told apart"),
@@ -98,8 +138,8 @@ def test_verdicts_of_the_table_hold_together(tmp_path: Path):
         (0, 0, "undecided"),
     ],
 )
-def test_the_paired_difference_decides_whose_change_it_is(refitted, difference, expected):
-    assert report.origin(refitted, difference) == expected
+def test_the_paired_difference_decides_whose_change_it_is(change, difference, expected):
+    assert refitted.origin(change, difference) == expected
 
 
 def made_up(
@@ -229,8 +269,13 @@ def test_final_changes_are_a_family_of_their_own(tmp_path: Path):
         (("higher", "higher"), ("rises", "rises"), "yes"),
         (("higher", "higher"), ("rises", "turns"), "with 2 of 2 corruptions"),
         (("higher", "undecided"), ("rises", "undecided"), "with 1 of 2 corruptions"),
-        (("lower", "undecided"), ("falls", "undecided"), "undecided"),
-        (("lower", "flat"), ("falls", "flat"), "no"),
+        (("higher", "lower"), ("rises", "falls"), "with 1 of 2 corruptions, lower with 1"),
+        (("lower", "lower"), ("falls", "falls"), NO.format(2)),
+        (("lower", "undecided"), ("falls", "turns"), NO.format(1)),
+        (("lower", "flat"), ("falls", "flat"), NO.format(1)),
+        (("undecided", "undecided"), ("falls at first", "undecided"), "undecided"),
+        (("undecided", "flat"), ("no shape", "flat"), "undecided"),
+        (("flat", "flat"), ("flat", "flat"), "no"),
     ],
 )
 def test_noise_raises_it_as_often_as_is_told(ends, verdicts, expected):

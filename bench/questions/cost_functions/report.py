@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import altair as alt
 import pandas as pd
 
@@ -91,8 +94,9 @@ def _agreement(rows: pd.DataFrame) -> str:
     if both.empty:
         return ""
     furthest = ((both.value - both.value_exact).abs() / both.standard_error).max()
+    within = math.ceil(round(10 * furthest, 6)) / 10  # up, so that it is true of all
     return (
-        f"The {len(both)} sampled variances are within {furthest:.1f} standard errors of those "
+        f"The {len(both)} sampled variances are within {within:.1f} standard errors of those "
         "by quadrature."
     )
 
@@ -116,8 +120,9 @@ def _table(rows: pd.DataFrame, labels: dict[str, str]) -> Table:
 
 
 def _figure(exact: pd.DataFrame, labels: dict[str, str]) -> Figure | None:
-    exact = exact[exact.value > 0]
-    if exact.empty:
+    # without a logarithm, where a line breaks
+    exact = exact.assign(value=exact.value.where(exact.value > 0))
+    if exact.value.isna().all():
         return None
     frame = pd.DataFrame(
         {
@@ -145,4 +150,5 @@ def _figure(exact: pd.DataFrame, labels: dict[str, str]) -> Figure | None:
     seen = ". ".join(
         f"{cost}: {estimators.ranking(frame[frame.cost == cost])}" for cost in frame.cost.unique()
     )
-    return captioned(__file__, "cost_functions", chart, ("estimator",), seen=seen)
+    found = captioned(__file__, "cost_functions", chart, ("estimator",), seen=seen)
+    return replace(found, of_data=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from bench.questions.exact_likelihood import TOLERANCE
 from bench.questions.flexibility import COMPARED
 from bench.questions.headline.report import elbo_claims
 from bench.report import figure as draw
-from bench.report.claims import Claim, grouped, sentence, sentence_case, signs
+from bench.report.claims import Claim, grouped, listing, sentence, sentence_case, signs
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
@@ -215,7 +217,18 @@ def checked(rows: pd.DataFrame) -> str:
     if annealed := found.get((REFERENCE, "annealed_difference")):
         more = spoken(annealed, 3, sign=True)
         text += f"; of {title(REFERENCE)}, annealed importance sampling finds {more} nats more"
+        text += _not_annealed(rows)
     return f"{text}."
+
+
+def _not_annealed(rows: pd.DataFrame) -> str:
+    """Whose effective sample size is lower than of all that were annealed; "" for none."""
+    sizes = summary(select(rows, metric=SIZE), "variant")
+    annealed = set(select(rows, metric="annealed_difference").variant)
+    least = min((sizes[v].mean for v in annealed if v in sizes), default=-math.inf)
+    lower = [v for v in ordered(sizes) if v not in annealed and sizes[v].mean < least]
+    said = listing(f"{title(v)} ({spoken(sizes[v], 0)})" for v in lower)
+    return f"; not annealed, though with fewer effective samples: {said}" if lower else ""
 
 
 def _notes(rows: pd.DataFrame) -> str:

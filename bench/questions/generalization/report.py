@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from bench.questions.generalization import DRAWN_SCALES, RELATIVE
+from bench.questions.generalization import perturbed
+from bench.questions.generalization.paired import against, claimed, of_quantity, spoken_of
 from bench.report import figure as draw
-from bench.report.claims import BEATS, Claim, claims, listing, sentence
+from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, listing
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
@@ -44,10 +44,6 @@ STEPS = {
 }
 """What is added, one after another, from an autoencoder to a VAE as it is evaluated."""
 CROSS_ENTROPY = "cross-entropy (nats per image)"
-UNITS = {
-    "covariance": "noise shaped as the codes, s in their standard deviations",
-    "absolute": "isotropic noise, s in latent units",
-}
 
 
 def sections(results: Results) -> list[Section]:
@@ -61,13 +57,7 @@ def sections(results: Results) -> list[Section]:
         figures = [_gap_figure(staged), _curves_figure(results, staged)]
         said, notes = overfitting_takeaway(staged, plain), prose(__file__, no_turn=NO_TURN)
         found.append(Section(asked, *said, [_gaps_table(staged)], figures, notes))
-    perturbed = select(rows, metric="perturbed_cross_entropy", noise_unit=[*UNITS])
-    if "covariance" in set(perturbed.noise_unit):
-        tables, notes = [_perturbed_table(rows, perturbed)], prose(__file__, "perturbed")
-        figures = [_perturbed_figure(perturbed), _decoded_figure(results)]
-        said = perturbed_takeaway(perturbed, plain)
-        found.append(Section("How far does a code reach?", said, "", tables, figures, notes))
-    return found
+    return found + perturbed.sections(results, plain)
 
 
 def arms(rows: pd.DataFrame) -> pd.DataFrame:
@@ -83,32 +73,13 @@ def arms(rows: pd.DataFrame) -> pd.DataFrame:
     return staged.assign(code=code, arm=arm, training=training)
 
 
-def against(plain: str, measured: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], Estimate]:
-    """(quantity, variant) → the variant's paired difference to `plain`."""
-    return {
-        (quantity, variant): paired_difference(rows, variant, plain)
-        for quantity, rows in measured.items()
-        for variant in ordered(rows.variant)
-        if variant != plain
-    }
-
-
-def _claimed(found: list[Claim], less: str, more: str) -> str:
-    return sentence(found, f"{less} for", f"{more} for", "undecided for", digits=1, sign=True)
-
-
-def of_quantity(found: list[Claim], quantity: str) -> list[Claim]:
-    """The claims on a quantity, `(quantity, variant)` no more: the variant as it is printed."""
-    mine = [claim for claim in found if claim.subject[0] == quantity]
-    return [replace(claim, subject=title(claim.subject[1])) for claim in mine]
-
-
 # --- overfitting -----------------------------------------------------------------------------
 
 
 def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[str, str]:
-    """The gap on the shortest list without and with a prior, what it does to test images, and what
-    of it is the noise's and what the KL's. Also the answer in a few words.
+    """The gap on the shortest list without and with a prior, what it does to test images, what of
+    it is the noise's and what the KL's, and what is told on the longest list. Also the answer in a
+    few words.
     """
     fewest = staged[staged.images == staged.images.min()]
     images = f"{fewest.images.min():,} training images"
@@ -139,15 +110,17 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
         compared = [claim for claim in told if len(claim.subject) == 2]
         if compared:
             of = {quantity: of_quantity(compared, quantity) for quantity in measured}
-            unturned = f" ({last})" if (last := _best_at_the_last(fewest)) else ""
+            unturned = f" ({last})" if (last := _last_by_kind(fewest, plain)) else ""
             sentences.append(
                 "Against it, at the mean code, the gap is "
-                f"{_claimed(of['gap'], 'smaller', 'larger')}; the test cross-entropy itself is "
-                f"{_claimed(of['test'], 'lower', 'higher')}; with early stopping of all{unturned} "
-                f"it is {_claimed(of['stopped'], 'lower', 'higher')}."
+                f"{claimed(of['gap'], 'smaller', 'larger')}; the test cross-entropy itself is "
+                f"{claimed(of['test'], 'lower', 'higher')}; with early stopping of all{unturned} "
+                f"it is {claimed(of['stopped'], 'lower', 'higher')}."
             )
         parts = {c.subject: c for c in told if len(c.subject) == 3}
         sentences += [_of_chain(fewest, v, parts) for v, found in chains.items() if found]
+        said, counted = _of_longest(staged, plain)
+        sentences += [said] * bool(said)
         claim = positive[plain]
         verdict = "yes" if claim.verdict == BEATS else "no" if claim.decided else "undecided"
         answer = f"{verdict}: its gap with {images} is {own} nats"
@@ -158,10 +131,41 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
             f"the KL {_part(parts[v, 'KL', 'gap'])} ({title(v)})"
             for v in [v for v, found in chains.items() if found][:1]
         )
+        if compared:
+            few = f"{_counts(of['test'])} with {fewest.images.min():,}"
+            counted = ", ".join([few, *counted])
+            answer += f"; the VAEs' test cross-entropy against it: {counted} images"
     if not sentences:
-        known = f"{_spoken(gaps)} nats" if gaps else "unknown at the mean code"
+        known = f"{spoken_of(gaps)} nats" if gaps else "unknown at the mean code"
         sentences = [f"Test − train cross-entropy with {images}: {known}."]
     return " ".join(sentences), answer
+
+
+def _of_longest(staged: pd.DataFrame, plain: str) -> tuple[str, list[str]]:
+    """The paired differences to `plain` on the longest list, a family of their own, as a sentence
+    and counted; of one list alone nothing more."""
+    most = staged.images.max()
+    longest = select(staged[staged.images == most], code="mean", kl_weight=1, stage="end")
+    names = {"gap": "cross_entropy_gap", "test": "test_cross_entropy"}
+    measured = {name: select(longest, metric=metric) for name, metric in names.items()}
+    told = claims(against(plain, measured), higher_is_better=False)
+    if most == staged.images.min() or not told:
+        return "", []
+    gap, test = (of_quantity(told, name) for name in names)
+    text = (
+        f"With {most:,} images ({longest.steps.max():,} steps) the gap is "
+        f"{claimed(gap, 'smaller', 'larger')}; the test cross-entropy is "
+        f"{claimed(test, 'lower', 'higher')}."
+    )
+    return text, [f"{_counts(test)} with {most:,}"]
+
+
+def _counts(found: list[Claim]) -> str:
+    """`lower for 4 and undecided for 1 of 5`, by test cross-entropy."""
+    words = {BEATS: "lower", TRAILS: "higher", UNDECIDED: "undecided"}
+    counts = {word: sum(c.verdict == verdict for c in found) for verdict, word in words.items()}
+    said = listing(f"{word} for {count}" for word, count in counts.items() if count)
+    return f"{said} of {len(found)}"
 
 
 def chain(fewest: pd.DataFrame, plain: str, variant: str) -> dict[tuple[str, str], Estimate]:
@@ -200,10 +204,6 @@ def _part(claim: Claim) -> str:
     return spoken(claim.difference, 1, sign=True) + ("" if claim.decided else " (undecided)")
 
 
-def _spoken(found: Mapping[str, Estimate]) -> str:
-    return listing([f"`{title(v)}` {spoken(found[v], 1)}" for v in ordered(found)])
-
-
 def overtraining(fewest: pd.DataFrame, variant: str) -> Estimate:
     """Test cross-entropy at the end minus at the best epoch: what early stopping would save."""
     mine = select(fewest, metric="test_cross_entropy", variant=variant, code="mean")
@@ -235,6 +235,16 @@ def _best_at_the_last(rows: pd.DataFrame) -> str:
     best = select(rows, metric="best_epoch", kl_weight=1)
     last = int((best.value == best.n).sum())
     return f"{last} of {len(best)} runs being best at the last" if last else ""
+
+
+def _last_by_kind(rows: pd.DataFrame, plain: str) -> str:
+    """The same of VAEs and of an autoencoder, each by itself; "" for none."""
+    best = select(rows, metric="best_epoch", kl_weight=1)
+    last, own = best.value == best.n, best.variant == plain
+    if not last.any():
+        return ""
+    vaes = f"{last[~own].sum()} of {(~own).sum()} VAE runs"
+    return f"{vaes} and {last[own].sum()} of {own.sum()} of `{title(plain)}` best at the last step"
 
 
 def _gaps_table(staged: pd.DataFrame) -> Table:
@@ -317,82 +327,3 @@ def _curves_figure(results: Results, staged: pd.DataFrame) -> Figure | None:
     chart, filters = draw.panels(chart, "training", frame.training.unique()), ("training", "split")
     ends = _ranges(ends, "cross-entropy")
     return captioned(__file__, "generalization_curves", chart, filters, ends=ends)
-
-
-# --- perturbed codes -------------------------------------------------------------------------
-
-
-def rise(perturbed: pd.DataFrame) -> pd.DataFrame:
-    """Cross-entropy at `RELATIVE` minus unperturbed, a line each variant and seed."""
-    shaped = select(perturbed, noise_unit="covariance").set_index(["variant", "seed"])
-    at = [shaped[shaped.noise_scale == s].value for s in (RELATIVE, 0)]
-    return (at[0] - at[1]).rename("value").reset_index()
-
-
-def perturbed_takeaway(perturbed: pd.DataFrame, plain_ones: list[str]) -> str:
-    """What the quoted perturbation costs without and with a prior."""
-    risen = rise(perturbed)
-    costs = summary(risen, "variant")
-    own = _spoken({v: costs[v] for v in plain_ones if v in costs} or costs)
-    text = (
-        f"With noise shaped as the codes, {RELATIVE:g} of their standard deviations, test "
-        f"cross-entropy rises: {own} nats"
-    )
-    found = [
-        claim
-        for plain in plain_ones
-        for claim in of_quantity(claims(against(plain, {"rise": risen}), False), "rise")
-    ]
-    if not found:
-        return f"{text}."
-    return f"{text}; against that, the rise is {_claimed(found, 'smaller', 'larger')}."
-
-
-def _perturbed_table(rows: pd.DataFrame, perturbed: pd.DataFrame) -> Table:
-    shaped = select(perturbed, noise_unit="covariance")
-    found = summary(shaped, ["variant", "noise_scale"])
-    found |= summary(select(rows, metric="code_std"), ["variant", "metric"])
-    scales = {s: Column(f"s = {s:g} std", 1) for s in sorted(set(shaped.noise_scale))}
-    caption = "Cross-entropy of test images decoded from perturbed codes."
-    columns = {"code_std": Column("std of codes")} | scales
-    return Table.of_variants("perturbed_codes", columns, found, caption)
-
-
-def _perturbed_figure(perturbed: pd.DataFrame) -> Figure:
-    keys = ["variant", "unit", "s"]
-    rows = perturbed.assign(unit=perturbed.noise_unit.map(UNITS), s=perturbed.noise_scale)
-    frame = draw.as_frame(summary(rows, keys), *keys)
-    spread, scales = {"nice": False, "padding": 10}, sorted(frame.s.unique())
-    across = alt.Axis(values=scales, format="~g", tickCount=len(scales))
-    up = alt.Axis(values=[step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7)])
-    lines = draw.curves(
-        frame,
-        # the small scales, which a linear axis would crush
-        alt.X("s:Q", title="scale s", scale=alt.Scale(type="sqrt", **spread), axis=across),
-        alt.Y("value:Q", title=CROSS_ENTROPY, scale=draw.scale_of(log=True, **spread), axis=up),
-        width=330,
-    )
-    chart = draw.panels(lines, "unit", [*UNITS.values()])
-    low, high = frame.value.min(), frame.value.max()
-    return captioned(__file__, "perturbed_codes", chart, low=low, high=high)
-
-
-def _decoded_figure(results: Results) -> Figure | None:
-    """Decoded perturbed codes of a few test images, a row each variant."""
-    decoded = results.arrays(QUESTION, "noised_codes")
-    if not decoded:
-        return None
-
-    def canvas():
-        size = 10.5, 0.65 * len(decoded) + 0.7
-        whole, axes = draw.subplots(*size, nrows=len(decoded), ncols=len(DRAWN_SCALES))
-        whole.get_layout_engine().set(wspace=0.06)
-        for row, (variant, images) in zip(axes, decoded.items()):
-            for place, some in zip(row, images):
-                draw.show(place, draw.tiles(some, len(some)))
-            draw.name_row(row[0], variant)
-        for place, s in zip(axes[0], DRAWN_SCALES):
-            place.set_title(f"s = {s:g} std", fontsize=13)
-        return whole
-
-    return captioned(__file__, "noised_codes", draw=canvas, rows=listing(map(title, decoded)))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.config import OPTIONS, REFERENCE
 from bench.questions.exact_likelihood import TOLERANCE
-from bench.report.claims import BEATS, TRAILS, Claim, claims, sentence
+from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
@@ -21,6 +21,8 @@ from bench.report.style import order, title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
 from bench.statistics import from_error, interval, summary
 
+LATE = 0.02
+"""Of the epochs: a run that is best within the last of them may not have ended improving."""
 SIGNED = " in that one's favour"
 """What a sentence adds to a number whose verdict says no sign."""
 
@@ -36,8 +38,9 @@ def sections(results: Results) -> list[Section]:
     takeaway, answer = _sentences(rows, found, bounds)
     best = select(rows, metric="best_epoch").value
     last = results.history.reindex(columns=["epoch"]).epoch.max()
-    if rising := int((best == last).sum()):
-        takeaway += f" After {last} epochs, {rising} of {len(best)} runs were still improving."
+    if late := int((best > (1 - LATE) * last).sum()):
+        runs = f"{late} of {len(best)} runs had their best epoch in the last {LATE:.0%}"
+        takeaway += f" Of {last} epochs, {runs}.".replace("%", " %")
     tables = [_table(results, rows, found), _split_table(results, rows, bounds)]
     notes = prose(__file__, item=per, sample=_test_sample(rows), tolerance=TOLERANCE)
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
@@ -71,8 +74,8 @@ def _is_probabilistic_pca(results: Results) -> bool:
 
 def _sentences(rows: pd.DataFrame, found: list[Claim], bounds: list[Claim]) -> tuple[str, str]:
     """The reference against every other variant, by ELBO and by IW bound; in short, against the
-    simpler ones and those that beat it. A number without a winner has the table's direction, and
-    says so."""
+    simpler ones, those that beat it and those undecided. A number without a winner has the table's
+    direction, and says so."""
     name = title(REFERENCE)
     reference = interval(select(rows, metric="elbo", variant=REFERENCE).value)
     if not reference:
@@ -96,7 +99,8 @@ def _verdicts(found: list[Claim]) -> str:
 
 def _few(found: list[Claim]) -> list[Claim]:
     simpler = [title(variant) for variant in takewhile(lambda v: v != REFERENCE, order())]
-    return [c for c in found if c.subject in simpler or c.verdict == BEATS] or found[:1]
+    told = (BEATS, UNDECIDED)
+    return [c for c in found if c.subject in simpler or c.verdict in told] or found[:1]
 
 
 def _bound(rows: pd.DataFrame) -> str:
@@ -161,7 +165,7 @@ def _split_table(results: Results, rows: pd.DataFrame, bounds: list[Claim]) -> T
     columns = {
         "elbo_difference": Column("difference of ELBO", sign=True),
         "iw_bound_difference": Column(f"difference of {bound}", sign=True),
-        "verdict": Column("verdict"),
+        "verdict": Column(f"verdict on {bound}"),
         "narrower": Column(f"difference of ELBO − {bound}", sign=True),
     }
     entries = summary(select(rows, metric=[*columns]), ["variant", "metric"])

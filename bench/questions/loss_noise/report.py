@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
@@ -20,6 +21,7 @@ from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import STAGES, title, words
 from bench.report.table import Column, Table, spoken
+from bench.statistics import Estimate
 
 SCHEMES = {name: words(name) for name in SAMPLINGS}
 SCHEMES |= {"antithetic": "antithetic pairs", "sobol": "Sobol points"}
@@ -128,9 +130,28 @@ def _order_sentence(found: list[Claim]) -> str:
         here = [replace(c, subject=title(c.subject[0])) for c in found if c.subject[1] == stage]
         if here:
             every = "every variant of known KL"
-            parts.append(f"{when} {sentence(here, *QUIETER_FOR, digits=None, every=every)}")
+            said = sentence(here, *QUIETER_FOR, digits=None, every=every)
+            parts.append(f"{when} {said}{_twins(here)}")
     text = f"Variance of one sample with sampled over analytic KL: {'; '.join(parts)}."
     return text if parts else ""
+
+
+def _twins(found: list[Claim]) -> str:
+    """Which variants have the same number but for rounding, so that it is one measurement; "" for
+    none."""
+    same: list[list[Claim]] = []
+    for claim in found:
+        twin = next((group for group in same if _equal(claim.difference, group[0].difference)), [])
+        same += [] if twin else [twin]
+        twin.append(claim)
+    twins = [" = ".join(f"`{c.subject}`" for c in group) for group in same if len(group) > 1]
+    several = f"{len(same)} measurement{'s' * (len(same) > 1)}"
+    return f", {several} of {len(found)} variants, since {listing(twins)}" if twins else ""
+
+
+def _equal(one: Estimate, other: Estimate) -> bool:
+    """Whether mean and interval are the same to single precision's rounding."""
+    return np.allclose([one.mean, one.half_width], [other.mean, other.half_width], 1e-5, 0)
 
 
 def _range(values: Iterable[float]) -> str:

@@ -56,7 +56,7 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
             line = _chosen(group)
             if line is not None:
                 lines.append([title(variant), epochs, *line])
-                edges += [loss for loss in line[3:5] if loss == loss]
+                edges += [(epochs, loss) for loss in line[3:5] if loss == loss]
     caption = (
         f"The chosen learning rate of every length of training; nats per {per}, higher is better "
         "(an autoencoder's score is minus its cross-entropy)"
@@ -65,12 +65,16 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
     table = Table("learning_rates", columns, lines, caption, variants=names)
     rates = sorted({line[2] for line in lines})
     lost = ", where it does not diverge" if rows.reason.notna().any() else ""
-    takeaway = (
-        f"Chosen on validation, for each variant and length: learning rates from {rates[0]:g} to "
-        f"{rates[-1]:g}; half or twice the rate would cost up to {max(edges):.1f} nats{lost}."
-        if edges
-        else ""
-    )
+    takeaway = ""
+    if edges:
+        # of the longest alone: the largest of all lengths is some short training's
+        longest, _ = max(edges)
+        costs = [loss for epochs, loss in edges if epochs == longest]
+        takeaway = (
+            f"Chosen on validation, for each variant and length: learning rates from {rates[0]:g} "
+            f"to {rates[-1]:g}; at {longest} epochs half or twice the rate would cost "
+            f"{decimal(min(costs))} to {decimal(max(costs))} nats{lost}."
+        )
     notes = prose(__file__)
     return Section("How the learning rates were chosen", takeaway, tables=[table], notes=notes)
 

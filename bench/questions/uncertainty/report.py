@@ -10,17 +10,17 @@ import pandas as pd
 
 from bench.config import REFERENCE
 from bench.data.corruptions import CORRUPTIONS, LABELS
-from bench.questions.uncertainty import TIE
+from bench.questions.uncertainty import TIE, refitted
+from bench.questions.uncertainty.refitted import FILTERS, KEYS
 from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, grouped, listing, signs
-from bench.report.figure import Figure, as_frame, by_variant, curves, named, panels, tooltips
+from bench.report.figure import Figure, as_frame, curves, panels
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import ordered, title, words
 from bench.report.table import Cell, Column, Table, decimal, spoken
-from bench.statistics import Estimate, interval, ratio_of_means, summary
+from bench.statistics import Estimate, interval, summary
 
-KEYS = ["variant", "trained_on", "posterior", "corruption"]
 KINDS = {
     "rises": "rises with",
     "rises after a dip": "rises after a dip with",
@@ -29,6 +29,7 @@ KINDS = {
     "falls after a rise": "falls after a rise with",
     "rises at first": "rises at first with",
     "turns": "turns more than once with",
+    "no shape": "has no told shape with",
     "undecided": "is undecided with",
     "flat": "is flat with",
 }
@@ -41,15 +42,8 @@ HELD = {
     "iw_bound": Column("IW bound", interval=False),
 }
 NOISY = {BEATS: "higher with", TRAILS: "lower with", UNDECIDED: "undecided with"}
-REFITTED = {
-    "falls short": "fall short of the best posterior's",
-    "exceeds": "exceed the best posterior's",
-    "not told apart": "are not told from the best posterior's, which is told to move",
-    "undecided": "are undecided",
-}
 DRAWN = {"entropy": ("uncertainty", "entropy (nats)"), "log_scale": ("sigma_by_level", "log σ")}
 """Metric → figure and axis."""
-FILTERS = ("corruption", "trained_on")
 
 
 def sections(results: Results) -> list[Section]:
@@ -58,18 +52,18 @@ def sections(results: Results) -> list[Section]:
     if "entropy" not in set(rows.metric):
         return []
     rows = printed(rows)
-    table, refitted = verdicts(rows), origins(rows)
+    table, fitted = verdicts(rows), refitted.origins(rows)
     levels = [f"- *{c.label}*: {c.corrupt.__doc__}" for c in CORRUPTIONS.values()]
     others = "- *other images*: Each pixel is taken from {} with probability `level`."
     levels += [others.format(words(source)) for source in rows.source.dropna().unique()]
     asked = "Does noise raise the encoder's uncertainty?"
     takeaway, answer = takeaway_of(table)
     noisy = noise_claims(rows)
-    said = [takeaway, _noise_sentence(rows, noisy), _refitted_sentence(refitted)]
+    said = [takeaway, _noise_sentence(rows, noisy), refitted.sentence(fitted)]
     takeaway = " ".join(filter(None, said))
-    tables = [_table(table), _noise_table(noisy), _refitted_table(refitted), _levels_table(rows)]
-    figures = [*(_levels_figure(rows, metric) for metric in DRAWN), _refitted_figure(refitted)]
-    notes = paragraphs(prose(__file__), "\n".join(levels), _refitted_text(refitted))
+    tables = [_table(table), _noise_table(noisy), refitted.table_of(fitted), _levels_table(rows)]
+    figures = [*(_levels_figure(rows, metric) for metric in DRAWN), refitted.figure(fitted)]
+    notes = paragraphs(prose(__file__), "\n".join(levels), refitted.text(fitted))
     return [Section(asked, takeaway, answer, tables, figures, notes)]
 
 
@@ -126,7 +120,9 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     for key, change in changes.items():
         of_steps = [told.get((key, level), 0) for level in change]
         last = told_ends.get(key, 0)
-        kind, end = (shape(of_steps, last), ENDS[last]) if key in ends else ("flat", "flat")
+        kind, end = "flat", "flat"
+        if key in ends:
+            kind, end = shape(of_steps, last, change.mean().tolist()), ENDS[last]
         low, strongest = change.mean().idxmin(), interval(change.iloc[:, -1])
         dip = (low, interval(change[low])) if key in ends else (np.nan, Estimate())
         lines.append((*key, kind, *dip, strongest, end))
@@ -134,20 +130,23 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*KEYS, *names])
 
 
-def shape(steps: Sequence[int], end: int) -> str:
+def shape(steps: Sequence[int], end: int, changes: Sequence[float]) -> str:
     """What the entropy does, one of `KINDS`, from signs: of its steps from level to level, the
-    first from the clean images, and of its change at the last; 0 where none is told."""
+    first from the clean images, and of its change at the last; 0 where none is told. The mean
+    `changes` from the clean images, a level each, say whether the first step told comes first."""
     told = [step for step in steps if step] or [end]
     first, last = told[0], told[-1]
     if not first:
         return "undecided"
-    if end == last:
-        if -end not in told:
-            return "rises" if end > 0 else "falls"
-        if first == -end:
-            return "rises after a dip" if end > 0 else "falls after a rise"
+    if end == last and -end not in told:
+        return "rises" if end > 0 else "falls"
     if first == last and -first in told:
         return "turns"
+    until = next((place for place, step in enumerate(steps) if step), 0) + 1
+    if any(change * first <= 0 for change in changes[:until]):
+        return "no shape"  # of another sign before it: the step is none from the clean images
+    if end == last and first == -end:
+        return "rises after a dip" if end > 0 else "falls after a rise"
     return "rises at first" if first > 0 else "falls at first"
 
 
@@ -178,12 +177,15 @@ def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
 
 
 def in_short(table: pd.DataFrame) -> str:
-    """Whether noise raises one posterior's entropy."""
-    higher = (table.end == "higher").sum()
+    """Whether noise raises one posterior's entropy, by where it ends."""
+    higher, lower = ((table.end == end).sum() for end in ("higher", "lower"))
     if (table.verdict == "rises").all():
         return "yes"
     if higher:
-        return f"with {higher} of {len(table)} corruptions"
+        also = f", lower with {lower}" if lower else ""
+        return f"with {higher} of {len(table)} corruptions{also}"
+    if lower:
+        return f"no, lower with {lower} of {len(table)} corruptions, higher with none"
     return "undecided" if "undecided" in set(table.end) else "no"
 
 
@@ -249,112 +251,6 @@ def _noise_table(found: list[Claim]) -> Table:
     return Table("uncertainty_trained_with_noise", columns, lines, caption)
 
 
-# --- the encoder beside the locally optimised posterior --------------------------------------
-
-
-def origins(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a posterior, corruption and level of binary images: the encoder's change of entropy,
-    that of the locally optimised posterior, their difference and ratio, and whose change it is."""
-    names = {"encoder": "encoder", "refitted": "fitted", "difference": "fitted_minus_encoder"}
-    metrics = {f"{name}_entropy_change": column for column, name in names.items()}
-    mine = select(rows, metric=[*metrics]).assign(column=lambda frame: frame.metric.map(metrics))
-    keys, found = [*KEYS, "level"], {}
-    for key, seeds in mine.groupby(keys, sort=False):
-        values = seeds.pivot_table("value", "seed", "column")
-        if len(values) > 1:
-            found |= {(key, column): interval(values[column]) for column in names}
-            found[key, "ratio"] = ratio_of_means(values.encoder, values.refitted)
-    told = signs({at: e for at, e in found.items() if at[1] in ("refitted", "difference")})
-    lines = []
-    for key in dict.fromkeys(key for key, _ in found):
-        refitted, difference = told[key, "refitted"], told[key, "difference"]
-        ratio = found[key, "ratio"] if refitted else Estimate()
-        kind = origin(refitted, difference)
-        lines.append((*key, *(found[key, column] for column in names), ratio, kind))
-    return pd.DataFrame(lines, columns=[*keys, *names, "ratio", "origin"])
-
-
-def origin(refitted: int, difference: int) -> str:
-    """Whose change of entropy it is, one of `REFITTED`, by the signs that are told of the best
-    posterior's change, and of that less the encoder's, which decides."""
-    if difference:
-        return "falls short" if difference > 0 else "exceeds"
-    return "not told apart" if refitted else "undecided"
-
-
-def _refitted_table(table: pd.DataFrame) -> Table:
-    names, changes = ["posterior", "corruption", "level"], ["encoder", "refitted", "difference"]
-    lines = table[[*names, *changes, "ratio", "origin"]].to_numpy().tolist()
-    columns = [*names, *(Column(name, 1, sign=True) for name in changes)]
-    columns += [Column("encoder ÷ refitted"), "the encoder's"]
-    caption = "Change of entropy from clean to corrupted images, nats, and whose it is."
-    return Table("uncertainty_refitted", columns, lines, caption, variants=[*table.posterior])
-
-
-def _counted(table: pd.DataFrame) -> str:
-    """`3 fall short of …; 2 are undecided`."""
-    counts = table.origin.value_counts()
-    return "; ".join(f"{counts[kind]} {text}" for kind, text in REFITTED.items() if kind in counts)
-
-
-def _refitted_sentence(table: pd.DataFrame) -> str:
-    """How the reference's changes compare with the best posterior's, trained on clean images."""
-    mine = table[table.posterior == title(REFERENCE)]
-    said = [(line.origin, f"{line.corruption} at {line.level:g}") for line in mine.itertuples()]
-    phrases = {"falls short": "falls short of it with", "exceeds": "exceeds it with"}
-    told = grouped(said, phrases)
-    rest = sum(kind not in phrases for kind, _ in said)
-    others = f"is not told from it in {rest} of {len(said)} changes" if rest else ""
-    found = "; ".join(filter(None, [told, others]))
-    return (
-        f"Beside the change of the best posterior, that of `{title(REFERENCE)}` {found}."
-        if found
-        else ""
-    )
-
-
-def _refitted_text(table: pd.DataFrame) -> str:
-    if table.empty:
-        return ""
-    return prose(__file__, "refitted", changes=len(table), counts=_counted(table))
-
-
-def _refitted_figure(table: pd.DataFrame) -> Figure | None:
-    if table.empty:
-        return None
-    ends = {
-        f"{name} {end}": [round(getattr(e, end), 3) for e in table[name]]
-        for name in ("encoder", "refitted")
-        for end in ("mean", "low", "high")
-    }
-    last = table.level == table.groupby("corruption")["level"].transform("max")
-    columns = table[["variant", "trained_on", "corruption", "level", "origin"]]
-    frame = named(columns.assign(strength=np.where(last, "strongest", "middle"), **ends))
-    grid = alt.Axis(grid=True, tickCount=6)
-    across = alt.X("encoder mean:Q", title="encoder's change of entropy (nats)", axis=grid)
-    up = alt.Y("refitted mean:Q", title="the best posterior's (nats)", axis=grid)
-    low, high = alt.datum(min(ends["encoder low"])), alt.datum(max(ends["encoder high"]))
-    sizes = alt.Scale(domain=["middle", "strongest"], range=[30, 140])
-    whole = alt.Chart(frame)
-    base = whole.encode(color=by_variant(table.variant.unique()))
-    chart = alt.layer(
-        whole.mark_rule(color="#bbb").encode(x=low, y=low, x2=high, y2=high),
-        base.mark_rule().encode(x=alt.X("encoder low:Q"), x2=alt.X2("encoder high"), y=up),
-        base.mark_rule().encode(x=across, y=alt.Y("refitted low:Q"), y2=alt.Y2("refitted high")),
-        base.mark_point(filled=True, opacity=1).encode(
-            x=across,
-            y=up,
-            shape=alt.Shape("trained_on:N", title="trained on", sort=["clean"]),
-            size=alt.Size("strength:N", title="level", scale=sizes),
-            tooltip=tooltips(frame),
-        ),
-    )
-    chart = chart.properties(width=240, height=240)
-    facets = panels(chart, "corruption", table.corruption.unique())
-    seen = {"changes": len(table), "counts": _counted(table)}
-    return captioned(__file__, "uncertainty_refitted", facets, FILTERS, **seen)
-
-
 # --- all levels ------------------------------------------------------------------------------
 
 
@@ -373,7 +269,9 @@ def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure | None:
     still = moved.groupby("variant").change.transform(lambda change: change.abs().max() == 0)
     if still.all():
         return None
-    left_out = listing(title(variant) for variant in moved[still].variant.unique())
+    left_out = [title(variant) for variant in moved[still].variant.unique()]
+    verb = "stays and is" if len(left_out) == 1 else "stay and are"
+    stay = f", where {listing(left_out)} {verb} not drawn" if left_out else ""
     keys = ["variant", "trained_on", "corruption", "level"]
     moved = moved[~still].assign(value=moved.change)
     found = as_frame(summary(moved, keys), *keys).round(3)
@@ -389,7 +287,6 @@ def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure | None:
     )
     ends = found.groupby("corruption", sort=False).value.agg(["min", "max"]).itertuples()
     ranges = [f"{decimal(low, 1)} to {decimal(high, 1)} with {c}" for c, low, high in ends]
-    stay = f", where {left_out} stay and are not drawn" if left_out else ""
     facets = panels(chart, "corruption", frame.corruption.unique()).resolve_scale(x="independent")
     seen = {"axis": axis, "ranges": listing(ranges), "stay": stay}
     return captioned(__file__, name, facets, FILTERS, **seen)
