@@ -51,8 +51,8 @@ def test_a_figure_finds_its_three_paragraphs(beside):
 
 @pytest.mark.parametrize("path", NOTES, ids=lambda path: path.parent.name)
 def test_every_figure_has_its_words_and_is_drawn(path):
-    report = path.with_name("report.py").read_text(encoding="utf-8")
+    code = "".join(file.read_text(encoding="utf-8") for file in path.parent.glob("*.py"))
     for block in path.read_text(encoding="utf-8").split("\n# ")[1:]:
         name, *paragraphs = block.strip().split("\n\n")
         assert len(paragraphs) == 3, name
-        assert f'"{name}"' in report
+        assert f'"{name}"' in code
