@@ -45,7 +45,7 @@ tune: $(READY) ## Choose learning rates and hyperparameters anew, and record the
 variant: $(READY) ## Write a first, working file of a variant, vaes/NAME.py (NAME=)
 	$(PY) -m bench new-variant "$$BENCH_ARG_NAME"
 
-check: $(READY) ## Put a variant through its contract (NAME=)
+check: $(READY) ## Put variants through their contract (NAME=)
 	$(PY) -m bench check "$$BENCH_ARG_NAME"
 
 throughput: $(READY) $(if $(PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)

@@ -130,17 +130,17 @@ def new_variant(name: str, /) -> int:
 
 
 @app.command
-def check(variant: str, /) -> int:
-    """Put a variant through its contract, and say what is wrong in the contract's words.
+def check(variants: str, /) -> int:
+    """Put variants through their contract, and say what is wrong in the contract's words.
 
     Parameters
     ----------
-    variant
-        The name of a file in vaes/, or a path to one anywhere.
+    variants
+        Comma-separated names of files in vaes/, or 'all', or a path to one file anywhere.
     """
     from bench.commands import check
 
-    return check(variant, console)
+    return check(variants, console)
 
 
 @app.command

@@ -33,7 +33,7 @@ from bench.report.section import Section
 from bench.storage import write_atomically
 from bench.training.loop import train
 from bench.variant_checks import verdicts
-from vaes import discover, variant_in
+from vaes import Autoencoder, discover, variant_in
 
 SCREEN_COLUMNS = 4
 """As many columns of the headline table as fit 80 characters; the page has them all."""
@@ -120,24 +120,29 @@ def tune(config: Config, console: Console) -> int:
     return int(len(known) < len(outcome.contests))
 
 
-def check(name: str, console: Console) -> int:
-    """`python -m bench check NAME`: the exit code, 1 where the contract is broken."""
-    if name.endswith(".py"):
-        try:
-            variant = variant_in(Path(name).expanduser())
-        except Exception as error:  # whatever a user's file does
-            raise BenchError(
-                f"{name} is no variant: {type(error).__name__}: {one_line(error)}"
-            ) from None
-    else:
-        (found,) = asked.variants_named(name, console)[:1]
-        variant = discover().variants[found]
+def check(names: str, console: Console) -> int:
+    """`python -m bench check NAMES`: the exit code, 1 where a contract is broken."""
     code = 0
-    for checked, wrong in verdicts(variant):
-        said = checked.__name__.replace("_", " ") + (f": {wrong}" if wrong else "")
-        console.print(f"{'WRONG' if wrong else 'ok':5}  {said}", markup=False, soft_wrap=True)
-        code |= bool(wrong)
+    for name, variant in _to_be_checked(names, console).items():
+        console.print(f"{name}:", markup=False, soft_wrap=True)
+        for checked, wrong in verdicts(variant):
+            said = checked.__name__.replace("_", " ") + (f": {wrong}" if wrong else "")
+            line = f"  {'WRONG' if wrong else 'ok':5}  {said}"
+            console.print(line, markup=False, soft_wrap=True)
+            code |= bool(wrong)
     return code
+
+
+def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]:
+    """The variants of a list of names, or the one in a file anywhere."""
+    if not names.endswith(".py"):
+        found = discover().variants
+        return {name: found[name] for name in asked.variants_named(names, console)}
+    try:
+        return {names: variant_in(Path(names).expanduser())}
+    except Exception as error:  # whatever a user's file does
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise BenchError(f"{names} is no variant: {reason}") from None
 
 
 def throughput(

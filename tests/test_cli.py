@@ -28,6 +28,22 @@ def run(capsys, monkeypatch, *arguments: object) -> tuple[int, str]:
     return stopped.value.code, captured.out + captured.err
 
 
+def test_check_tells_of_every_variant_named_and_of_a_file_anywhere(capsys, monkeypatch, tmp_path):
+    code, text = run(capsys, monkeypatch, "check", "flow,autoencoder")
+    assert code == 0, text
+    assert text.count("ok     builds") == 2
+    file = tmp_path / "mine.py"
+    lines = ("from vaes import VAE", "class Mine(VAE):", "    def posterior(self, x):")
+    file.write_text("\n".join((*lines, "        return self.encode(x)")), encoding="utf-8")
+    code, text = run(capsys, monkeypatch, "check", file)
+    assert code == 1
+    assert "WRONG  has the shapes: posterior(x) returned Tensor" in text
+    file.write_text("import nothing_like_it", encoding="utf-8")
+    code, text = run(capsys, monkeypatch, "check", file)
+    assert code == 2
+    assert text.startswith(f"error: {file} is no variant: ModuleNotFoundError")
+
+
 def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatch, tmp_path):
     """And the results keep it; what it cannot say is one line."""
     file = tmp_path / "my options.toml"
