@@ -125,7 +125,8 @@ def new_variant(name: str, /) -> int:
     """
     from bench.new_variant import new_variant
 
-    console.print(f"{new_variant(name)}: next, python -m bench check {name}", markup=False)
+    written = new_variant(name)
+    console.print(f"wrote {written}; next: make check NAME={name}", markup=False, soft_wrap=True)
     return 0
 
 

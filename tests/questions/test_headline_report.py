@@ -149,7 +149,7 @@ def test_where_log_likelihoods_are_known_what_is_within_the_tolerance_is_equal()
     assert section.takeaway.startswith(
         "`input-dependent` reaches a test ELBO of −86.0000 ± 0.0020 nats, beaten by "
         "`full-covariance` (0.0600 ± 0.0020); within 0.05 nats of `learned-diagonal` "
-        "(−0.0100 ± 0.0020 in that one's favour)."
+        "(−0.0100 ± 0.0020, that one's less this one's)."
     )
     assert section.tables[0].frame().set_index("variant").verdict["learned-diagonal"] == "equal"
 
@@ -179,7 +179,7 @@ def test_runs_that_were_best_in_the_last_of_their_epochs_are_counted():
 
 def test_the_answer_names_a_richer_variant_that_is_undecided():
     noise = [value * 20 for value in NOISE]
-    said = "above `fixed-variance` (4.00 ± 1.96); undecided against `flow` (+1.00 ± 1.96 in that"
+    said = "above `fixed-variance` (4.00 ± 1.96); undecided against `flow` (+1.00 ± 1.96, that"
     assert said in sections(made_up(noise=noise))[0].answer
 
 

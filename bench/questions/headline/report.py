@@ -23,7 +23,7 @@ from bench.statistics import from_error, interval, summary
 
 LATE = 0.02
 """Of the epochs: a run that is best within the last of them may not have ended improving."""
-SIGNED = " in that one's favour"
+SIGNED = ", that one's less this one's"
 """What a sentence adds to a number whose verdict says no sign."""
 
 
