@@ -6,20 +6,34 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from bench.config import OPTIONS, PRECISIONS, SIZES, Config, Preset, Run, of_dataset, preset
+from bench.config import (
+    OPTIONS,
+    PRECISIONS,
+    SIZES,
+    TRAINING_SPLITS,
+    Config,
+    Preset,
+    Run,
+    of_dataset,
+    preset,
+)
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, nearest
-from bench.inference.gradients import ESTIMATORS
+from bench.inference.gradients import ESTIMATORS, of_bound
 from bench.questions import Question, measured, named
-from vaes import ACTIVATIONS, DECODERS, LIKELIHOODS, discover
+from bench.training.optimizers import OPTIMIZERS
+from bench.training.schedules import schedule
+from vaes import ACTIVATIONS, DECODERS, LIKELIHOODS, PRIORS, discover
 
 CACHE = ".bench_cache"
+BOUND_OF = {"elbo": "elbo", "iwae": "iw_bound"}
+"""Objective → what its estimators differentiate, of `bench.inference.gradients.BOUNDS`."""
 FIELDS = {"latent": "latent_dim", "hidden": "hidden_dim", "beta": "kl_weight"}
 """Options → the fields of `Run` they set, where these have other names."""
 
@@ -28,24 +42,63 @@ def check(config: Config) -> None:
     """Refuse numbers and names that make no sense, before anything is loaded."""
     _rate(config)
     _hidden(config)
+    _betas(config)
+    schedule(config.schedule)
     least = {"seeds": 1, "epochs": 1, "samples": 1, "jobs": 0, "kl_warmup_epochs": 0}
-    least |= {"latent": 1, "batch_size": 1, "beta": 0}
+    least |= {"latent": 1, "batch_size": 1, "beta": 0, "free_bits": 0, "early_stopping": 0}
     for name, lowest in least.items():
         value = getattr(config, name)
-        if value is not None and value < lowest:
-            option = f"--{name.replace('_', '-')}"
-            raise BenchError(f"{option} must be at least {lowest}, not {value}")
+        if value is not None and not lowest <= value < math.inf:
+            raise BenchError(f"{_option(name)} must be at least {lowest}, not {value}")
+    if not 0 < config.epsilon < math.inf:
+        raise BenchError(f"--epsilon must be above 0, e.g. 1e-8, not {config.epsilon}")
     known = {
         "estimator": ("auto", *ESTIMATORS),
         "precision": PRECISIONS,
         "likelihood": LIKELIHOODS,
         "decoder": DECODERS,
         "activation": ACTIVATIONS,
+        "prior": PRIORS,
+        "optimizer": OPTIMIZERS,
+        "objective": BOUND_OF,
+        "training_split": TRAINING_SPLITS,
     }
     for kind, names in known.items():
         name = getattr(config, kind)
         if name is not None and name not in names:
-            raise nearest(kind, name, names)
+            raise nearest(kind.replace("_", " "), name, names)
+    _check_together(config)
+
+
+def _check_together(config: Config) -> None:
+    """Refuse settings of which one makes another void."""
+    if config.gated and config.activation != Config.activation:
+        raise BenchError("--gated layers have no --activation: drop one of the two")
+    if config.early_stopping and config.schedule == Config.schedule:
+        raise BenchError(
+            "--early-stopping may end a training before its learning rate decays: "
+            "add --schedule constant"
+        )
+    if config.early_stopping and config.training_split != Config.training_split:
+        raise BenchError(
+            f"--training-split {config.training_split} leaves no images to stop early by: drop "
+            "--early-stopping"
+        )
+    if config.training_split != Config.training_split and config.learning_rate == "auto":
+        raise BenchError(
+            f"--training-split {config.training_split} leaves no images to choose a learning rate "
+            "by: add --learning-rate, e.g. 1e-3"
+        )
+    bound, estimator = BOUND_OF[config.objective], ESTIMATORS.get(config.estimator)
+    if config.objective != Config.objective and estimator and estimator.bound != bound:
+        raise BenchError(
+            f"estimator '{config.estimator}' does not follow --objective {config.objective}: use "
+            f"one of {', '.join(of_bound(bound))}"
+        )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def preset_of(config: Config) -> Preset:
@@ -69,13 +122,13 @@ def _names(text: str) -> list[str]:
 
 
 def variants_named(text: str, console: Console) -> tuple[str, ...]:
-    """The variants of a comma-separated list, or all; BenchError names what is none."""
-    found = discover()
+    """The variants of a comma-separated list, or all of `vaes/`; BenchError names what is none."""
+    found = discover(files=variant_files(text))
     for reason in found.broken.values():
         console.print(f"not a variant, left out: {reason}", style="yellow", markup=False)
     if text == "all":
         return tuple(found.variants)
-    names = _names(text)
+    names = [Path(name).stem if name.endswith(".py") else name for name in _names(text)]
     for name in names:
         if name in found.broken:
             raise BenchError(f"variant '{name}' cannot be used: {found.broken[name]}")
@@ -83,7 +136,25 @@ def variants_named(text: str, console: Console) -> tuple[str, ...]:
             raise nearest("variant", name, found.variants)
     if not names:
         raise BenchError("no variant named: give --variants names of files in vaes/, or 'all'")
-    return tuple(sorted(names, key=list(found.variants).index))
+    return tuple(sorted(set(names), key=list(found.variants).index))
+
+
+def variant_files(text: str) -> tuple[Path, ...]:
+    """The files named by their paths among comma-separated variants.
+
+    Raises BenchError where one is not there, or has the name of another variant.
+    """
+    files = [Path(name).expanduser().absolute() for name in _names(text) if name.endswith(".py")]
+    taken = {*discover().variants, *discover().broken}
+    for file in files:
+        if not file.is_file():
+            raise BenchError(f"variant file {file} does not exist: check the path")
+        if file.stem in taken:
+            raise BenchError(
+                f"variant file {file} has the name of another variant: rename the file"
+            )
+        taken.add(file.stem)
+    return tuple(files)
 
 
 def questions_named(text: str) -> tuple[Question, ...]:
@@ -102,13 +173,20 @@ def overrides_of(config: Config, data: Dataset) -> dict[str, object]:
             f"--kl-warmup-epochs {config.kl_warmup_epochs} is longer than the training of "
             f"{epochs} epochs, whose KL would never reach its weight: give fewer, or more --epochs"
         )
-    names = ("binarize", "epochs", "latent", "hidden", "activation", "batch_size", "beta")
-    names += ("kl_warmup_epochs", "estimator", "samples", "likelihood", "decoder", "precision")
-    asked = {FIELDS.get(name, name): getattr(config, name) for name in names}
-    asked["hidden_dim"] = _hidden(config)
+    of_a_run = {f.name for f in fields(Run)} - {"dataset", "device", "learning_rate"}
+    named = {FIELDS.get(f.name, f.name): getattr(config, f.name) for f in fields(Config)}
+    asked = {name: value for name, value in named.items() if name in of_a_run}
+    asked |= {"hidden_dim": _hidden(config), "betas": _betas(config)}
+    if config.objective == "iwae" and config.estimator == "auto":
+        asked["estimator"] = "iwae"
     own = {name: getattr(Run, name, None) for name in asked} | OPTIONS.get(data.name, {})
     own |= zip(("latent_dim", "hidden_dim"), of_dataset(SIZES, data.name))
     changed = {name: value for name, value in asked.items() if value not in (None, own[name])}
+    if config.training_split != Config.training_split and data.binarization == "stochastic":
+        raise BenchError(
+            f"the validation images of '{data.name}' are binarized once, those for training at "
+            "every step, and cannot be joined: add --binarize threshold or none"
+        )
     rate = _rate(config)
     return changed if rate is None else changed | {"learning_rate": rate}
 
@@ -135,6 +213,16 @@ def _hidden(config: Config) -> int | tuple[int, ...] | None:
             return widths if len(widths) > 1 else widths[0]
     raise BenchError(
         f"--hidden '{config.hidden}' must be numbers of units from 1 on, e.g. '200' or '512,256'"
+    )
+
+
+def _betas(config: Config) -> tuple[float, float]:
+    with suppress(ValueError):
+        first, second = (float(part) for part in config.betas.split(","))
+        if 0 <= first < 1 and 0 <= second < 1:
+            return first, second
+    raise BenchError(
+        f"--betas '{config.betas}' must be two numbers from 0 to below 1, e.g. '0.9,0.999'"
     )
 
 
@@ -173,7 +261,7 @@ def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> 
             yield data.fingerprint[:6]
         for name, value in overrides.items():
             if name != "binarize":
-                yield value if isinstance(value, str) else f"{name}-{_in_a_path(value)}"
+                yield _in_a_path(name, value)
         if data.binarization == "none":
             yield "grey"
         elif "binarize" in overrides:
@@ -186,8 +274,12 @@ def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> 
     return "-".join(parts())
 
 
-def _in_a_path(value: object) -> str:
-    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _in_a_path(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value.replace(":", "-")
+    if value is True:
+        return name
+    return "-".join(map(str, (name, *(value if isinstance(value, tuple) else (value,)))))
 
 
 def cache_folder(config: Config) -> Path:

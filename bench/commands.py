@@ -65,6 +65,7 @@ def run(config: Config, console: Console) -> int:
             config.data_dir,
             asked.cache_folder(config),
             questions,
+            asked.variant_files(config.variants),
         )
         outcome = _run_grid(grid, data, config, folder, console)
         if config.config:
@@ -102,12 +103,13 @@ def tune(config: Config, console: Console) -> int:
         config.data_dir,
         asked.cache_folder(config),
         questions,
+        asked.variant_files(config.variants),
     )
     outcome = _run_grid(grid, data, config, folder, console, choosing=True)
     known = [contest for contest in outcome.contests if contest.succeeded()]
     recorded.record(
         [(contest.open, contest.chosen()) for contest in known],
-        discover().variants,
+        grid.known,
         data.fingerprint,
     )
     for contest in outcome.contests:
@@ -305,13 +307,14 @@ def command(config: Config, device: str, name: str = "run") -> str:
 
 def _time_once(grid: Grid, folder: Path, data: Dataset) -> None:
     """Time the throughput of this machine, unless that was done with the same code and data."""
-    key, store = _timing_key(grid.device, data, grid.variants), Store(grid.cache)
+    variants = tuple(name for name in grid.variants if name in discover().variants)
+    key, store = _timing_key(grid.device, data, variants), Store(grid.cache)
     if store.load(key) is None or not (folder / timing.FILE).exists():
         timing.run_cases(
             folder,
             grid.dataset,
             grid.device,
-            grid.variants,
+            variants,
             grid.data_dir,
             seconds=timing.BRIEF_SECONDS,
         )

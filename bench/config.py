@@ -25,7 +25,7 @@ class Config:
     """digits, mnist5k, mnist, fashion_mnist, binarized_mnist, ppca, or a path to an .npz file."""
 
     variants: str = "all"
-    """Comma-separated names of files in vaes/, or 'all'."""
+    """Comma-separated names of files in vaes/, or paths of others, or 'all' for those in vaes/."""
 
     seeds: int | None = None
     """Training runs a variant (default: the preset's)."""
@@ -58,6 +58,12 @@ class Config:
     activation: str = "tanh"
     """After each hidden layer: tanh, relu, leaky_relu, elu, gelu, silu, softplus."""
 
+    gated: bool = False
+    """Hidden layers are a linear map times a sigmoid of another, in place of an activation."""
+
+    prior: str = "standard_normal"
+    """standard_normal, or learned: mixture (of 50 Gaussians), vamp (of 50 posteriors)."""
+
     batch_size: int = 100
     """Images a step."""
 
@@ -67,8 +73,34 @@ class Config:
     beta: float = 1.0
     """Weight of the KL in the training's objective; what is tabled is the ELBO all the same."""
 
+    free_bits: float = 0.0
+    """Nats of each latent's KL that cost nothing in training; what is tabled is the ELBO."""
+
     learning_rate: str = "auto"
     """A number, or 'auto': chosen on validation for each variant and length of training."""
+
+    optimizer: str = "adam"
+    """adam, adam_normalized (each tensor's gradient divided by its norm), adamw, adamax, rmsprop,
+    sgd."""
+
+    betas: str = "0.9,0.999"
+    """Of Adam and its kin; RMSprop averages with the second, SGD has the first as momentum."""
+
+    epsilon: float = 1e-8
+    """Of Adam and its kin, and of RMSprop."""
+
+    schedule: str = "decay"
+    """Of the learning rate: decay (linear to 2 % over the last fifth), constant, cosine, stages
+    (Burda et al. 2016), exponential:N (tenfold down over N epochs)."""
+
+    early_stopping: int = 0
+    """Epochs without a better validation score after which a training ends (0: never)."""
+
+    training_split: str = "train"
+    """train, or train+valid: validation images too, which then choose nothing."""
+
+    objective: str = "elbo"
+    """elbo, or iwae: the bound L_K with K = samples."""
 
     estimator: str = "auto"
     """Gradient estimator of the training, or 'auto' (pathwise where it is admitted); iwae, dreg and
@@ -114,7 +146,7 @@ class Run:
         latent_dim: L.
         hidden_dim: H, units in each of two hidden layers, or in each of as many as are given.
         hyperparameters: keyword arguments of the variant's class, as sorted pairs.
-        learning_rate: Adam's; None where it, and the hyperparameters, are still to be chosen.
+        learning_rate: the optimizer's; None where it, and the hyperparameters, are to be chosen.
         estimator: gradient estimator, or `auto` for the best one the posterior admits.
         samples: noise samples S per image and step.
         kl_warmup_epochs: the KL's weight rises linearly from 0 over these epochs.
@@ -133,6 +165,13 @@ class Run:
         distinct: train on only so many random images (0: all), repeated up to `train_size`, so
             that a short list has epochs as long as a long one's.
         kl_weight: the KL's weight in the objective (after its warm-up); 0 leaves noise alone.
+        free_bits: nats of each latent's KL, its mean over a batch, that cost nothing.
+        gated: hidden layers are a linear map times a sigmoid of another.
+        optimizer, betas, epsilon: a name of `bench.training.optimizers`, and its constants.
+        schedule: of the learning rate, see `bench.training.schedules`.
+        early_stopping: epochs without a better validation after which it ends (0: never).
+        prior: a name of `vaes.PRIORS`.
+        training_split: `train`, or `train+valid`, of which the last weights are the best.
     """
 
     variant: str
@@ -160,10 +199,25 @@ class Run:
     augmentation: str = ""
     distinct: int = 0
     kl_weight: float = 1.0
+    free_bits: float = 0.0
+    gated: bool = False
+    optimizer: str = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    schedule: str = "decay"
+    early_stopping: int = 0
+    prior: str = "standard_normal"
+    training_split: str = "train"
 
     def with_(self, **changes) -> Run:
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+    @property
+    def networks(self) -> dict[str, object]:
+        """What its variant is combined with: arguments of `vaes.with_options`."""
+        names = ("likelihood", "decoder", "activation", "gated", "prior")
+        return {name: getattr(self, name) for name in names}
 
     def identity(self) -> dict:
         """The fields that differ from their defaults: a new option leaves old keys valid."""
@@ -290,6 +344,8 @@ PRESETS = {
     "full": Preset(epochs={**_EPOCHS, "": 60}, importance_samples=(1, 10, 100, 1000, 5000)),
 }
 
+TRAINING_SPLITS = ("train", "train+valid")
+"""Images that a run trains on; the first is the default."""
 PRECISIONS = ("float32", "bf16")
 """Of the training step's matrix products; the first is the default."""
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from vaes._likelihoods import LIKELIHOODS
-from vaes._networks import ACTIVATIONS, DECODERS
+from vaes._networks import ACTIVATIONS, DECODERS, GatedLayers
+from vaes._priors import PRIORS
 from vaes.base import VAE, Autoencoder
 
 __all__ = [
     "ACTIVATIONS",
     "DECODERS",
     "LIKELIHOODS",
+    "PRIORS",
     "VAE",
     "Autoencoder",
     "Discovery",
@@ -43,11 +45,12 @@ class Discovery:
     broken: Mapping[str, str]
 
 
-def discover(folder: Path | None = None) -> Discovery:
-    """Import every public module of `folder` (by default this one) but `base`."""
+def discover(folder: Path | None = None, files: Iterable[Path] = ()) -> Discovery:
+    """Import every public module of `folder` (by default this one) but `base`, and files of other
+    folders, each a variant of its own name."""
     variants: dict[str, type[Autoencoder]] = {}
     broken: dict[str, str] = {}
-    for path in sorted((folder or Path(__file__).parent).glob("*.py")):
+    for path in [*sorted((folder or Path(__file__).parent).glob("*.py")), *files]:
         if path.stem.startswith("_") or path.stem == "base":
             continue
         try:
@@ -63,21 +66,33 @@ def variant_in(path: Path) -> type[Autoencoder]:
     return _only_variant(_import(path))
 
 
-def with_options(
+def mixins(
     variant: type[Autoencoder],
     likelihood: str = "bernoulli",
     decoder: str = "mlp",
     activation: str = "tanh",
-) -> type[Autoencoder]:
-    """The variant's class with a likelihood and networks; the class itself for the defaults.
+    gated: bool = False,
+    prior: str = "standard_normal",
+) -> tuple[type[Autoencoder], ...]:
+    """What a variant is combined with; nothing for the defaults, and no prior where it has no z.
 
-    Raises KeyError for a name that is not in `LIKELIHOODS`, `DECODERS` or `ACTIVATIONS`.
+    Raises KeyError for a name that is not in `LIKELIHOODS`, `DECODERS`, `ACTIVATIONS` or `PRIORS`.
     """
-    mixins = (*LIKELIHOODS[likelihood], *DECODERS[decoder], *ACTIVATIONS[activation])
-    if not mixins:
+    return (
+        *LIKELIHOODS[likelihood],
+        *DECODERS[decoder],
+        *((GatedLayers,) if gated else ACTIVATIONS[activation]),
+        *(PRIORS[prior] if issubclass(variant, VAE) else ()),
+    )
+
+
+def with_options(variant: type[Autoencoder], *args, **kwargs) -> type[Autoencoder]:
+    """The variant's class combined with its `mixins`; the class itself for the defaults."""
+    found = mixins(variant, *args, **kwargs)
+    if not found:
         return variant
     names = {"__module__": variant.__module__, "__qualname__": variant.__qualname__}
-    return type(variant)(variant.__name__, (variant, *mixins), names)
+    return type(variant)(variant.__name__, (variant, *found), names)
 
 
 def _import(path: Path) -> ModuleType:

@@ -5,6 +5,9 @@ Mixed in behind the variant's own class, like the likelihoods.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 from torch import nn
 
 from vaes.base import Autoencoder
@@ -19,6 +22,16 @@ class LinearDecoder(Autoencoder):
 
 
 DECODERS: dict[str, tuple[type[Autoencoder], ...]] = {"mlp": (), "linear": (LinearDecoder,)}
+
+
+class GatedLayers(Autoencoder):
+    """Hidden layers (W x + b) · sigmoid(V x + c), without another activation (Dauphin et al. 2017;
+    Tomczak & Welling 2018)."""
+
+    def hidden_layers(self, *widths: int) -> Iterator[nn.Module]:
+        for inputs, outputs in pairwise(widths):
+            yield nn.Linear(inputs, 2 * outputs)
+            yield nn.GLU()
 
 
 def _with(unit: type[nn.Module]) -> tuple[type[Autoencoder], ...]:

@@ -89,7 +89,7 @@ class Autoencoder(nn.Module):
 
 
 class VAE(Autoencoder, ABC):
-    """An autoencoder whose code is a random variable: prior N(0, I), posterior q(z|x)."""
+    """An autoencoder whose code is a random variable: prior p(z), posterior q(z|x)."""
 
     def __init__(
         self, data_dim: int, latent_dim: int = 20, hidden_dim: int | Sequence[int] = 200
@@ -99,8 +99,8 @@ class VAE(Autoencoder, ABC):
         self.register_buffer("prior_scale", torch.ones(latent_dim), persistent=False)
 
     @property
-    def prior(self) -> Independent:
-        """p(z) = N(0, I_L)."""
+    def prior(self) -> Distribution:
+        """p(z) = N(0, I_L); a variant may return another, of event shape `(L,)`."""
         return diagonal_gaussian(self.prior_loc, self.prior_scale)
 
     @abstractmethod

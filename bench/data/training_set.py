@@ -35,8 +35,11 @@ def training_set(data: Dataset, run: Run) -> Dataset:
 
     `run.distinct` random images, the seed's own (no two seeds share one while there are enough),
     repeated up to `run.train_size` (or the data set's size), make every number of images an epoch
-    of the same number of steps. Raises BenchError on an unknown corruption.
+    of the same number of steps. Validation images come behind those for training where the run has
+    both. Raises BenchError on an unknown corruption.
     """
+    if run.training_split == "train+valid":
+        data = replace(data, train=torch.cat([data.train, data.valid]))
     if not (run.distinct or run.augmentation):
         return data
     size = run.train_size or len(data.train)

@@ -31,7 +31,6 @@ from bench.grid.tasks import (
     work,
 )
 from bench.grid.tuning import Tuning, opened
-from vaes import discover
 
 Report = Callable[[str, Task, object], None]
 """Told of every task: `submitted`, `cached`, `finished`, `failed` or `notice`, and the reason."""
@@ -75,7 +74,7 @@ class Runner:
     ) -> None:
         self.grid, self.data, self.executor, self.report = grid, data, executor, report
         self.choosing = choosing
-        self.variants = discover().variants
+        self.variants = grid.known
         self.store = Store(grid.cache)
         self.outcome = Outcome()
         self.tuning = Tuning(

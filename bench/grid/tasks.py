@@ -25,9 +25,7 @@ from bench.inference.gradients import ESTIMATORS
 from bench.randomness import generator
 from bench.training.loop import Trained, train, train_branches
 from bench.training.stacked import train_stacked
-from vaes import Autoencoder, discover, with_options
-from vaes._likelihoods import LIKELIHOODS
-from vaes._networks import DECODERS
+from vaes import Autoencoder, discover, mixins, with_options
 
 STACKED_ON = ("cuda",)
 """Devices that are faster than a program can tell them what to do."""
@@ -43,6 +41,7 @@ class Grid:
         overrides: fields of `Run` set on the command line, the same for all variants.
         data_dir, cache: folders.
         questions: what is measured of its runs.
+        files: of variants outside `vaes/`.
     """
 
     dataset: str
@@ -54,6 +53,12 @@ class Grid:
     data_dir: str | None = None
     cache: Path = Path(".bench_cache")
     questions: tuple[Measurement, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    @property
+    def known(self) -> Mapping[str, type[Autoencoder]]:
+        """The classes of all variants there are."""
+        return discover(files=self.files).variants
 
     @property
     def rate(self) -> float | None:
@@ -108,9 +113,9 @@ def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str
     code: list[Callable] = [variant, train_stacked if run.device in STACKED_ON else train]
     if run.estimator in ESTIMATORS:
         code.append(ESTIMATORS[run.estimator].function)
-    if run.distinct or run.augmentation:
+    if run.distinct or run.augmentation or run.training_split != Run.training_split:
         code.append(training_set)
-    code += [*LIKELIHOODS[run.likelihood], *DECODERS[run.decoder]]
+    code += mixins(variant, **run.networks)
     identity = {"run": run.identity(), "data": data_fingerprint, "torch": torch.__version__}
     if task.question is not None:
         code.append(task.question.measure)
@@ -214,8 +219,7 @@ def _train_together(keys: Mapping[Task, str], grid: Grid) -> Iterator[Task]:
 
 def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:
     """What a run trains, and what on."""
-    networks = run.likelihood, run.decoder, run.activation
-    variant = with_options(discover().variants[run.variant], *networks)
+    variant = with_options(grid.known[run.variant], **run.networks)
     data = _data(grid.dataset, grid.data_dir, run.binarize, run.device)
     return variant, training_set(data, run)
 

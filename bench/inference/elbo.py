@@ -19,11 +19,12 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
 from torch.quasirandom import SobolEngine
 
 from bench.errors import BenchError
 from bench.inference.compiled import Compiled, where_it_pays
+from bench.inference.divergence import divergence
 from bench.inference.native import NotCompiled
 from bench.inference.reparameterize import (
     Noise,
@@ -74,7 +75,7 @@ def elbo_terms(
     z = draw(posterior, noise, samples)
     distortion = -model.log_likelihood(x, z)
     try:
-        rate = kl_divergence(posterior, model.prior).expand_as(distortion)
+        rate = divergence(posterior, model.prior).expand_as(distortion)
     except NotImplementedError:
         rate = posterior.log_prob(z) - model.prior.log_prob(z)
     return distortion, rate
@@ -241,7 +242,7 @@ def _analytic_kl(
 ) -> Float[Tensor, "B"]:
     """−KL(q || p)."""
     try:
-        return -kl_divergence(posterior, model.prior)
+        return -divergence(posterior, model.prior)
     except NotImplementedError:
         raise BenchError(
             f"estimator 'analytic KL' needs KL(q || p) in closed form, unknown for "

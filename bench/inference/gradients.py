@@ -25,9 +25,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
 
 from bench.errors import BenchError, nearest
+from bench.inference.divergence import divergence, divergence_by_latent
 from bench.inference.reparameterize import Noise, draw, reparameterize, rsample
 from bench.inference.sobol import MOST_LATENTS, first_cells, shift_from, shifted_normals
 from bench.inference.tensors import detached
@@ -44,24 +45,42 @@ class Target:
         log_likelihood: z → log p(x|z), in nats.
         prior: p(z), event shape `(L,)`.
         kl_weight: weight of the KL, 1 for the ELBO itself (less during warm-up).
+        free_bits: nats of each latent's KL that cost nothing, 0 for the ELBO itself.
     """
 
     log_likelihood: Callable[[Float[Tensor, "S *B L"]], Float[Tensor, "S *B"]]
     prior: Distribution
     kl_weight: float | Float[Tensor, ""] = 1.0
+    free_bits: float = 0.0
 
     def rate(self, posterior: Distribution) -> Float[Tensor, "*B"]:
         """kl_weight · KL(q || p) in closed form.
 
-        Raises NotImplementedError where torch knows none.
+        With free bits λ it is Σ_l max(λ, KL_l), where KL_l is a mean over the batch (Kingma et al.
+        2016, eq. 15). Raises NotImplementedError where torch knows no formula, BenchError where
+        free bits make no sense.
         """
-        return self.kl_weight * kl_divergence(posterior, self.prior)
+        if not self.free_bits:
+            return self.kl_weight * divergence(posterior, self.prior)
+        by_latent = divergence_by_latent(posterior, self.prior)
+        free = by_latent.flatten(0, -2).mean(0) < self.free_bits
+        return self.kl_weight * by_latent.where(~free, self.free_bits).sum(-1)
+
+    def log_prior(self, z: Float[Tensor, "S *B L"]) -> Float[Tensor, "S *B"]:
+        """log p(z), for a KL that is sampled; raises BenchError with free bits, which are of one in
+        closed form."""
+        if self.free_bits:
+            raise BenchError(
+                "free bits are of a KL in closed form, and here it is sampled: leave out "
+                "--free-bits, or the variant or estimator"
+            )
+        return self.prior.log_prob(z)
 
     def log_weight(
         self, posterior: Distribution, z: Float[Tensor, "S *B L"]
     ) -> Float[Tensor, "S *B"]:
         """f(z) = log p(x|z) + kl_weight · (log p(z) − log q(z|x))."""
-        ratio = self.prior.log_prob(z) - posterior.log_prob(z)
+        ratio = self.log_prior(z) - posterior.log_prob(z)
         return self.log_likelihood(z) + self.kl_weight * ratio
 
 
@@ -265,7 +284,7 @@ def score_function(
     """f · ∇ log q, no baseline (Williams 1992; Ranganath et al. 2014)."""
     z = draw(posterior, noise, samples)
     log_q = posterior.log_prob(z)
-    joint = target.log_likelihood(z) + target.kl_weight * target.prior.log_prob(z)
+    joint = target.log_likelihood(z) + target.kl_weight * target.log_prior(z)
     f = (joint - target.kl_weight * log_q).detach()
     return (f * log_q + joint).mean(0)
 
@@ -326,7 +345,7 @@ def rloo(
 
     def shifted(z: Float[Tensor, "S *B L"]) -> Float[Tensor, "S *B"]:
         log_p = target.log_likelihood(z)
-        ratio = target.prior.log_prob(z) - posterior.log_prob(z)
+        ratio = target.log_prior(z) - posterior.log_prob(z)
         f = (log_p + target.kl_weight * ratio).detach()
         return log_p - (f.sum(0) - f) / (samples - 1)
 
@@ -374,16 +393,16 @@ def estimator_for(name: str, posterior: Distribution, prior: Distribution) -> Su
     """The estimator of that name; `auto` takes the quietest family the posterior admits.
 
     `pathwise` where samples are reparameterized and the KL is known in closed form,
-    `pathwise_sampled_kl` where only the first holds, else `score_function`.
+    `pathwise_sampled_kl` where only the first holds, else `score_function_baseline`.
     """
     if name != "auto":
         if name not in ESTIMATORS:
             raise nearest("estimator", name, ESTIMATORS)
         return ESTIMATORS[name].function
     if not posterior.has_rsample:
-        return score_function
+        return score_function_baseline
     try:
-        kl_divergence(posterior, prior)
+        divergence(posterior, prior)
     except NotImplementedError:
         return pathwise_sampled_kl
     return pathwise

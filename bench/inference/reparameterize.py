@@ -19,6 +19,7 @@ from torch.distributions import (
 )
 
 from bench.errors import BenchError
+from vaes import VAE
 from vaes._shapes import Float
 
 Noise = Callable[[int], Float[Tensor, "S *B L"]]
@@ -91,6 +92,12 @@ def draw(posterior: Distribution, noise: Noise, samples: int) -> Float[Tensor, "
             return reparameterize(posterior, noise(samples))
         except BenchError:
             return posterior.sample((samples,))
+
+
+def prior_sample(model: VAE, samples: int, generator: torch.Generator) -> Float[Tensor, "S L"]:
+    """S samples of p(z), from the generator where the prior is a map of standard normal noise."""
+    noise = standard_normal(samples, model.latent_dim, generator)
+    return draw(model.prior, lambda n: noise(1)[0], samples)
 
 
 def rsample(posterior: Distribution, noise: Noise, samples: int) -> Float[Tensor, "S *B L"]:

@@ -16,8 +16,6 @@ from bench.inference.gradients import Surrogate
 from bench.inference.native import NotCompiled, native
 from bench.inference.reparameterize import Noise, is_map_of_noise
 from bench.training.step import (
-    BETAS,
-    EPSILON,
     EagerStep,
     Objective,
     Step,
@@ -42,18 +40,16 @@ class CompiledStep:
 
     Arguments:
         model: float32, on a CPU; its posterior must be a map of the noise it is given.
-        estimator, samples: as for `objective`.
+        estimator: as for `objective`.
+        run: whose samples, free bits, betas and epsilon; its optimizer is Adam.
         draws: `draws_of` them.
     """
 
     def __init__(
-        self,
-        model: Autoencoder,
-        estimator: Surrogate | None,
-        samples: int,
-        draws: Sequence[int],
+        self, model: Autoencoder, estimator: Surrogate | None, run: Run, draws: Sequence[int]
     ) -> None:
-        self.objective, self.draws = Objective(model, estimator, samples), draws
+        self.objective, self.draws = Objective(model, estimator, run), draws
+        self.betas, self.epsilon = run.betas, run.epsilon
         named = dict(self.objective.named_parameters())
         self.names = list(named)
         self.weights = [w.detach() for w in named.values()]
@@ -67,7 +63,7 @@ class CompiledStep:
 
     def __call__(self, x: Tensor, noise: Noise, kl_weight: float, rate: float) -> Tensor:
         self.count += 1
-        first, second = (1 - beta**self.count for beta in BETAS)
+        first, second = (1 - beta**self.count for beta in self.betas)
         scalars = torch.tensor([kl_weight, rate / first, second**-0.5])
         drawn = [noise(n) for n in self.draws]
         arguments = [*self.weights, *self.first, *self.second, *self.constants, x, *drawn, scalars]
@@ -125,9 +121,9 @@ class CompiledStep:
         """Adam's, in place; what else the native function is to return."""
         for w, m, v, g in zip(weights, first, second, gradients, strict=True):
             if g is not None:
-                m.mul_(BETAS[0]).add_(g, alpha=1 - BETAS[0])
-                v.mul_(BETAS[1]).addcmul_(g, g, value=1 - BETAS[1])
-                w.sub_(rate * m / (v.sqrt() * correction + EPSILON))
+                m.mul_(self.betas[0]).add_(g, alpha=1 - self.betas[0])
+                v.mul_(self.betas[1]).addcmul_(g, g, value=1 - self.betas[1])
+                w.sub_(rate * m / (v.sqrt() * correction + self.epsilon))
         return []
 
 
@@ -142,13 +138,15 @@ def step_for(
     if not pays(steps, model) or x.device.type != "cpu" or run.precision != "float32":
         return eager, ""
     try:
+        if run.optimizer != "adam":
+            raise NotCompiled(f"only Adam's update is, not that of {run.optimizer}")
         if layer := differs_in_training(model):
             raise NotCompiled(f"{layer} draws or keeps statistics in training")
         with evaluating(model):
             if isinstance(model, VAE) and not is_map_of_noise(model.posterior(x), x):
                 raise NotCompiled("the posterior is no map of noise")
             draws = draws_of(model, x, estimator, run.samples)
-        compiled = CompiledStep(model, estimator, run.samples, draws)
+        compiled = CompiledStep(model, estimator, run, draws)
         compiled.compile(x.expand(run.batch_size, -1).contiguous())
     except NotCompiled as reason:
         return eager, f"the training step was not compiled: {reason}"

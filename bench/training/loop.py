@@ -1,8 +1,9 @@
 """One training run: variant × data set × seed → four checkpoints and a history.
 
-The learning rate is constant, then falls over the last fifth; so runs that differ only in their
-length share a trunk, from which each branches off where its rate begins to fall. The step itself,
-without host synchronisation, is in `bench.training.step`, the batches in `bench.training.batches`.
+The learning rate is constant, then falls over the last fifth (`bench.training.schedules` has
+others); so runs that differ only in their length share a trunk, from which each branches off where
+its rate begins to fall. The step itself, without host synchronisation, is in `bench.training.step`,
+the batches in `bench.training.batches`.
 """
 
 from __future__ import annotations
@@ -25,18 +26,12 @@ from bench.inference.reparameterize import standard_normal
 from bench.randomness import generator
 from bench.training.batches import Batches
 from bench.training.compiled import pays, step_for
+from bench.training.schedules import learning_rate, schedule
 from bench.training.step import evaluating, now
 from vaes import VAE, Autoencoder
 
 STAGES = ("initialisation", "epoch_1", "best", "end")
 EVALUATION_BATCH = 1000
-DECAY = 0.2
-"""Share of a training, its last, over which the learning rate falls.
-
-At the learning rates that are chosen, shares from 0.1 to 0.35 are within 0.4 nats of each other and
-0.2 within 0.05 of the best (`mnist5k`, input-dependent and learned-diagonal, 30 and 240 epochs,
-seed 0; shares of 0.05 and 0.5 lose up to 1.5 and 0.3).
-"""
 VALIDATION_DRAWS = 1000
 """Noise draws an epoch's validation takes at least, over all its images."""
 
@@ -55,7 +50,8 @@ class Trained:
         history: one dict an epoch, or every `validated_every` steps: `epoch` (its number),
             `seconds`, `learning_rate`, `objective` (the training surrogate's mean) and
             `<split>_elbo`, `_distortion`, `_rate` of each tracked split.
-        best_epoch: the epoch of the highest validation ELBO (autoencoder: lowest cross-entropy).
+        best_epoch: the epoch of the highest validation ELBO (autoencoder: lowest cross-entropy);
+            the last one where validation images were trained on.
         seconds: of the training steps alone, by `bench.training.step.now`.
         notice: why the step was not compiled, where a run this long would have gained; or "".
     """
@@ -89,17 +85,6 @@ def build(run: Run, variant: type[Autoencoder], mean: Tensor) -> Autoencoder:
         model = variant(len(mean), run.latent_dim, run.hidden_dim, **dict(run.hyperparameters))
     model.initialise_output(mean.cpu())
     return model.to(mean.device)
-
-
-def decay_start(steps: int) -> int:
-    """The first of so many steps from which the learning rate falls."""
-    return steps - max(1, round(DECAY * steps))
-
-
-def learning_rate(run: Run, step: int, steps: int) -> float:
-    """Constant up to `decay_start`, then linear down to 2 %."""
-    left = min(1.0, (steps - step) / (steps - decay_start(steps)))
-    return run.learning_rate * (0.02 + 0.98 * left)
 
 
 def kl_weight(run: Run, step: int, steps_per_epoch: int) -> float:
@@ -166,7 +151,7 @@ class Session:
         x = next(self._batches)
         noise = standard_normal(len(x), self.run.latent_dim, self._draws)
         weight = kl_weight(self.run, self.done, self.steps_per_epoch)
-        rate = learning_rate(self.run, self.done, self.total)
+        rate = learning_rate(self.run, self.done, self.total, self.steps_per_epoch)
         self.done += 1
         return self._move(x, noise, weight, rate)
 
@@ -214,14 +199,17 @@ def train_branches(
     """Train runs that differ only in their length, the shortest first, on a common trunk.
 
     Budgets that double cost 1.2 times the longest. Each is what `train` makes of it alone, bit for
-    bit: those too short for a compiled step have a trunk of their own. Raises BenchError where the
-    runs differ otherwise, and Diverged as `train` does.
+    bit: those too short for a compiled step, or that may stop early, have a trunk of their own.
+    Raises BenchError where the runs differ otherwise, and Diverged as `train` does.
     """
     runs = sorted(runs, key=lambda run: steps_of(run, data))
     if any(run.but_for_length != runs[0].but_for_length for run in runs):
         raise BenchError("runs of one trunk must differ in nothing but their length")
     model = build(runs[0], variant, as_float(data.train[:1]).mean(0))
-    for _, alike in itertools.groupby(runs, lambda run: pays(steps_of(run, data), model)):
+    for _, alike in itertools.groupby(
+        runs,
+        lambda run: (pays(steps_of(run, data), model), run.epochs if run.early_stopping else 0),
+    ):
         yield from _train_on_one_trunk([*alike], variant, data, on_epoch)
 
 
@@ -242,7 +230,7 @@ def _train_on_one_trunk(
     for run in runs:
         steps = steps_of(run, data)
         session.total = length
-        trunk.advance(decay_start(steps))
+        trunk.advance(schedule(run.schedule).common(steps))
         branch, state = trunk.branched(run), session.state() if run is not longest else None
         session.total = steps
         branch.advance(steps)
@@ -277,7 +265,7 @@ class _Course:
         """Take steps up to the number `until`, validating after every epoch."""
         session, result, device = self.session, self.result, self.data.train.device
         each = session.run.validated_every or session.steps_per_epoch
-        while session.done < until:
+        while session.done < until and not has_stopped(result):
             started = now(device)
             stop = min(until, session.total, session.done - session.done % each + each)
             self.losses += [session.step() for _ in range(stop - session.done)]
@@ -289,6 +277,18 @@ class _Course:
                 args = (losses, session.done, session.total, self.terms)
                 end_epoch(result, session.model, self.data, *args)
                 self.on_epoch(result.run, result.history[-1])
+
+
+def has_stopped(result: Trained) -> bool:
+    """Whether as many epochs as its run allows brought no better validation score.
+
+    Those of the KL's warm-up do not count; trainings of a number of steps do not stop early.
+    """
+    run = result.run
+    if not run.early_stopping or run.steps:
+        return False
+    since = max(result.best_epoch, run.kl_warmup_epochs)
+    return len(result.history) - since >= run.early_stopping
 
 
 def end_epoch(
@@ -315,7 +315,7 @@ def end_epoch(
     entry = {
         "epoch": len(result.history) + 1,
         "seconds": result.seconds,
-        "learning_rate": learning_rate(run, done, total),
+        "learning_rate": learning_rate(run, done, total, steps_per_epoch(run, data)),
         "objective": losses.mean().item(),
     }
     for split in run.tracked:
@@ -323,7 +323,7 @@ def end_epoch(
         entry |= {f"{split}_{name}": value for name, value in values.items()}
     best = result.score(result.best()) if result.history else -float("inf")
     result.history.append(entry)
-    if result.score(entry) > best:
+    if run.training_split != Run.training_split or result.score(entry) > best:
         result.best_epoch = entry["epoch"]
         result.checkpoints["best"] = _weights(model)
     if entry["epoch"] == 1:

@@ -31,10 +31,10 @@ from bench.training.loop import (
     build,
     end_epoch,
     kl_weight,
-    learning_rate,
     steps_of,
     steps_per_epoch,
 )
+from bench.training.schedules import learning_rate
 from bench.training.step import Objective, differs_in_training, draws_of
 from vaes import VAE, Autoencoder
 
@@ -53,6 +53,8 @@ class Stack:
         run = self.run = runs[0]
         if any(other.with_(seed=run.seed) != run for other in runs):
             raise BenchError("stacked runs must differ in nothing but their seed")
+        if run.optimizer != "adam" or run.early_stopping:
+            raise BenchError("stacked runs are moved by Adam, to their end; train seeds apart")
         images = data.train[: run.train_size or None]
         self.images, self.binarization = prepared(images, data.binarization), data.binarization
         device, mean = images.device, as_float(images).mean(0)
@@ -72,14 +74,19 @@ class Stack:
                 )
             estimator = estimator_for(run.estimator, posterior, models[0].prior)
             self.draws = draws_of(models[0], x, estimator, run.samples)
-        self.members = [Objective(model, estimator, run.samples) for model in models]
+        self.members = [Objective(model, estimator, run) for model in models]
         self.weights, self.buffers = stack_module_state(self.members)
         on_gpu = device.type == "cuda"
         # what a captured step reads must live in tensors that are refilled
         self.rate = torch.tensor(run.learning_rate, device=device)
         self.kl_weight = torch.tensor(1.0, device=device)
         self.optimizer = torch.optim.Adam(
-            self.weights.values(), lr=self.rate, fused=True, capturable=on_gpu
+            self.weights.values(),
+            lr=self.rate,
+            betas=run.betas,
+            eps=run.epsilon,
+            fused=True,
+            capturable=on_gpu,
         )
         self.orders, self.pixels, self.noises = (
             [generator(device, r.dataset, r.seed, purpose) for r in runs]
@@ -194,7 +201,8 @@ def train_stacked(
     while done < total:
         started, losses = time.perf_counter(), []
         for step in range(done, min(done + (run.validated_every or each), total)):
-            rate, weight = learning_rate(run, step, total), kl_weight(run, step, each)
+            rate = learning_rate(run, step, total, each)
+            weight = kl_weight(run, step, each)
             losses.append(stack(next(indices), rate, weight).clone())
         done += len(losses)
         traces = torch.stack(losses, 1).double().cpu()

@@ -19,12 +19,8 @@ from torch import Tensor, nn
 from bench.config import Run
 from bench.inference.gradients import Surrogate, Target
 from bench.inference.reparameterize import Noise
+from bench.training.optimizers import OPTIMIZERS
 from vaes import VAE, Autoencoder
-
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
-"""Adam's own defaults (Kingma & Ba 2015)."""
-
 
 DIFFERS_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 """Layers that draw by themselves, or keep statistics, in training alone."""
@@ -76,6 +72,7 @@ def objective(
     estimator: Surrogate | None,
     samples: int = 1,
     kl_weight: float | Tensor = 1.0,
+    free_bits: float = 0.0,
 ) -> Tensor:
     """The scalar whose gradient a step follows: −ELBO surrogate (or cross-entropy), nats an image.
 
@@ -83,22 +80,22 @@ def objective(
     """
     if not isinstance(model, VAE):
         return -model.log_likelihood(x, model.encode(x)).mean()
-    target = Target(lambda z: model.log_likelihood(x, z), model.prior, kl_weight)
+    target = Target(lambda z: model.log_likelihood(x, z), model.prior, kl_weight, free_bits)
     return -estimator(target, model.posterior(x), noise, samples).mean()
 
 
 class Objective(nn.Module):
     """A model called with everything its loss depends on, noise included: a pure function."""
 
-    def __init__(self, model: Autoencoder, estimator: Surrogate | None, samples: int) -> None:
+    def __init__(self, model: Autoencoder, estimator: Surrogate | None, run: Run) -> None:
         super().__init__()
-        self.model, self.estimator, self.samples = model, estimator, samples
+        self.model, self.estimator = model, estimator
+        self.samples, self.free_bits = run.samples, run.free_bits
 
     def forward(self, x: Tensor, noise: Sequence[Tensor], kl_weight: Tensor) -> Tensor:
         drawn = iter(noise)
-        return objective(
-            self.model, x, lambda n: next(drawn), self.estimator, self.samples, kl_weight
-        )
+        settings = self.estimator, self.samples, kl_weight, self.free_bits
+        return objective(self.model, x, lambda n: next(drawn), *settings)
 
 
 def draws_of(
@@ -116,26 +113,25 @@ def draws_of(
 
 
 class EagerStep:
-    """The step as torch runs it, with a fused Adam; bf16 by autocast where the run asks for it."""
+    """The step as torch runs it, by the run's optimizer; bf16 by autocast where it asks for it."""
 
     def __init__(self, model: Autoencoder, estimator: Surrogate | None, run: Run) -> None:
         self.model, self.estimator, self.run = model, estimator, run
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=run.learning_rate, betas=BETAS, eps=EPSILON, fused=True
-        )
+        self.optimizer = OPTIMIZERS[run.optimizer](model.parameters(), run)
 
     def __call__(self, x: Tensor, noise: Noise, kl_weight: float, rate: float) -> Tensor:
         self.optimizer.param_groups[0]["lr"] = rate
         bf16 = self.run.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            loss = objective(self.model, x, noise, self.estimator, self.run.samples, kl_weight)
+            settings = self.estimator, self.run.samples, kl_weight, self.run.free_bits
+            loss = objective(self.model, x, noise, *settings)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
     def state(self) -> dict:
-        """A copy of what Adam remembers."""
+        """A copy of what the optimizer remembers."""
         return deepcopy(self.optimizer.state_dict())
 
     def restore(self, state: dict) -> None:

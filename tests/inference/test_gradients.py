@@ -381,6 +381,6 @@ def test_the_baseline_is_independent_of_the_samples_it_is_subtracted_from():
 def test_auto_takes_what_the_posterior_admits():
     assert estimator_for("auto", diagonal(1)[0], prior()) is gradients.pathwise
     assert estimator_for("auto", transformed(1)[0], prior()) is gradients.pathwise_sampled_kl
-    assert estimator_for("auto", mixture(), prior()) is gradients.score_function
+    assert estimator_for("auto", mixture(), prior()) is gradients.score_function_baseline
     with pytest.raises(NotImplementedError):
         kl_divergence(transformed(1)[0], prior())

@@ -37,7 +37,7 @@ def steps_of(variant: str, estimator: str):
         samples = 1 if estimator == "auto" else fewest_samples(estimator, models[0], x)
     eager = EagerStep(models[0], function, run.with_(samples=samples))
     draws = draws_of(models[1], x, function, samples)
-    return eager, CompiledStep(models[1], function, samples, draws), models
+    return eager, CompiledStep(models[1], function, run.with_(samples=samples), draws), models
 
 
 @pytest.mark.parametrize(("variant", "estimator"), CASES)
@@ -65,7 +65,7 @@ def test_models_that_differ_in_a_constant_share_what_was_compiled(monkeypatch):
         run = Run("fixed_variance", "toy", 0, 1, 4, 6, (("scale", scale),))
         model = build(run, VARIANTS[run.variant], torch.full((D,), 0.4))
         function = estimator_for("auto", model.posterior(x), model.prior)
-        move = CompiledStep(model, function, 1, draws_of(model, x, function, 1))
+        move = CompiledStep(model, function, run, draws_of(model, x, function, 1))
         move(x, standard_normal(B, 4, generator("cpu", "noise")), 1.0, 1e-3)
     one, other = graphs
     assert one.code == other.code

@@ -10,13 +10,13 @@ from torch import nn
 
 from bench.config import Run
 from bench.data.dataset import load
+from bench.data.training_set import training_set
 from bench.errors import BenchError
 from bench.training.loop import (
     STAGES,
     Diverged,
     Trained,
     kl_weight,
-    learning_rate,
     restore,
     train,
     train_branches,
@@ -75,14 +75,6 @@ def test_an_autoencoder_has_no_elbo(tiny):
     result = train(run("autoencoder"), VARIANTS["autoencoder"], load(str(tiny)))
     assert all(math.isnan(entry["valid_elbo"]) for entry in result.history)
     assert result.best()["valid_distortion"] == min(e["valid_distortion"] for e in result.history)
-
-
-def test_learning_rate_is_constant_then_falls_to_two_per_cent():
-    rates = [learning_rate(run(), step, 100) for step in range(101)]
-    assert rates[:81] == [1e-3] * 81
-    assert math.isclose(rates[90], 1e-3 * 0.51)
-    assert math.isclose(rates[100], 2e-5)
-    assert rates == sorted(rates, reverse=True)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -208,3 +200,36 @@ def test_steps_and_train_size_bound_a_run(tiny):
     assert "test_elbo" in result.history[0]
     small = train(run(train_size=20), VARIANTS["input_dependent"], data)
     assert not same(small, train(run(), VARIANTS["input_dependent"], data))
+
+
+def test_it_stops_early_where_epochs_bring_no_better_score(tiny):
+    """At a rate that overshoots, the best epoch is soon; those of the warm-up do not count."""
+    data, kind = load(str(tiny)), VARIANTS["input_dependent"]
+    hasty = run(epochs=60, learning_rate=0.3, schedule="constant", early_stopping=4)
+    stopped = train(hasty, kind, data)
+    assert len(stopped.history) == stopped.best_epoch + 4 < 60
+    warming = train(hasty.with_(kl_warmup_epochs=30), kind, data)
+    assert len(warming.history) == max(30, warming.best_epoch) + 4
+    whole = train(hasty.with_(early_stopping=0), kind, data)
+    scores = [entry["valid_elbo"] for entry in whole.history[: len(stopped.history)]]
+    assert [entry["valid_elbo"] for entry in stopped.history] == scores
+
+
+def test_lengths_that_may_stop_early_are_what_they_are_alone(tiny):
+    data, kind = load(str(tiny)), VARIANTS["input_dependent"]
+    hasty = run(learning_rate=0.3, schedule="constant", early_stopping=2)
+    for branch in train_branches([hasty.with_(epochs=n) for n in (4, 8, 40)], kind, data):
+        alone = train(branch.run, kind, data)
+        assert same(branch, alone)
+        assert len(branch.history) == len(alone.history)
+
+
+def test_where_validation_images_are_trained_on_the_last_weights_are_the_best(tiny):
+    data, kind = load(str(tiny), binarize="threshold"), VARIANTS["input_dependent"]
+    joined = run(learning_rate=0.3, epochs=9, training_split="train+valid")
+    images = training_set(data, joined)
+    assert images.train.equal(torch.cat([data.train, data.valid]))
+    result = train(joined, kind, images)
+    assert result.best_epoch == 9
+    key = "decoder.0.weight"
+    assert torch.equal(result.checkpoints["best"][key], result.checkpoints["end"][key])

@@ -109,3 +109,23 @@ def test_a_dropped_file_appears_and_a_broken_one_is_named(tmp_path):
     assert "found none" in found.broken["none"]
     assert "found A, B" in found.broken["two"]
     assert set(found.broken) == {"syntax", "none", "two"}
+
+
+def test_gated_layers_are_a_linear_map_times_a_sigmoid_of_another(x):
+    model = with_options(FOUND.variants["input_dependent"], gated=True)(D, L, H)
+    first, _, second, _ = model.encoder
+    hidden = x
+    for layer in (first, second):
+        value, gate = layer(hidden).chunk(2, dim=-1)
+        hidden = value * gate.sigmoid()
+    torch.testing.assert_close(model.encode(x), model.location(hidden))
+    assert sum(isinstance(layer, torch.nn.GLU) for layer in model.decoder) == 2
+
+
+def test_files_elsewhere_join_those_of_the_folder(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from vaes.base import Autoencoder\nclass Mine(Autoencoder): ...\n")
+    found = discover(files=[file])
+    assert set(found.variants) == {*FOUND.variants, "mine"}
+    file.write_text("import nothing_like_it")
+    assert "mine.py: ModuleNotFoundError" in discover(files=[file]).broken["mine"]

@@ -1,6 +1,7 @@
 """An input-dependent posterior with convolutions in place of every network of `Autoencoder`.
 
-To compare it, copy the file to `vaes/`. Images must be square, of a side that 4 divides.
+To compare it: `python -m bench run --variants vaes/_examples/convolutional.py`. Images must be
+square, of a side that 4 divides.
 """
 
 import math

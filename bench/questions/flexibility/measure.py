@@ -35,7 +35,7 @@ from bench.inference.marginal_likelihood import (
     weighed,
 )
 from bench.inference.refit import fit_posterior
-from bench.inference.reparameterize import draw, standard_normal
+from bench.inference.reparameterize import draw, prior_sample, standard_normal
 from bench.questions.averages import NATS, image_mean, paired_differences
 from bench.questions.flexibility import COMPARED
 from bench.training.step import EagerStep, now
@@ -129,7 +129,7 @@ def _between_bounds(subject: Subject, model: VAE, images: int, steps: int) -> It
     """L_K ≤ log p(x) ≤ U_K on average over images simulated from the model: what is left between
     the two is more than L_K lacks."""
     draws = subject.generator("simulated")
-    code = standard_normal(images, model.latent_dim, draws)(1)[0]
+    code = prior_sample(model, images, draws)
     try:
         x = simulated(model, code, draws)
     except BenchError as error:
@@ -181,9 +181,7 @@ def _step_times(subject: Subject) -> Iterator[Row]:
     negative.
     """
     run = subject.run
-    variant = with_options(
-        discover().variants[REFERENCE], run.likelihood, run.decoder, run.activation
-    )
+    variant = with_options(discover().variants[REFERENCE], **run.networks)
     x = as_float(subject.data.train[: run.batch_size])
     plain = variant(x.shape[1], run.latent_dim, run.hidden_dim).to(x.device)
     steps = (_step(subject.model(), subject, x), _step(plain, subject, x))

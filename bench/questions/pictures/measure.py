@@ -14,6 +14,7 @@ from bench.config import Preset, Run
 from bench.data.binarization import as_float
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.codes import codes, covariances, direction_variances
+from bench.inference.reparameterize import prior_sample
 from bench.questions.averages import NATS
 from bench.questions.images import as_bytes, images_of
 from vaes import VAE
@@ -42,16 +43,18 @@ def measure(subject: Subject, view: str) -> Result:
 
 
 def samples(subject: Subject) -> Result:
-    """Originals, reconstructions from the code, decoded draws of N(0, I); variance by direction."""
+    """Originals, reconstructions from the code, decoded draws of the prior (N(0, I) where there is
+    none); variance by direction."""
     model, shape = subject.model(), subject.data.image_shape
     test = as_float(subject.data.test)
     originals = test[subject.subset(ORIGINALS)]
     encoded = codes(model, originals, subject.generator("codes"))
-    prior = torch.randn(
-        (PRIOR_SAMPLES, model.latent_dim),
-        generator=subject.generator("prior samples"),
-        device=test.device,
-    )
+    draws = subject.generator("prior samples")
+    if isinstance(model, VAE):
+        prior = prior_sample(model, PRIOR_SAMPLES, draws)
+    else:  # as if it had one
+        shape_of_codes = (PRIOR_SAMPLES, model.latent_dim)
+        prior = torch.randn(shape_of_codes, generator=draws, device=test.device)
     result = Result(
         pictures={
             "originals": as_bytes(originals.unflatten(-1, shape)),

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import kl_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -20,6 +19,7 @@ from bench.config import Run
 from bench.data.binarization import as_float
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
+from bench.inference.divergence import divergence
 from bench.inference.elbo import CompiledTerms, elbo_terms
 from bench.inference.gradients import admit, pathwise
 from bench.inference.importance import CompiledLogWeight, log_weight, log_weights, samples_at_once
@@ -96,7 +96,7 @@ def ordinary_step(run: Run, variant: type[Autoencoder], data: Dataset) -> Action
             posterior = model.posterior(x)
             z = posterior.rsample()
             try:
-                rate = kl_divergence(posterior, model.prior).sum()
+                rate = divergence(posterior, model.prior).sum()
             except NotImplementedError:
                 rate = (posterior.log_prob(z) - model.prior.log_prob(z)).sum()
         else:

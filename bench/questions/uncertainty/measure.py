@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
 
 from bench.config import REFERENCE, Preset, Run
 from bench.data.binarization import as_float
 from bench.data.corruptions import CORRUPTIONS, LEVELS, other_images, other_source, pixels_of
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.codes import has_axes, unit_variances
+from bench.inference.divergence import divergence
 from bench.inference.importance import iw_bound, log_weights, samples_at_once
 from bench.inference.refit import fit_posterior
 from bench.inference.reparameterize import draw, standard_normal
@@ -181,7 +182,7 @@ def _needs_samples(posterior: Distribution, prior: Distribution) -> bool:
     """Whether torch does not know its entropy, or its KL to the prior."""
     try:
         posterior.entropy()
-        kl_divergence(posterior, prior)
+        divergence(posterior, prior)
     except NotImplementedError:
         return True
     return False
@@ -197,7 +198,7 @@ def entropy(posterior: Distribution, z: Tensor | None) -> Tensor:
 
 def _rate(model: VAE, posterior: Distribution, z: Tensor | None) -> Tensor:
     try:
-        return kl_divergence(posterior, model.prior)
+        return divergence(posterior, model.prior)
     except NotImplementedError:
         return (posterior.log_prob(z) - model.prior.log_prob(z)).mean(0)
 
