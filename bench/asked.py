@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -25,11 +25,19 @@ from bench.config import (
 )
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, nearest
-from bench.inference.gradients import ESTIMATORS, of_bound
+from bench.inference.gradients import ESTIMATORS, admit, estimator_for, of_bound
 from bench.questions import Question, measured, named
 from bench.training.optimizers import OPTIMIZERS
 from bench.training.schedules import schedule
-from vaes import ACTIVATIONS, DECODERS, LIKELIHOODS, PRIORS, discover
+from vaes import (
+    ACTIVATIONS,
+    DECODERS,
+    LIKELIHOODS,
+    PRIORS,
+    Autoencoder,
+    discover,
+    with_options,
+)
 
 CACHE = ".bench_cache"
 BOUND_OF = {"elbo": "elbo", "iwae": "iw_bound"}
@@ -155,6 +163,25 @@ def variant_files(text: str) -> tuple[Path, ...]:
             )
         taken.add(file.stem)
     return tuple(files)
+
+
+def check_variants(
+    known: Mapping[str, type[Autoencoder]], names: Iterable[str], overrides: Mapping[str, object]
+) -> None:
+    """Refuse an estimator, or free bits, that a variant named does not admit."""
+    run = Run("", "", 0, 0).with_(**overrides)
+    for name in names:
+        variant = with_options(known[name], **run.networks)
+        try:
+            model = variant(16, 3, 8)
+            posterior = model.posterior(torch.zeros(1, 16))
+            chosen = estimator_for(run.estimator, posterior, model.prior).__name__
+        except Exception:  # an autoencoder, or one that says itself what is wrong when trained
+            continue
+        try:
+            admit(chosen, posterior, model.prior, run.samples, run.free_bits)
+        except BenchError as error:
+            raise BenchError(f"variant '{name}' cannot be trained so: {error}") from None
 
 
 def questions_named(text: str) -> tuple[Question, ...]:

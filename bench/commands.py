@@ -51,6 +51,8 @@ def run(config: Config, console: Console) -> int:
     questions = asked.questions_named(config.questions)
     data = load(config.dataset, config.data_dir, config.binarize)
     overrides = asked.overrides_of(config, data)
+    known = discover(files=asked.variant_files(config.variants)).variants
+    asked.check_variants(known, variants, overrides)
     code, folders = 0, []
     for device in asked.devices_of(config.device):
         folder = config.results / asked.folder_name(config, data, overrides) / device

@@ -364,7 +364,9 @@ class Passes:
         return self.followed + self.others
 
 
-def admit(name: str, posterior: Distribution, prior: Distribution, samples: int) -> Passes:
+def admit(
+    name: str, posterior: Distribution, prior: Distribution, samples: int, free_bits: float = 0.0
+) -> Passes:
     """Whether the posterior admits the estimator of that name, and what an estimate costs.
 
     Raises BenchError naming the estimator, S and the reason where it does not.
@@ -380,7 +382,8 @@ def admit(name: str, posterior: Distribution, prior: Distribution, samples: int)
 
     try:
         with torch.enable_grad():
-            ESTIMATORS[name](Target(log_likelihood, prior), posterior, noise, samples)
+            target = Target(log_likelihood, prior, free_bits=free_bits)
+            ESTIMATORS[name](target, posterior, noise, samples)
     except (BenchError, NotImplementedError) as error:
         asked = traceback.extract_tb(error.__traceback__)[-1].name
         reason = str(error) or f"{type(posterior).__name__} has no {asked}"

@@ -22,6 +22,7 @@ from bench.inference.gradient_variance import (
 )
 from bench.inference.gradients import ESTIMATORS, Target
 from bench.inference.tensors import tensors
+from bench.questions.published import closed_forms
 from bench.training.step import objective
 from vaes import VAE, discover, with_options
 from vaes.base import diagonal_gaussian
@@ -30,8 +31,6 @@ ERRORS = 4
 T_OF_EIGHT = 7.1
 """Standard errors from eight values that a correct mean exceeds with probability 2e-4."""
 DRAWS = 200_000
-A, B, C = 0.7, -1.1, 3.0
-LOC, SCALE = 0.4, 0.8
 VARIANTS = [name for name, variant in discover().variants.items() if issubclass(variant, VAE)]
 
 
@@ -39,98 +38,14 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def quadratic_gradients(name, samples):
-    """Independent estimates of (∂/∂μ, ∂/∂log σ) E_q[a z² + b z + c], each `(DRAWS,)`."""
-    generator = seeded(samples)
-    loc = torch.full((DRAWS, 1), LOC, dtype=torch.float64, requires_grad=True)
-    log_scale = torch.full_like(loc, math.log(SCALE)).detach().requires_grad_()
-    prior = diagonal_gaussian(torch.zeros(1).double(), torch.ones(1).double())
-    target = Target(lambda z: (A * z**2 + B * z + C).sum(-1), prior, kl_weight=0.0)
-
-    def noise(n):
-        return torch.randn((n, DRAWS, 1), generator=generator, dtype=torch.float64)
-
-    posterior = diagonal_gaussian(loc, log_scale.exp())
-    surrogate = ESTIMATORS[name](target, posterior, noise, samples)
-    return [g.squeeze(1) for g in torch.autograd.grad(surrogate.sum(), [loc, log_scale])]
-
-
-def quadratic_variances(name, samples):
-    """Exact variances of the estimates of ∂/∂μ and ∂/∂log σ.
-
-    With z = μ + σε, f = A ε² + B ε + C where A = aσ², B = (2aμ + b)σ, C = f(μ); ∂f/∂z · σ is
-    2Aε + B. The scores are s = ε/σ and ε² − 1, of variance 1/σ² and 2. E ε², ε⁴, ε⁶, ε⁸ are
-    1, 3, 15, 105 and Var f = 2A² + B².
-
-    - Pathwise: (2Aε + B)/σ and (2Aε + B)ε, variances 4A²/σ² and B² + 8A². A pair ±ε leaves the
-      first constant and makes the second 2Aε².
-    - Score function with f shifted so that its constant is K (raw: K = C): the second moments
-      E[(Aε² + Bε + K)² s²] are (15A² + 3B² + K² + 6AK)/σ² and 78A² + 10B² + 2K² + 20AK, less the
-      squared means B²/σ² and 4A².
-    - Baseline E f: K = −A. Estimated from 16 samples apart, K varies by Var f / 16, which adds
-      Var f / 16 · Var s.
-    - Leave-one-out: a U-statistic of the kernel h = ½(f − f')(s − s') whose projection is
-      ½((f − E f)s + m), m the mean. With V the variance under the baseline E f, Var E[h|ε] = V/4
-      and Var h = (V + m² + Var f · Var s)/2, so (Hoeffding) the variance is
-      V/S + (m² + Var f · Var s)/(S(S − 1)).
-    - Measure-valued: Bw√(2/π)/σ with w Rayleigh, Var w = 2 − π/2: B²(4 − π)/(πσ²). For the scale,
-      A(|v|² − v₁²) + B(±|v| − v₁) with v normal in three dimensions: |v|² − v₁² is χ² with two
-      degrees of freedom, and E(|v| − |v₁|)² = 3 − 3 + 1: 4A² + B².
-    - Control variate: what is linear in ε vanishes, 2Aε in the first and Bε in the second: 0 and
-      8A².
-    """
-    a, b, c = A * SCALE**2, (2 * A * LOC + B) * SCALE, A * LOC**2 + B * LOC + C
-    spread = 2 * a**2 + b**2
-    scores, means = (1 / SCALE**2, 2.0), (b / SCALE, 2 * a)
-
-    def score(k):
-        to_loc = 15 * a**2 + 2 * b**2 + k**2 + 6 * a * k
-        return to_loc / SCALE**2, 74 * a**2 + 10 * b**2 + 2 * k**2 + 20 * a * k
-
-    if name == "pathwise_antithetic":
-        return 0.0, 8 * a**2 / (samples / 2)
-    if name == "score_function_baseline":
-        extra = [spread / 16 * s for s in scores]
-        # the same baseline serves all S samples, but multiplies scores of mean zero
-        return [(v + e) / samples for v, e in zip(score(-a), extra)]
-    if name == "rloo":
-        pairs = samples * (samples - 1)
-        return [
-            v / samples + (m**2 + spread * s) / pairs for v, m, s in zip(score(-a), means, scores)
-        ]
-    one = {
-        "pathwise": (4 * a**2 / SCALE**2, b**2 + 8 * a**2),
-        "score_function": score(c),
-        "measure_valued": (b**2 * (4 - math.pi) / (math.pi * SCALE**2), 4 * a**2 + b**2),
-        "pathwise_control_variate": (0.0, 8 * a**2),
-    }
-    one |= dict.fromkeys(("pathwise_sampled_kl", "sticking_the_landing"), one["pathwise"])
-    one["score_function_analytic_kl"] = one["score_function"]
-    return [v / samples for v in one[name]]
-
-
 @pytest.mark.parametrize("samples", [1, 2, 4])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "pathwise",
-        "pathwise_sampled_kl",
-        "pathwise_antithetic",
-        "sticking_the_landing",
-        "score_function",
-        "score_function_analytic_kl",
-        "score_function_baseline",
-        "rloo",
-        "measure_valued",
-        "pathwise_control_variate",
-    ],
-)
+@pytest.mark.parametrize("name", closed_forms.ESTIMATED)
 def test_means_and_variances_of_a_quadratic(name, samples):
     if samples == 1 and name in ("rloo", "pathwise_antithetic"):
         pytest.skip("needs two samples")
-    a, b = A * SCALE**2, (2 * A * LOC + B) * SCALE
-    exact = zip((b / SCALE, 2 * a), quadratic_variances(name, samples))
-    for g, (mean, variance) in zip(quadratic_gradients(name, samples), exact):
+    found = closed_forms.gradients(name, samples, DRAWS, seeded(samples))
+    exact = zip(closed_forms.means(), closed_forms.variances(name, samples))
+    for g, (mean, variance) in zip(found, exact):
         centred = g - mean
         assert abs(centred.mean()) <= ERRORS * math.sqrt(variance / DRAWS) + 1e-12
         squares = centred.square()

@@ -32,8 +32,14 @@ EVALUATION_BATCH = 1000
 
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
-    """Trainings of one variant with each estimator, of some lengths, on the first seeds."""
+    """Trainings of one variant with each estimator, of some lengths, on the first seeds.
+
+    None where the KL has no closed form, or bits for free: what is compared with needs the one and
+    others cannot do the other.
+    """
     if run.variant != REFERENCE or run.seed >= preset.comparison_seeds:
+        return
+    if run.prior != Run.prior or run.free_bits:
         return
     steps = of_dataset(preset.comparison_steps, run.dataset)
     contestants, plain = {}, step_cost(Passes(1, 0))
