@@ -15,10 +15,11 @@ PRESET ?= default
 PRECISION ?= float32
 PEERS ?=
 RESULTS ?= results
+ROWS ?= all
 NAME ?=
 
 # Values reach the program through the environment, as one argument each, whatever they hold.
-VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION RESULTS BASE NAME
+VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION RESULTS BASE ROWS NAME
 $(foreach name,$(VARIABLES),$(eval export BENCH_ARG_$(name) := $$(value $(name))))
 OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" \
@@ -27,7 +28,7 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
-.PHONY: bench quick tune variant check throughput throughput-compare report gpu-check test lint format clean help
+.PHONY: bench quick tune validate variant check throughput throughput-compare report gpu-check test lint format clean help
 
 bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
@@ -41,6 +42,10 @@ tune: $(READY) ## Choose learning rates and hyperparameters anew, and record the
 	$(PY) -m bench tune --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 		--device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" --preset "$$BENCH_ARG_PRESET" \
 		--results "$$BENCH_ARG_RESULTS" $${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
+
+validate: $(READY) ## Make published numbers again under their own conditions: results/validation/ (ROWS= DEVICE= JOBS= PRESET=quick)
+	$(PY) -m bench validate --rows "$$BENCH_ARG_ROWS" --preset "$$BENCH_ARG_PRESET" \
+		--device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" --results "$$BENCH_ARG_RESULTS"
 
 variant: $(READY) ## Write a first, working file of a variant, vaes/NAME.py (NAME=)
 	$(PY) -m bench new-variant "$$BENCH_ARG_NAME"

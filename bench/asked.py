@@ -46,6 +46,29 @@ FIELDS = {"latent": "latent_dim", "hidden": "hidden_dim", "beta": "kl_weight"}
 """Options → the fields of `Run` they set, where these have other names."""
 
 
+def config_of(options: Mapping[str, object]) -> Config:
+    """A `Config` of options as a TOML file has them; BenchError names what is no option."""
+    known = {f.name for f in fields(Config)}
+    given = {name.replace("-", "_"): value for name, value in options.items()}
+    for name in given:
+        if name not in known:
+            raise nearest("option", name.replace("_", "-"), [n.replace("_", "-") for n in known])
+    return Config(**{name: as_typed(name, value) for name, value in given.items()})
+
+
+def as_typed(name: str, value: object) -> object:
+    """A value of a TOML file as one types it: `hidden = [512, 256]` is `--hidden 512,256`, and
+    `hidden = [400]`, one layer, is `--hidden 400,`."""
+    if isinstance(value, list):
+        return ",".join(map(str, value)) + "," * (len(value) == 1)
+    return str(value) if name in ("learning_rate", "hidden") else value
+
+
+def jobs_of(config: Config) -> int:
+    """Worker processes: as many as asked for, or one a core."""
+    return config.jobs or os.cpu_count() or 1
+
+
 def check(config: Config) -> None:
     """Refuse numbers and names that make no sense, before anything is loaded."""
     _rate(config)
@@ -236,8 +259,9 @@ def _hidden(config: Config) -> int | tuple[int, ...] | None:
     if config.hidden is None:
         return None
     with suppress(ValueError):
-        if min(widths := tuple(int(part) for part in config.hidden.split(","))) > 0:
-            return widths if len(widths) > 1 else widths[0]
+        widths = tuple(int(part) for part in config.hidden.removesuffix(",").split(","))
+        if min(widths) > 0:
+            return widths if "," in config.hidden else widths[0]
     raise BenchError(
         f"--hidden '{config.hidden}' must be numbers of units from 1 on, e.g. '200' or '512,256'"
     )

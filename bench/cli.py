@@ -1,4 +1,4 @@
-"""The command line: `python -m bench run|tune|report|throughput|throughput-compare|gpu-check`.
+"""The command line: `python -m bench run|tune|validate|report|throughput|…`.
 
 Options become a `Config`; what is done with it is in `bench.commands`, imported when it is used.
 """
@@ -205,6 +205,44 @@ def throughput_compare(
 
 
 @app.command
+def validate(
+    *,
+    rows: str = "all",
+    preset: str = Config.preset,
+    device: str = Config.device,
+    jobs: int = Config.jobs,
+    data_dir: str | None = None,
+    results: Path = Config.results,
+    cache: Path | None = None,
+) -> int:
+    """Make published numbers again under their own conditions, and table the differences.
+
+    Parameters
+    ----------
+    rows
+        Comma-separated names of files in bench/questions/published/rows/, or 'all'.
+    preset
+        quick: those that take minutes; default: all, some hours.
+    device
+        auto, cpu or cuda.
+    jobs
+        Worker processes, one thread each (0: one a core).
+    data_dir
+        Folder of the data files (default: $BENCH_DATA).
+    results
+        Folder that gets validation/.
+    cache
+        Folder of finished runs (default: $BENCH_CACHE, or .bench_cache).
+    """
+    _commands()
+    from bench.validation import validate
+
+    places = {"data_dir": data_dir, "results": results, "cache": cache}
+    config = Config(preset=preset, device=device, jobs=jobs, **places)
+    return validate(config, rows, console)
+
+
+@app.command
 def report(*, dataset: str | None = None, results: Path = Config.results) -> int:
     """Redraw every table and figure from the stored rows.
 
@@ -283,7 +321,9 @@ def _from_file(words: list[str]) -> list[Dict]:
     return [
         Dict(
             {
-                name: ",".join(map(str, value)) if isinstance(value, list) else value
+                name: ",".join(map(str, value)) + "," * (len(value) == 1)
+                if isinstance(value, list)
+                else value
                 for name, value in options.items()
             },
             source=str(path),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -221,7 +220,7 @@ def _run_grid(
     choosing: bool = False,
 ) -> Outcome:
     """Run the grid on worker processes, store its rows in the folder, and say what failed."""
-    workers = 1 if grid.device == "cuda" else config.jobs or os.cpu_count() or 1
+    workers = 1 if grid.device == "cuda" else asked.jobs_of(config)
     where = environment(grid.device)
     with Progress(console, workers) as progress:
         context = get_context("spawn")

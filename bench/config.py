@@ -52,8 +52,8 @@ class Config:
     """Dimensions of the code (default: the data set's own, mostly 20)."""
 
     hidden: str | None = None
-    """Units of hidden layers: '200' is two layers of 200, '512,256' each in turn (default: the data
-    set's own, mostly 200)."""
+    """Units of hidden layers: '200' is two layers of 200, '512,256' each in turn, '400,' a single
+    one (default: the data set's own, mostly 200)."""
 
     activation: str = "tanh"
     """After each hidden layer: tanh, relu, leaky_relu, elu, gelu, silu, softplus."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIDENCE = 0.95
+NORMAL = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+"""Standard errors in a half-width where they are known, not estimated from a few values."""
 STRAIGHT = 0.9
 """R² from which points in logarithms are called a power law."""
 

@@ -26,7 +26,7 @@ LAYERS = (
     ("report",),
     ("questions",),
     ("asked",),
-    ("commands",),
+    ("commands", "validation"),
     ("gpu_check",),
     ("cli",),
     ("__main__",),

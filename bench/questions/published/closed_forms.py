@@ -10,11 +10,15 @@ import math
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
 from bench.inference.gradients import ESTIMATORS, Target
 from vaes.base import diagonal_gaussian
 
 A, B, C = 0.7, -1.1, 3.0
 LOC, SCALE = 0.4, 0.8
+SAMPLES = (1, 2)
+AT_ONCE = 200_000
+"""Estimates in memory at a time."""
 ESTIMATED = (
     "pathwise",
     "pathwise_sampled_kl",
@@ -105,3 +109,36 @@ def variances(name: str, samples: int) -> tuple[float, float]:
     one |= dict.fromkeys(("pathwise_sampled_kl", "sticking_the_landing"), one["pathwise"])
     one["score_function_analytic_kl"] = one["score_function"]
     return tuple(v / samples for v in one[name])
+
+
+def measured(name: str, samples: int, draws: int) -> list[tuple[float, float]]:
+    """Variance and its standard error for μ and log σ, of estimates about their known means.
+
+    Raises BenchError where the estimator does not admit S = `samples`.
+    """
+    generator = torch.Generator().manual_seed(samples)
+    at_once = min(draws, AT_ONCE)
+    sums = torch.zeros(2, 2, dtype=torch.float64)
+    for _ in range(draws // at_once):
+        for place, (g, mean) in enumerate(
+            zip(gradients(name, samples, at_once, generator), means())
+        ):
+            squares = (g - mean).square()
+            sums[place] += torch.stack([squares.sum(), squares.square().sum()])
+    mean, square = (sums / (draws // at_once * at_once)).unbind(1)
+    errors = ((square - mean.square()).clamp(min=0) / draws).sqrt()
+    return list(zip(mean.tolist(), errors.tolist()))
+
+
+def lines(name: str, draws: int) -> list[dict[str, object]]:
+    """A line each S and parameter: the variance by theory, and measured from so many estimates."""
+    found = []
+    for samples in SAMPLES:
+        try:
+            ours = measured(name, samples, draws)
+        except BenchError:  # it does not admit this S
+            continue
+        for parameter, exact, (value, error) in zip(("μ", "log σ"), variances(name, samples), ours):
+            numbers = {"exact": exact, "value": value, "standard_error": error}
+            found.append({"estimator": name, "S": samples, "parameter": parameter, **numbers})
+    return found

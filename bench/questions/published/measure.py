@@ -10,11 +10,11 @@ import torch
 
 from bench.config import Preset, Run
 from bench.data.binarization import as_float
-from bench.grid.contract import Request, Result, Subject
+from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.elbo import mean_elbo
 from bench.inference.importance import passes_at_once
 from bench.inference.probabilistic_pca import marginal
-from bench.questions.averages import image_mean, monte_carlo_mean
+from bench.questions.averages import monte_carlo_mean
 from bench.questions.headline.measure import iw_bounds
 
 TEST_PASSES, TRAIN_PASSES = 200_000, 120_000
@@ -27,23 +27,24 @@ class Conditions:
 
     Attributes:
         quantities: keys of `QUANTITIES`.
-        lengths: epochs; empty for the run's own.
+        epochs: lengths of training, those that share a trunk in one go.
         samples: K of the IW bound.
         stage: of the weights.
     """
 
     quantities: tuple[str, ...]
-    lengths: tuple[int, ...] = ()
-    samples: int = 1000
-    stage: str = "end"
+    epochs: tuple[int, ...]
+    samples: int
+    stage: str
     name: str = "published"
     compare: None = None
 
     def requests(self, run: Run, preset: Preset) -> Iterator[Request]:
         """The run, of each length."""
         settings = {"quantities": self.quantities, "samples": self.samples, "stage": self.stage}
-        for epochs in self.lengths or (run.epochs,):
-            yield Request(run.with_(epochs=epochs), tuple(settings.items()))
+        for epochs in self.epochs:
+            its = run if epochs == run.epochs else run.with_(epochs=epochs, learning_rate=None)
+            yield Request(its, tuple(settings.items()))
 
     @property
     def measure(self) -> Callable[..., Result]:
@@ -51,11 +52,20 @@ class Conditions:
 
 
 def measure(subject: Subject, quantities: tuple[str, ...], samples: int, stage: str) -> Result:
-    """A row each of `quantities`, in nats an image; of log p(x) the IW bound with K = `samples`."""
+    """A row each of `quantities`, in nats an image; of log p(x) the IW bound with K = `samples`.
+
+    And how long it was trained, in epochs and in seconds.
+    """
     model, test = subject.model(stage), as_float(subject.data.test)
-    result = Result()
+    trained = subject.trained
+    result = Result(
+        [
+            Row("trained_epochs", len(trained.history), "epochs"),
+            Row("seconds", trained.seconds, "s"),
+        ]
+    )
     for quantity in quantities:
-        its = {"stage": stage, "epochs": len(subject.trained.history)}
+        its = {"stage": stage}
         row = partial(monte_carlo_mean, quantity)
         if quantity == "log_likelihood":
             draws, again = subject.generator("importance noise"), subject.subset(100)
@@ -63,7 +73,8 @@ def measure(subject: Subject, quantities: tuple[str, ...], samples: int, stage: 
             bound, error, _ = bounds[samples]
             result.rows.append(row(bound, error, its | {"K": samples}))
         elif quantity == "exact_log_likelihood":
-            result.rows.append(image_mean(quantity, marginal(model).log_prob(test.double())))
+            exact = marginal(model).log_prob(test.double())
+            result.rows.append(row(exact, torch.zeros_like(exact), its))
         else:
             train = quantity == "train_elbo"
             x = as_float(subject.data.train) if train else test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,18 +15,19 @@ QUANTITIES = {
     "elbo": "test ELBO",
     "train_elbo": "training ELBO",
     "log_likelihood": "test log p(x)",
-    "exact_log_likelihood": "test log p(x), exact",
 }
 """What may be published → its name; all in nats an image."""
+EXACT = "exact_"
+"""Before the name of a quantity that theory gives of our own model."""
 
 
 @dataclass(frozen=True)
-class Value:
+class Number:
     """One published number.
 
     Attributes:
         quantity: a key of `QUANTITIES`.
-        value: nats an image; NaN where theory gives it (`exact_log_likelihood`).
+        value: nats an image; NaN where theory gives it of the trained model itself.
         epochs: the length of the training it is of; 0 for the run's own.
         tolerance: our number agrees where it is within it.
         at_least: or where it has this size at least, and the sign.
@@ -46,9 +48,9 @@ class Published:
         name: the file's.
         title, source: what it is called, and where it stands.
         options: of `python -m bench run`, all that differs from ours.
-        values: what was found.
+        numbers: what was found.
         variant: a name in `vaes/`, or a path from the root of the project.
-        minus: options of a second training, of which the values are less.
+        minus: options of a second training, of which the numbers are less.
         seeds: trainings behind ours.
         samples: importance samples K behind a log-likelihood.
         stage: of the weights that were evaluated: `best` on validation, or `end`.
@@ -61,7 +63,7 @@ class Published:
     title: str
     source: str
     options: Mapping[str, object]
-    values: Sequence[Value]
+    numbers: Sequence[Number]
     variant: str = "input_dependent"
     minus: Mapping[str, object] = field(default_factory=dict)
     seeds: int = 1
@@ -71,18 +73,32 @@ class Published:
     lengths: Sequence[int] = ()
     remark: str = ""
 
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """Lengths of training whose numbers are shown, ascending."""
+        longest = int(self.options["epochs"])
+        return tuple(self.lengths) or tuple(
+            sorted({number.epochs or longest for number in self.numbers})
+        )
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What is to be measured of each of its trainings."""
+        exact = [EXACT + number.quantity for number in self.numbers if math.isnan(number.value)]
+        return tuple(sorted({number.quantity for number in self.numbers} | {*exact}))
+
 
 def read(path: Path) -> Published:
     """The row of one file; raises BenchError where it is none."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        values = [Value(**value) for value in content.pop("published")]
-        row = Published(path.stem, values=values, **content)
+        numbers = [Number(**number) for number in content.pop("published")]
+        row = Published(path.stem, numbers=numbers, **content)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BenchError(f"{path} is no published row: {one_line(error)}") from None
-    for value in row.values:
-        if value.quantity not in QUANTITIES:
-            raise nearest("quantity", value.quantity, QUANTITIES)
+    for number in row.numbers:
+        if number.quantity not in QUANTITIES:
+            raise nearest("quantity", number.quantity, QUANTITIES)
     return row
 
 

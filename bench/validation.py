@@ -1,0 +1,187 @@
+"""`python -m bench validate`: published numbers, made again under their own conditions.
+
+Each row's trainings are a grid of their own; all share the worker processes and the cache, so that
+what was interrupted goes on. `results/validation/` keeps our values and the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from bench import asked
+from bench.config import Config, preset
+from bench.data.dataset import Dataset, load
+from bench.errors import BenchError, nearest, one_line
+from bench.grid.environment import commit
+from bench.grid.outcome import Outcome
+from bench.grid.progress import Progress
+from bench.grid.runner import execute
+from bench.grid.tasks import Grid, start_worker
+from bench.questions.published import closed_forms, report
+from bench.questions.published.measure import Conditions
+from bench.questions.published.published import Published, rows
+from bench.report import rows as tidy
+from bench.report.results import prepare
+from bench.storage import write_atomically
+
+ROOT = Path(__file__).parents[1]
+VALUES, CLOSED_FORMS = "values.csv", "closed_forms.csv"
+DRAWS = 10_000_000
+"""Estimates behind a variance in closed form."""
+
+
+def validate(config: Config, names: str, console: Console, draws: int = DRAWS) -> int:
+    """Make rows again, comma-separated names or 'all'; the exit code, 1 where one is missed.
+
+    Of the preset `quick` those that take minutes.
+    """
+    known = rows()
+    chosen = [*known] if names == "all" else [name.strip() for name in names.split(",")]
+    for name in chosen:
+        if name not in known:
+            raise nearest("published row", name, known)
+    if config.preset == "quick":
+        chosen = [name for name in chosen if known[name].quick]
+    folder = config.results / "validation"
+    prepare(folder)
+    trainings, left_out = _trainings([known[name] for name in chosen], config, console)
+    values, closed = _executed(trainings, config, console, draws)
+    stored = _stored(folder / VALUES)
+    values = pd.concat([stored[~stored.row.isin(set(values.row))], values], ignore_index=True)
+    values = values.sort_values(["row", "minus", "quantity", "epochs", "seed"], ignore_index=True)
+    write_atomically(folder / VALUES, tidy.csv(values))
+    write_atomically(folder / CLOSED_FORMS, tidy.csv(closed))
+    again = "make validate" + (" PRESET=quick" if config.preset == "quick" else "")
+    page = report.page(known, values, closed, again)
+    write_atomically(folder / "README.md", f"{page}\n".encode())
+    wrong = 0
+    for table in (report.table(known, values), report.closed_form_table(closed)):
+        agreed, missed = report.counted(table)
+        wrong += missed
+        console.print(f"{table.name}: {agreed} agree, {missed} do not", markup=False)
+    console.print(f"Validation page: {folder / 'README.md'}", markup=False, soft_wrap=True)
+    return int(bool(wrong or left_out))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One of a row's trainings: as published, or the one of which it is told the difference."""
+
+    row: Published
+    minus: bool
+    grid: Grid
+    data: Dataset
+
+
+def _trainings(
+    wanted: Iterable[Published], config: Config, console: Console
+) -> tuple[list[_Training], int]:
+    """What is to be trained, and how many rows cannot be, each told with the reason."""
+    found, left_out = [], 0
+    for row in wanted:
+        try:
+            found.append(_training(row, False, config))
+            if row.minus:
+                found.append(_training(row, True, config))
+        except BenchError as error:
+            left_out += 1
+            console.print(f"left out: {row.name}: {error}", style="yellow", markup=False)
+    return found, left_out
+
+
+def _training(row: Published, minus: bool, config: Config) -> _Training:
+    variant = str(ROOT / row.variant) if row.variant.endswith(".py") else row.variant
+    options = {**row.options, **(row.minus if minus else {}), "variants": variant}
+    own = replace(asked.config_of(options), data_dir=config.data_dir, cache=config.cache)
+    asked.check(own)
+    data = _loaded(own.dataset, own.data_dir, own.binarize)
+    conditions = Conditions(row.quantities, row.epochs, row.samples, row.stage)
+    grid = Grid(
+        own.dataset,
+        asked.variants_named(variant, Console(quiet=True)),
+        row.seeds,
+        preset(own.preset),
+        asked.devices_of(config.device)[0],
+        tuple(asked.overrides_of(own, data).items()),
+        own.data_dir,
+        asked.cache_folder(own),
+        (conditions,),
+        asked.variant_files(variant),
+    )
+    return _Training(row, minus, grid, data)
+
+
+@cache
+def _loaded(dataset: str, data_dir: str | None, binarize: str | None) -> Dataset:
+    return load(dataset, data_dir, binarize)
+
+
+def _executed(
+    trainings: list[_Training], config: Config, console: Console, draws: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Our values of published numbers, and of variances in closed form: all on common workers."""
+    on_gpu = any(training.grid.device == "cuda" for training in trainings)
+    workers = 1 if on_gpu else asked.jobs_of(config)
+    context = get_context("spawn")
+    queue = context.Queue()
+    with (
+        Progress(console, workers) as progress,
+        ProcessPoolExecutor(workers, context, start_worker, (queue,)) as pool,
+        ThreadPoolExecutor(len(trainings) or 1) as threads,
+    ):
+        progress.listen(queue)
+        closed = [pool.submit(closed_forms.lines, name, draws) for name in closed_forms.ESTIMATED]
+        grids = [
+            threads.submit(execute, t.grid, t.data.to(t.grid.device), pool, progress.report)
+            for t in trainings
+        ]
+        outcomes = [grid.result() for grid in grids]
+        exact = [line for future in closed for line in future.result()]
+    lines = []
+    for training, outcome in zip(trainings, outcomes, strict=True):
+        for task, reason in outcome.failures.items():
+            console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
+        lines += _lines(training, outcome)
+    return pd.DataFrame(lines, columns=[*report.COLUMNS]), pd.DataFrame(exact)
+
+
+def _lines(training: _Training, outcome: Outcome) -> Iterator[dict[str, object]]:
+    """A line each number measured, and each failure."""
+    own = {"row": training.row.name, "minus": training.minus, "commit": commit()}
+    for reason in outcome.failures.values():
+        yield own | {"reason": one_line(reason)}
+    for results in outcome.results.values():
+        for task, result in results:
+            about = {row.metric: row.value for row in result.rows}
+            about = {name: about[name] for name in ("trained_epochs", "seconds")}
+            for row in result.rows:
+                if row.metric not in about:
+                    yield (
+                        own
+                        | about
+                        | {
+                            "quantity": row.metric,
+                            "epochs": task.run.epochs,
+                            "seed": task.run.seed,
+                            "value": row.value,
+                            "standard_error": row.standard_error,
+                            "K": row.settings.get("K"),
+                        }
+                    )
+
+
+def _stored(path: Path) -> pd.DataFrame:
+    """Our values of earlier runs; none where they cannot be read, for they are made again."""
+    try:
+        found = pd.read_csv(path)
+    except (OSError, ValueError):
+        return pd.DataFrame(columns=[*report.COLUMNS])
+    return found.reindex(columns=[*report.COLUMNS])
