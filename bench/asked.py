@@ -15,6 +15,7 @@ from rich.console import Console
 from bench.config import OPTIONS, PRECISIONS, SIZES, Config, Preset, Run, of_dataset, preset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, nearest
+from bench.grid.tasks import Grid
 from bench.inference.gradients import ESTIMATORS
 from bench.questions import Question, measured, named
 from vaes import ACTIVATIONS, DECODERS, LIKELIHOODS, discover
@@ -26,6 +27,7 @@ FIELDS = {"latent": "latent_dim", "hidden": "hidden_dim", "beta": "kl_weight"}
 
 def check(config: Config) -> None:
     """Refuse numbers and names that make no sense, before anything is loaded."""
+    preset_of(config)
     _rate(config)
     _hidden(config)
     least = {"seeds": 1, "epochs": 1, "samples": 1, "jobs": 0, "kl_warmup_epochs": 0}
@@ -162,6 +164,28 @@ def devices_of(text: str) -> list[str]:
                 "device 'cuda' was asked for but torch finds no CUDA GPU: use --device cpu"
             )
     return devices
+
+
+def grid(
+    config: Config,
+    data: Dataset,
+    variants: tuple[str, ...],
+    questions: tuple[Question, ...],
+    device: str,
+) -> Grid:
+    """What is to be run on a device."""
+    chosen = preset_of(config)
+    return Grid(
+        config.dataset,
+        variants,
+        config.seeds or chosen.seeds,
+        chosen,
+        device,
+        tuple(overrides_of(config, data).items()),
+        config.data_dir,
+        cache_folder(config),
+        questions,
+    )
 
 
 def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> str:
