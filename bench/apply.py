@@ -52,6 +52,8 @@ def finished(config: Config, seed: int, console: Console) -> Subject:
             f"no finished run of '{variants[0]}', seed {seed}, with these options is in "
             f"{grid.cache}: make it with 'python -m bench run' and the same options"
         )
+    # posteriors that are no map of given noise sample by torch's global generator
+    torch.manual_seed(found.generator("own samples").initial_seed())
     return found
 
 

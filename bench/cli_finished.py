@@ -51,7 +51,7 @@ def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
     the same, else Welch's; intervals are 95 %, Student's t over seeds. A difference is beyond noise
     where Holm's procedure over all lines of the table rejects that it is zero: where nothing
     changed, a table says otherwise in 5 % of cases at most. One within 2e-6 of the values is
-    rounding and counts as none. Exit code 0: nothing changed, 1: something did, 2: wrong use.
+    rounding and counts as none. A table longer than a page shows what changed alone. Exit code 0: nothing changed, 1: something did, 2: wrong use.
 
     Parameters
     ----------
@@ -80,7 +80,8 @@ def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
     for line in found.differ:
         _say(f"differs: {line}")
     _say(f"{question}: B − A, {'paired by seed' if found.paired else 'Welch, seeds unpaired'}")
-    console.print(screen(found.table))
+    if found.table.lines:
+        console.print(screen(found.table))
     _say(found.sentence)
     return int(found.changed)
 

@@ -18,7 +18,7 @@ from bench.report.claims import BEATS, TRAILS, Claim, claims, sentence, sentence
 from bench.report.results import FREE, Results
 from bench.report.rows import SETTINGS
 from bench.report.style import ordered, title, words
-from bench.report.table import DASH, Column, Table
+from bench.report.table import DASH, PAGE_LINES, Column, Table
 from bench.statistics import Estimate, interval, welch_difference
 
 METRICS = {"headline": ("elbo", "iw_bound", "distortion", "rate")}
@@ -43,7 +43,7 @@ class Comparison:
     Attributes:
         differ: how the folders were made differently, a line each.
         paired: whether values were compared seed by seed.
-        table: a line each variant, metric and setting.
+        table: a line each variant, metric and setting; of more than a page those that changed.
         sentence: what changed beyond noise.
         changed: whether anything did.
     """
@@ -61,9 +61,7 @@ def compare(one: Results, other: Results, question: str = "headline") -> Compari
     Raises BenchError where there is nothing to compare.
     """
     made = [_made(results) for results in (one, other)]
-    paired = bool(made[0]) and not _differing(
-        *(_configuration(results) for results in (one, other))
-    )
+    paired = bool(made[0]) and not _differing(_configuration(one), _configuration(other))
     values = [_values(results, question) for results in (one, other)]
     differences = {
         key: difference
@@ -78,8 +76,9 @@ def compare(one: Results, other: Results, question: str = "headline") -> Compari
     found = claims(differences)
     differ = [f"{name}: {_told(a)} | {_told(b)}" for name, (a, b) in _differing(*made).items()]
     differ += [f"{name} in one of them alone" for name in _alone(*values)]
-    table, changed = _table(question, found, *values), any(claim.decided for claim in found)
-    return Comparison(differ, paired, table, _said(found), changed)
+    changed = [claim for claim in found if claim.decided]
+    table = _table(question, found if len(found) <= PAGE_LINES else changed, *values)
+    return Comparison(differ, paired, table, _said(changed, len(found)), bool(changed))
 
 
 def _values(results: Results, question: str) -> dict[Key, pd.Series]:
@@ -200,14 +199,13 @@ def _measured(key: Key) -> str:
     return f"{metric} {', '.join(f'{words(name)} {value}' for name, value in settings)}".strip()
 
 
-def _said(found: list[Claim]) -> str:
+def _said(changed: list[Claim], compared: int) -> str:
     """What changed beyond noise, in one sentence."""
-    changed = [
-        replace(claim, subject=f"{_measured(claim.subject)} of {title(claim.subject[0])}")
-        for claim in found
-        if claim.decided
-    ]
-    counted = f"{len(changed) or 'none'} of {len(found)} comparisons changed beyond noise"
+    counted = f"{len(changed) or 'none'} of {compared} comparisons changed beyond noise"
     if 0 < len(changed) <= SPOKEN:
-        counted += ": " + sentence(changed, "higher in B", "lower in B", "")
+        named = [
+            replace(claim, subject=f"{_measured(claim.subject)} of {title(claim.subject[0])}")
+            for claim in changed
+        ]
+        counted += ": " + sentence(named, "higher in B", "lower in B", "")
     return sentence_case(counted)

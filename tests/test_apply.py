@@ -168,6 +168,8 @@ def test_binary_images_stay_as_they_are(tmp_path):
     for white in (1, 255):
         np.save(tmp_path / "binary.npy", data.test.numpy() // 255 * white)
         assert torch.equal(apply.read_images(tmp_path / "binary.npy", data), as_float(data.test))
+    np.save(tmp_path / "white.npy", np.full((20_000, 24), 255, dtype=np.uint8))
+    assert apply.read_images(tmp_path / "white.npy", data).min() == 1
     np.save(tmp_path / "grey.npy", data.train.numpy())
     with pytest.raises(BenchError, match="is grey, and the images of 'small' are binary"):
         apply.read_images(tmp_path / "grey.npy", replace(data, binarization="binary"))

@@ -17,6 +17,7 @@ from bench.compare import Comparison, compare
 from bench.errors import BenchError
 from bench.report import rows
 from bench.report.results import Results
+from bench.report.table import PAGE_LINES
 
 SEEDS = np.array([-90.0, -93.0, -88.0, -95.0])
 """ELBOs of four seeds, far apart."""
@@ -93,6 +94,15 @@ def test_verdicts_hold_together():
     others = {(f"v{place}", "elbo"): SEEDS for place in range(19)}
     both = [made({("flow", "elbo"): its} | others) for its in (SEEDS, shifted)]
     assert not compare(*both).changed
+
+
+def test_of_more_than_a_page_the_table_shows_what_changed():
+    others = {(f"v{place}", "elbo"): SEEDS for place in range(PAGE_LINES)}
+    both = [made({("flow", "elbo"): its} | others) for its in (SEEDS, SEEDS + 10 * SHIFTS)]
+    found = compare(*both)
+    assert the_line(found)[4] == "higher"
+    assert found.sentence.startswith(f"1 of {PAGE_LINES + 1} comparisons changed beyond noise")
+    assert len(compare(*(made(others) for _ in range(2))).table.lines) == PAGE_LINES
 
 
 def test_what_differs_is_told_a_line_each():
