@@ -49,9 +49,10 @@ def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
     variant, times apart; of the headline ELBO, IW bounds, distortion (an autoencoder's
     cross-entropy) and rate. Differences B − A are paired by seed where data and configuration are
     the same, else Welch's; intervals are 95 %, Student's t over seeds. A difference is beyond noise
-    where Holm's procedure over all lines of the table rejects that it is zero: where nothing
-    changed, a table says otherwise in 5 % of cases at most. One within 2e-6 of the values is
-    rounding and counts as none. A table longer than a page shows what changed alone. Exit code 0: nothing changed, 1: something did, 2: wrong use.
+    where Holm's procedure over all comparisons rejects that it is zero: where nothing changed, one
+    or more are called so in 5 % of cases at most. One within 2e-6 of the values is rounding and
+    counts as none. A table longer than a page shows what changed alone. Exit code 0: nothing
+    changed, 1: something did, 2: wrong use.
 
     Parameters
     ----------

@@ -84,6 +84,7 @@ def compare(one: Results, other: Results, question: str = "headline") -> Compari
 def _values(results: Results, question: str) -> dict[Key, pd.Series]:
     """The question's values by seed, those of time left out."""
     rows = results.of(question)
+    rows = rows[~rows.question.isin((TUNING, FAILURE))]  # of choices, not of what was measured
     timed = rows.unit.isin(TIMED) | rows.metric.isin(TIMED_METRICS)
     rows = rows[~timed & rows.value.notna() & rows.metric.isin(METRICS.get(question, rows.metric))]
     settings = [c for c in SETTINGS if c != "learning_rate" and rows[c].notna().any()]

@@ -159,3 +159,7 @@ def test_nothing_in_common_is_one_line():
             compare(elbo(SEEDS), other)
     with pytest.raises(BenchError, match="'budgt'"):
         compare(elbo(SEEDS), elbo(SEEDS), "budgt")
+    chosen = [line("flow", seed, "valid_elbo", seed, "tuning", learning_rate=1) for seed in (0, 1)]
+    one = Results(Path("results/a/cpu"), rows.frame(chosen), environment=environment_of())
+    with pytest.raises(BenchError, match=r"'tuning' .* in both: none"):
+        compare(one, one, "tuning")
