@@ -28,7 +28,7 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
-.PHONY: bench quick tune validate variant check throughput throughput-compare report gpu-check test lint format clean help
+.PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test lint format clean help
 
 bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
@@ -62,6 +62,12 @@ throughput-compare: $(READY) ## Compare two commits' timings: BASE=<throughput.j
 
 report: $(READY) ## Redraw every table and figure from the stored rows (of one folder: DATASET=)
 	$(PY) -m bench report $(if $(filter command line environment,$(origin DATASET)),--dataset "$$BENCH_ARG_DATASET")
+
+check-results: $(READY) ## Train and evaluate the mnist5k headline anew, and compare it with the committed one: a training of everything where the cache is empty (JOBS=)
+	fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
+	$(PY) -m bench run --dataset mnist5k --questions headline --device cpu \
+		--jobs "$$BENCH_ARG_JOBS" --results "$$fresh" && \
+	$(PY) -m bench compare results/mnist5k/cpu "$$fresh/mnist5k/cpu"
 
 gpu-check: $(READY) ## Everything that only a GPU can show, in ten minutes (DATASET=; DEVICE=cpu: a rehearsal)
 	$(PY) -m bench gpu-check --dataset "$$BENCH_ARG_DATASET" \

@@ -25,6 +25,7 @@ from bench.config import (
 )
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, nearest
+from bench.grid.tasks import Grid
 from bench.inference.gradients import ESTIMATORS, admit, estimator_for, of_bound
 from bench.questions import Question, measured, named
 from bench.training.optimizers import OPTIMIZERS
@@ -71,6 +72,7 @@ def jobs_of(config: Config) -> int:
 
 def check(config: Config) -> None:
     """Refuse numbers and names that make no sense, before anything is loaded."""
+    preset_of(config)
     _rate(config)
     _hidden(config)
     _betas(config)
@@ -301,6 +303,29 @@ def devices_of(text: str) -> list[str]:
                 "device 'cuda' was asked for but torch finds no CUDA GPU: use --device cpu"
             )
     return devices
+
+
+def grid(
+    config: Config,
+    data: Dataset,
+    variants: tuple[str, ...],
+    questions: tuple[Question, ...],
+    device: str,
+) -> Grid:
+    """What is to be run on a device."""
+    chosen = preset_of(config)
+    return Grid(
+        config.dataset,
+        variants,
+        config.seeds or chosen.seeds,
+        chosen,
+        device,
+        tuple(overrides_of(config, data).items()),
+        config.data_dir,
+        cache_folder(config),
+        questions,
+        variant_files(config.variants),
+    )
 
 
 def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> str:

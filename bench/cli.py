@@ -1,6 +1,7 @@
 """The command line: `python -m bench run|tune|validate|report|throughput|…`.
 
 Options become a `Config`; what is done with it is in `bench.commands`, imported when it is used.
+Commands on what is finished are in `bench.cli_finished`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Annotated
 import cyclopts
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
-from rich.console import Console
 
+from bench import cli_finished
 from bench.config import Config
+from bench.console import console
 from bench.errors import BenchError
 
 app = App(
@@ -26,7 +28,7 @@ app = App(
     version_flags=[],
     result_action="return_value",
 )
-console = Console(highlight=False)
+app.command(cli_finished.app, name="*")
 
 DEFAULT = Config()
 Options = Annotated[Config, Parameter(name="*")]

@@ -28,6 +28,7 @@ from bench.questions import QUESTIONS
 from bench.questions.throughput import run_cases as timing
 from bench.report import page, results
 from bench.report import rows as tidy
+from bench.report.screen import screen
 from bench.report.section import Section
 from bench.storage import write_atomically
 from bench.training.loop import train
@@ -45,7 +46,6 @@ NOT_OF_A_PAGE = ("jobs", "results", "cache", "config")
 def run(config: Config, console: Console) -> int:
     """`python -m bench run`: the exit code, 1 where something failed."""
     asked.check(config)
-    chosen = asked.preset_of(config)
     variants = asked.variants_named(config.variants, console)
     questions = asked.questions_named(config.questions)
     data = load(config.dataset, config.data_dir, config.binarize)
@@ -56,18 +56,7 @@ def run(config: Config, console: Console) -> int:
     for device in asked.devices_of(config.device):
         folder = config.results / asked.folder_name(config, data, overrides) / device
         results.prepare(folder)
-        grid = Grid(
-            config.dataset,
-            variants,
-            config.seeds or chosen.seeds,
-            chosen,
-            device,
-            tuple(overrides.items()),
-            config.data_dir,
-            asked.cache_folder(config),
-            questions,
-            asked.variant_files(config.variants),
-        )
+        grid = asked.grid(config, data, variants, questions, device)
         outcome = _run_grid(grid, data, config, folder, console)
         if config.config:
             write_atomically(folder / "config.toml", config.config.read_bytes())
@@ -344,17 +333,8 @@ def _redraw(root: Path, folders: Iterable[Path], console: Console) -> int:
         headline, *_ = sections or [Section("", "nothing was measured")]
         console.print(f"\n{folder}: {headline.takeaway}\n", markup=False)
         if headline.tables:
-            console.print(_screen(headline.tables[0]))
+            console.print(screen(headline.tables[0], SCREEN_COLUMNS))
     for problem in drawn.problems:
         console.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
     console.print(f"Results page: {drawn.index}", markup=False, soft_wrap=True)
     return int(bool(drawn.problems))
-
-
-def _screen(table) -> Screen:
-    shown = Screen(box=box.SIMPLE_HEAD)
-    for place, column in enumerate(table.columns[:SCREEN_COLUMNS]):
-        shown.add_column(column.name, justify="right" if place else "left")
-    for line in range(len(table.lines)):
-        shown.add_row(*table.texts(line)[:SCREEN_COLUMNS])
-    return shown

@@ -89,6 +89,19 @@ def paired_difference(rows: pd.DataFrame, one: str, other: str, by: str = "varia
     return interval((values[0] - values[1]).dropna())
 
 
+def welch_difference(one: Iterable[float], other: Iterable[float]) -> Estimate:
+    """Mean of `one` − mean of `other`, independent values of unequal variances (Welch 1947).
+
+    Two values or more of each; `n` is one more than the t-distribution's degrees of freedom.
+    """
+    one, other = (np.asarray([*values], dtype=float) for values in (one, other))
+    difference = float(one.mean() - other.mean())
+    if np.ptp(one) == np.ptp(other) == 0:
+        return from_error(difference, 0.0, len(one) + len(other) - 1)
+    free = float(stats.ttest_ind(one, other, equal_var=False).df)
+    return from_error(difference, math.hypot(stats.sem(one), stats.sem(other)), free + 1)
+
+
 def ratio_of_means(above: Iterable[float], below: Iterable[float]) -> Estimate:
     """Mean of `above` ÷ mean of `below`, paired values, with its interval over the pairs.
 

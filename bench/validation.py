@@ -17,7 +17,7 @@ import pandas as pd
 from rich.console import Console
 
 from bench import asked
-from bench.config import Config, preset
+from bench.config import Config
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError, nearest, one_line
 from bench.grid.environment import commit
@@ -103,20 +103,11 @@ def _training(row: Published, minus: bool, config: Config) -> _Training:
     own = replace(asked.config_of(options), data_dir=config.data_dir, cache=config.cache)
     asked.check(own)
     data = _loaded(own.dataset, own.data_dir, own.binarize)
+    variants = asked.variants_named(variant, Console(quiet=True))
     conditions = Conditions(row.quantities, row.epochs, row.samples, row.stage)
-    grid = Grid(
-        own.dataset,
-        asked.variants_named(variant, Console(quiet=True)),
-        row.seeds,
-        preset(own.preset),
-        asked.devices_of(config.device)[0],
-        tuple(asked.overrides_of(own, data).items()),
-        own.data_dir,
-        asked.cache_folder(own),
-        (conditions,),
-        asked.variant_files(variant),
-    )
-    return _Training(row, minus, grid, data)
+    (device,) = asked.devices_of(config.device)
+    grid = asked.grid(own, data, variants, (conditions,), device)
+    return _Training(row, minus, replace(grid, seeds=row.seeds), data)
 
 
 @cache

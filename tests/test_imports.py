@@ -15,7 +15,7 @@ from vaes import discover
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors",),
-    ("config", "storage"),
+    ("config", "storage", "console"),
     ("randomness",),
     ("data",),
     ("inference",),
@@ -26,8 +26,10 @@ LAYERS = (
     ("report",),
     ("questions",),
     ("asked",),
+    ("apply", "compare", "listing", "weights"),
     ("commands", "validation"),
     ("gpu_check",),
+    ("cli_finished",),
     ("cli",),
     ("__main__",),
 )

@@ -17,10 +17,12 @@ from bench.statistics import (
     interval,
     log_log_slope,
     mean_over_images,
+    p_value,
     paired_difference,
     power_law,
     ratio_of_means,
     summary,
+    welch_difference,
 )
 
 
@@ -164,6 +166,16 @@ def test_a_power_law_holds_where_its_line_explains_nine_tenths():
     assert not power_law([1, 2, 4, 8], [1, 2, 1, 2]).holds
     assert not power_law([1, 2, 2], [1, 2, 2]).holds
     assert math.isnan(power_law([1, 2, 2], [1, 2, 2]).r_squared)
+
+
+def test_welch_is_that_of_scipy():
+    one, other = [1.0, 2.0, 4.0], [0.5, 0.4, 0.7, 0.2]
+    found, test = welch_difference(one, other), stats.ttest_ind(one, other, equal_var=False)
+    expected = test.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert p_value(found) == pytest.approx(test.pvalue)
+    certain = welch_difference([0.1] * 3, [0.3] * 3)
+    assert (certain.mean, certain.half_width) == (pytest.approx(-0.2), 0)
 
 
 def test_holm_on_its_textbook_example():

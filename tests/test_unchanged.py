@@ -13,13 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.compare import ROUNDING, TIMED, TIMED_METRICS
 from bench.report import results, rows
 
-TIMED = ("s", "µs", "µs/image", "µs/sample")
-TIMED_METRICS = ("step_time_ratio", "efficiency")
 KEYS = [*rows.IDENTITY, *rows.SETTINGS]
-ROUNDING = 2e-6
-"""Relative; rows are stored with eight digits."""
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def folders(request) -> tuple[results.Results, results.Results]:
 
 
 def untimed(table: pd.DataFrame) -> pd.DataFrame:
-    timed = table.unit.isin(TIMED) | table.metric.isin(TIMED_METRICS) | (table.metric == "elapsed")
+    timed = table.unit.isin(TIMED) | table.metric.isin(TIMED_METRICS)
     keys = [*KEYS, *(c for c in table if c.startswith(rows.HYPERPARAMETER))]
     return table[~timed].sort_values(keys, kind="stable").reset_index(drop=True)
 

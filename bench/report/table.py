@@ -152,7 +152,7 @@ class Table:
         has_none = all(math.isnan(c.value) and not c.reason for c in cells)
         return has_none and any(c.text for c in cells)
 
-    def _is_left(self, place: int) -> bool:
+    def is_left(self, place: int) -> bool:
         return place == 0 or self._is_text(place)
 
     def frame(self) -> pd.DataFrame:
@@ -185,7 +185,7 @@ class Table:
     def markdown(self) -> str:
         """For `README.md`: text to the left, numbers to the right, the best bold."""
         head, *body = self._printed(escaped, "**{}**")
-        rule = [":--" if self._is_left(place) else "--:" for place in range(len(head))]
+        rule = [":--" if self.is_left(place) else "--:" for place in range(len(head))]
         return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *body])
 
     def html(self) -> str:
@@ -237,7 +237,7 @@ class Table:
         texts.columns = bold.columns = range(len(self.columns))
         styler = texts.style.format(_latex).apply(lambda _: bold, axis=None).hide(axis="index")
         styler = styler.format_index(lambda place: _latex(self.columns[place].name), axis="columns")
-        sides = "".join("l" if self._is_left(place) else "r" for place in range(len(self.columns)))
+        sides = "".join("l" if self.is_left(place) else "r" for place in range(len(self.columns)))
         return styler.to_latex(hrules=True, column_format=sides)
 
 

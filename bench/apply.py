@@ -1,0 +1,217 @@
+"""A finished model applied: codes and likelihoods of a file of images, and samples."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.distributions import ContinuousBernoulli
+
+from bench import asked
+from bench.config import Config
+from bench.data.binarization import as_float, binarized_splits, is_binary
+from bench.data.dataset import Dataset, load
+from bench.data.own import _check_shape, _check_values, _to_bytes
+from bench.errors import BenchError, one_line
+from bench.grid.contract import Subject
+from bench.grid.survey import Survey
+from bench.inference import codes as of_codes
+from bench.inference.elbo import chunks, mean_elbo
+from bench.inference.importance import passes_at_once
+from bench.inference.reparameterize import prior_sample
+from bench.questions.headline.measure import REPEATED, iw_bounds
+from bench.report.rows import csv
+from bench.storage import write_atomically
+from vaes import VAE
+
+SUFFIXES = (".npz", ".csv")
+
+
+def finished(config: Config, seed: int, console: Console) -> Subject:
+    """The headline run that `run` makes of these options, for their one variant and a seed.
+
+    Raises BenchError where the cache does not have it.
+    """
+    asked.check(config)
+    variants = asked.variants_named(config.variants, console)
+    data = load(config.dataset, config.data_dir, config.binarize)
+    device, *more = asked.devices_of(config.device)
+    if more or len(variants) > 1:
+        raise BenchError("one model is applied: name one variant and one device")
+    grid = asked.grid(config, data, variants, (), device)
+    grid = replace(grid, seeds=max(grid.seeds, seed + 1))
+    found = Survey(grid, data).subject(variants[0], seed)
+    if found is None:
+        raise BenchError(
+            f"no finished run of '{variants[0]}', seed {seed}, with these options is in "
+            f"{grid.cache}: make it with 'python -m bench run' and the same options"
+        )
+    # posteriors that are no map of given noise sample by torch's global generator
+    torch.manual_seed(found.generator("own samples").initial_seed())
+    return found
+
+
+# --- images in, arrays out -------------------------------------------------------------------
+
+
+def read_images(path: Path, data: Dataset) -> Tensor:
+    """Images `(N, D)` of a file, float32, as a model of these data takes them.
+
+    A `.npy`, or an `.npz` of one array, `(N, D)` or `(N, H, W)`: bytes or values from 0 to 1, of
+    real-valued data numbers. Binarized as the data's own test images were, so that their grey
+    originals become the same images. Raises BenchError on a file that is no such thing.
+    """
+    images = _only_array(path)
+    what = f"the array of {path}"
+    _check_shape(what, images, 1)
+    images = images.reshape(len(images), -1)
+    if images.shape[1] != data.test.shape[1]:
+        raise BenchError(
+            f"{what} has images of {images.shape[1]} pixels, and those of '{data.name}' have "
+            f"{data.test.shape[1]}: give images of the data that the model was trained on"
+        )
+    if data.binarization == "real":
+        if images.dtype.kind not in "buif" or not np.isfinite(images).all():
+            raise BenchError(f"{what} holds something else than finite numbers")
+        return torch.tensor(images, dtype=torch.float32)
+    _check_values(what, images)
+    grey = _to_bytes(images, 255 if images.max() > 1 else 1)
+    if data.binarization == "binary" and not is_binary(grey):
+        raise BenchError(f"{what} is grey, and the images of '{data.name}' are binary: binarize it")
+    if data.binarization == "none" or is_binary(grey):
+        return as_float(torch.tensor(grey))
+    splits = {"train": data.train, "valid": data.valid.cpu(), "test": torch.tensor(grey)}
+    return as_float(binarized_splits(splits, data.binarization)["test"])
+
+
+def _only_array(path: Path) -> np.ndarray:
+    """The array of a `.npy`, or of an `.npz` that has no other."""
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return stored
+        with stored:
+            names = stored.files
+            if len(names) == 1:
+                return stored[names[0]]
+    except FileNotFoundError:
+        raise BenchError(f"file of images {path} does not exist: check the path") from None
+    except Exception as error:  # numpy and zipfile raise a dozen unrelated types
+        raise BenchError(
+            f"{path} is no .npy or .npz file of images ({one_line(error)}): save it with np.save"
+        ) from None
+    raise BenchError(f"{path} holds {len(names)} arrays: save the images alone, with np.save")
+
+
+def check_out(path: Path) -> None:
+    """Raises BenchError where `write` could not write."""
+    if path.suffix not in SUFFIXES:
+        raise BenchError(f"--out {path} must end in {' or '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise BenchError(f"the folder of --out {path} does not exist: make it first")
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays with an entry an image, `(N, …)`, as `.npz`; or as `.csv`, a line an image and a
+    column a number, `name` or `name_0`, `name_1`, …"""
+    if path.suffix == ".npz":
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        write_atomically(path, buffer.getvalue())
+        return
+    columns = {}
+    for name, array in arrays.items():
+        flat = array.reshape(len(array), -1)
+        several = {f"{name}_{place}": flat[:, place] for place in range(flat.shape[1])}
+        columns |= several if array.ndim > 1 else {name: array}
+    table = pd.DataFrame(columns)
+    write_atomically(path, csv(table.rename_axis("image").reset_index()))
+
+
+# --- what is computed ------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def codes(subject: Subject, images: Tensor) -> dict[str, np.ndarray]:
+    """Of images `(N, D)` the posterior's `mean` and `standard_deviation`, `(N, L)` each.
+
+    Those of samples where torch knows no moments; an autoencoder has its code, `mean`, alone.
+    """
+    model = subject.model()
+    found = {"mean": of_codes.codes(model, images, subject.generator("codes"))}
+    if isinstance(model, VAE):
+        parts = [_deviation(model, x, subject) for x in chunks(images, of_codes.AT_ONCE)]
+        found["standard_deviation"] = torch.cat(parts)
+    return {name: values.cpu().numpy() for name, values in found.items()}
+
+
+def _deviation(model: VAE, x: Tensor, subject: Subject) -> Tensor:
+    try:
+        return model.posterior(x).stddev
+    except NotImplementedError:
+        covariances = of_codes.covariances(model, x, subject.generator("codes"))
+        return covariances.diagonal(dim1=-2, dim2=-1).sqrt()
+
+
+@torch.no_grad()
+def samples(subject: Subject, count: int, seed: int) -> dict[str, np.ndarray]:
+    """`count` images drawn from the prior: `mean` of each pixel given the code, and `draws`.
+
+    `(N, H, W)`; the mean of a binary pixel is the probability that it is white.
+    Raises BenchError for an autoencoder, which has no prior.
+    """
+    model = _vae(subject, "samples")
+    draws = subject.generator("samples", seed)
+    z = prior_sample(model, count, draws)
+    logits = model.decode(z)
+    if subject.run.likelihood == "gaussian":
+        mean, noise = logits, torch.randn(logits.shape, generator=draws, device=draws.device)
+        drawn = mean + model.log_noise.exp() * noise
+    elif subject.run.likelihood == "continuous_bernoulli":
+        pixels = ContinuousBernoulli(logits=logits)
+        mean = pixels.mean
+        drawn = pixels.icdf(torch.rand(logits.shape, generator=draws, device=draws.device))
+    else:
+        mean = logits.sigmoid()
+        drawn = torch.bernoulli(mean, generator=draws)
+    found = {"mean": mean, "draws": drawn}
+    shape = subject.data.image_shape
+    return {name: values.unflatten(-1, shape).cpu().numpy() for name, values in found.items()}
+
+
+def likelihood(subject: Subject, images: Tensor, count: int, k: int) -> dict[str, np.ndarray]:
+    """Of images `(N, D)` the ELBO from `count` samples, its standard error, and L_K, in nats.
+
+    The error of L_K is the same for all: a root mean square over some of them. With the noise of
+    the headline: of the test images, means are the headline's numbers. Raises BenchError for an
+    autoencoder, which has no likelihood of images.
+    """
+    model = _vae(subject, "likelihood")
+    at_once = max(1, passes_at_once(images.device) // count)
+    noise = subject.generator("test noise")
+    elbo, error = mean_elbo(model, images, noise, count, at_once)["elbo"]
+    again = torch.arange(len(images), device=images.device)[:REPEATED]
+    bounds, _ = iw_bounds(model, images, subject.generator("importance noise"), (k,), again)
+    bound, its_error, size = bounds[k]
+    return {
+        "elbo": elbo.numpy(),
+        "elbo_standard_error": error.numpy(),
+        "iw_bound": bound.numpy(),
+        "iw_bound_standard_error": its_error.numpy(),
+        "K": np.full(len(images), k),
+        "effective_sample_size": size.numpy(),
+    }
+
+
+def _vae(subject: Subject, what: str) -> VAE:
+    model = subject.model()
+    if isinstance(model, VAE):
+        return model
+    raise BenchError(f"variant '{subject.run.variant}' has no posterior and no {what}: name a VAE")

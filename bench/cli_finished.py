@@ -1,0 +1,223 @@
+"""The command line of finished work: `compare`, `list`, `codes`, `samples`, `likelihood`,
+`export-weights`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from bench.config import REFERENCE, Config
+from bench.console import console
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.grid.contract import Subject
+
+app = App(result_action="return_value")
+Unused = Annotated[str, Parameter(show=False)]
+
+
+@dataclass(frozen=True)
+class Finished(Config):
+    """A run of `python -m bench run`, named by the options that it was made with."""
+
+    variant: str = REFERENCE
+    """The model's: name of a file in vaes/."""
+
+    seed: int = 0
+    """The model's."""
+
+    variants: Unused = Config.variants
+    questions: Unused = Config.questions
+    jobs: Annotated[int, Parameter(show=False)] = Config.jobs
+    results: Annotated[Path, Parameter(show=False)] = Config.results
+
+
+DEFAULT, ONE = Config(), Finished()
+Options = Annotated[Config, Parameter(name="*")]
+OfOne = Annotated[Finished, Parameter(name="*")]
+
+
+@app.command
+def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
+    """Compare two folders of results, A and B; exit code 1 where something changed beyond noise.
+
+    Every metric that both hold at the same settings with two seeds or more is compared, variant by
+    variant, times apart; of the headline ELBO, IW bounds, distortion (an autoencoder's
+    cross-entropy) and rate. Differences B − A are paired by seed where data and configuration are
+    the same, else Welch's; intervals are 95 %, Student's t over seeds. A difference is beyond noise
+    where Holm's procedure over all comparisons rejects that it is zero: where nothing changed, one
+    or more are called so in 5 % of cases at most. One within 2e-6 of the values is rounding and
+    counts as none. A table longer than a page shows what changed alone. Exit code 0: nothing
+    changed, 1: something did, 2: wrong use.
+
+    Parameters
+    ----------
+    one
+        A, e.g. results/mnist5k/cpu.
+    other
+        B, of another machine, commit, device or protocol.
+    question
+        Whose rows are compared.
+    """
+    from bench.compare import compare
+    from bench.report import results
+    from bench.report.screen import screen
+
+    known = [results.read(folder) for folder in (one, other)]
+    for folder in known:
+        if folder.rows.empty:
+            raise BenchError(
+                f"{folder.folder} holds no results: name a folder such as results/mnist5k/cpu"
+            )
+        for problem in folder.problems:
+            console.print(problem, style="yellow", markup=False, soft_wrap=True)
+    found = compare(*known, question)
+    for name, folder in zip("AB", known):
+        _say(f"{name}: {folder.folder}")
+    for line in found.differ:
+        _say(f"differs: {line}")
+    _say(f"{question}: B − A, {'paired by seed' if found.paired else 'Welch, seeds unpaired'}")
+    if found.table.lines:
+        console.print(screen(found.table))
+    _say(found.sentence)
+    return int(found.changed)
+
+
+@app.command(name="list")
+def listing(*, config: Options = DEFAULT) -> int:
+    """List what is stored and what is missing of a run, and the folders of results; does nothing.
+
+    What is found in the cache is done, what is not is missing; runs whose learning rate or
+    hyperparameters have yet to be chosen on validation are to be tuned.
+    """
+    from bench import asked, listing
+    from bench.data.dataset import load
+    from bench.grid.survey import Survey
+    from bench.report.screen import screen
+
+    asked.check(config)
+    variants = asked.variants_named(config.variants, console)
+    questions = asked.questions_named(config.questions)
+    data = load(config.dataset, config.data_dir, config.binarize)
+    for device in asked.devices_of(config.device):
+        survey = Survey(asked.grid(config, data, variants, questions, device), data)
+        _say(f"{config.dataset} on {device}, from {asked.cache_folder(config)}:")
+        console.print(screen(listing.tasks(survey.states())))
+    for line in listing.folders(config.results):
+        _say(line)
+    return 0
+
+
+@app.command
+def codes(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
+    """Encode images: mean and standard deviation of q(z|x), one line or entry an image.
+
+    Those of a posterior without known moments are of 500 samples; an autoencoder has its code.
+
+    Parameters
+    ----------
+    file
+        A .npy, or an .npz of one array, of images (N, D) or (N, H, W) as the model was trained on,
+        bytes or values from 0 to 1; binarized as its test images were.
+    out
+        A .npz (arrays mean, standard_deviation) or .csv to write.
+    """
+    from bench import apply
+
+    apply.check_out(out)
+    subject = _finished(config)
+    return _write(out, apply.codes(subject, apply.read_images(file, subject.data)))
+
+
+@app.command
+def samples(*, out: Path, count: int = 100, noise_seed: int = 0, config: OfOne = ONE) -> int:
+    """Draw images from the prior: each pixel's mean given the code, and a draw.
+
+    Parameters
+    ----------
+    out
+        A .npz (arrays mean, draws) or .csv to write; the mean of a binary pixel is its probability.
+    count
+        How many images.
+    noise_seed
+        Of the codes and draws.
+    """
+    from bench import apply
+
+    apply.check_out(out)
+    if count < 1:
+        raise BenchError(f"--count must be at least 1, not {count}")
+    return _write(out, apply.samples(_finished(config), count, noise_seed))
+
+
+@app.command
+def likelihood(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
+    """Of each image the ELBO with its Monte Carlo standard error, and L_K, in nats.
+
+    K is the largest of --importance-samples. The effective sample size of its weights is given too,
+    and a standard error of L_K, a root mean square over images.
+
+    Parameters
+    ----------
+    file
+        A .npy, or an .npz of one array, of images (N, D) or (N, H, W) as the model was trained on,
+        bytes or values from 0 to 1; binarized as its test images were.
+    out
+        A .npz (arrays elbo, iw_bound, …_standard_error, K, effective_sample_size) or .csv.
+    """
+    from bench import apply, asked
+
+    apply.check_out(out)
+    preset = asked.preset_of(config)
+    subject = _finished(config)
+    images = apply.read_images(file, subject.data)
+    k = max(preset.importance_samples)
+    return _write(out, apply.likelihood(subject, images, preset.elbo_samples, k))
+
+
+@app.command
+def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) -> int:
+    """Write a model's weights as one safetensors file, with its configuration as metadata.
+
+    `bench.weights.imported(path)` gives the model back.
+
+    Parameters
+    ----------
+    out
+        The file to write, e.g. model.safetensors.
+    stage
+        Of the training: initialisation, epoch_1, best, end.
+    """
+    from bench import weights
+    from bench.storage import write_atomically
+
+    if not out.parent.is_dir():
+        raise BenchError(f"the folder of {out} does not exist: make it first")
+    write_atomically(out, weights.exported(_finished(config), stage))
+    _say(f"wrote {out}")
+    return 0
+
+
+def _finished(config: Finished) -> Subject:
+    from bench import apply
+
+    if config.seed < 0:
+        raise BenchError(f"--seed must be at least 0, not {config.seed}")
+    return apply.finished(replace(config, variants=config.variant), config.seed, console)
+
+
+def _write(out: Path, arrays: dict) -> int:
+    from bench import apply
+
+    apply.write(out, arrays)
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    _say(f"wrote {out}: {shapes}")
+    return 0
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)

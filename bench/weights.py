@@ -1,0 +1,70 @@
+"""A finished model's weights as one safetensors file that says what they are, and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+from bench.config import Run
+from bench.errors import BenchError, nearest, one_line
+from bench.grid.contract import Subject
+from bench.grid.environment import commit
+from bench.training.loop import STAGES
+from vaes import Autoencoder, discover, with_options
+
+
+def exported(subject: Subject, stage: str) -> bytes:
+    """A safetensors file of the weights of a stage; what they are is its metadata, in JSON.
+
+    `variant`, `stage`, `run` (every field of `bench.config.Run`), `data_dim`, `image_shape`,
+    `binarization`, `commit` and `torch`. Raises BenchError on an unknown stage.
+    """
+    if stage not in STAGES:
+        raise nearest("stage", stage, STAGES)
+    data = subject.data
+    described = {
+        "variant": subject.run.variant,
+        "stage": stage,
+        "run": asdict(subject.run),
+        "data_dim": data.test.shape[1],
+        "image_shape": data.image_shape,
+        "binarization": data.binarization,
+        "commit": commit(),
+        "torch": torch.__version__,
+    }
+    metadata = {name: json.dumps(value) for name, value in described.items()}
+    return safetensors.torch.save(subject.trained.checkpoints[stage], metadata)
+
+
+def imported(path: Path) -> Autoencoder:
+    """The model of a file that `exported` made, on the CPU and evaluating.
+
+    Raises BenchError where it is none, or its variant is not here.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        given = {f.name: _tuples(told["run"][f.name]) for f in fields(Run)}
+        data_dim = told["data_dim"]
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise BenchError(
+            f"{path} is no file of 'export-weights' ({one_line(error)}): export it again"
+        ) from None
+    run, variants = Run(**given), discover().variants
+    if run.variant not in variants:
+        raise nearest("variant", run.variant, variants)
+    variant = with_options(variants[run.variant], **run.networks)
+    model = variant(data_dim, run.latent_dim, run.hidden_dim, **dict(run.hyperparameters))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _tuples(value: object) -> object:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
