@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from bench.config import OPTIONS, PRECISIONS, SIZES, Config, Preset, Run, of_dataset, preset
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, OwnDataset, load
+from bench.data.own import is_own
 from bench.errors import BenchError, nearest
 from bench.inference.gradients import ESTIMATORS
 from bench.questions import Question, measured, named
@@ -86,6 +87,14 @@ def variants_named(text: str, console: Console) -> tuple[str, ...]:
     return tuple(sorted(names, key=list(found.variants).index))
 
 
+def data_named(config: Config, console: Console) -> Dataset:
+    """The data asked for; says what a user should know of their own."""
+    data = load(config.dataset, config.data_dir, config.binarize)
+    for notice in data.notices if isinstance(data, OwnDataset) else ():
+        console.print(f"{data.name}: {notice}", style="yellow", markup=False, soft_wrap=True)
+    return data
+
+
 def questions_named(text: str) -> tuple[Question, ...]:
     return measured() if text == "all" else named(_names(text))
 
@@ -114,10 +123,16 @@ def overrides_of(config: Config, data: Dataset) -> dict[str, object]:
 
 
 def _check_likelihood(likelihood: str | None, data: Dataset) -> None:
-    if data.binarization == "real" and likelihood not in (None, "gaussian"):
+    likelihood = likelihood or OPTIONS.get(data.name, {}).get("likelihood", Run.likelihood)
+    if data.binarization == "real" and likelihood != "gaussian":
         raise BenchError(
             f"data set '{data.name}' is real-valued and has no likelihood '{likelihood}': "
-            "use --likelihood gaussian"
+            "use --likelihood gaussian, or scale what are images to [0, 1]"
+        )
+    if data.binarization != "real" and likelihood == "gaussian":
+        raise BenchError(
+            f"likelihood 'gaussian' is a density, and '{data.name}' has quantized pixels, of which "
+            "it would grow without bound: use --likelihood continuous_bernoulli --binarize none"
         )
     if likelihood == "continuous_bernoulli" and data.binarization != "none":
         raise BenchError(
@@ -169,7 +184,7 @@ def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> 
 
     def parts() -> Iterator[str]:
         yield data.name
-        if Path(config.dataset).suffix.lower() == ".npz":  # another file may have the same name
+        if is_own(config.dataset):  # another path may have the same name
             yield data.fingerprint[:6]
         for name, value in overrides.items():
             if name != "binarize":

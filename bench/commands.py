@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table as Screen
 
 from bench import asked
-from bench.config import Config, Run, of_dataset
-from bench.data.dataset import Dataset, load
+from bench.config import OPTIONS, Config, Run, of_dataset
+from bench.data.dataset import Dataset
 from bench.errors import BenchError, nearest, one_line
 from bench.grid import TUNING, fingerprint, recorded
 from bench.grid.environment import commit, environment, machine
@@ -49,7 +49,7 @@ def run(config: Config, console: Console) -> int:
     chosen = asked.preset_of(config)
     variants = asked.variants_named(config.variants, console)
     questions = asked.questions_named(config.questions)
-    data = load(config.dataset, config.data_dir, config.binarize)
+    data = asked.data_named(config, console)
     overrides = asked.overrides_of(config, data)
     code, folders = 0, []
     for device in asked.devices_of(config.device):
@@ -83,7 +83,9 @@ def tune(config: Config, console: Console) -> int:
     if not chosen.tuned:
         raise BenchError(f"preset '{config.preset}' has one learning rate for all: name another")
     variants = asked.variants_named(config.variants, console)
-    data = load(config.dataset, config.data_dir)
+    data = asked.data_named(config, console)
+    if data.binarization == "real" and data.name not in OPTIONS:
+        raise BenchError(f"'{data.name}' is a real-valued table: it is tuned when it is run")
     device, *more = asked.devices_of(config.device)
     if more:
         raise BenchError(f"what is chosen holds for any device: name one, not '{config.device}'")
@@ -152,7 +154,7 @@ def throughput(
     if peers:
         timing.require_peers()
     variants = asked.variants_named(config.variants, console)
-    data = load(config.dataset, config.data_dir)
+    data = asked.data_named(config, console)
     if data.binarization == "real":
         raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
     code = 0
