@@ -87,7 +87,7 @@ def read_own(name: str) -> Own:
     notices += copies(path, images, names)
     log_scale = 0.0
     if table:
-        images, log_scale = standardised(path, images)
+        images, log_scale = standardised(images)
         notices.append(
             "columns are standardised with the mean and standard deviation s of the training rows; "
             f"a log density in the file's own unit is lower by Σ log s = {log_scale:.6g} nats"
@@ -124,7 +124,7 @@ def _grey(what: str, images: np.ndarray) -> tuple[np.ndarray, bool]:
     """Images `(N, D)` or `(N, H, W)` of these or of ones with a colour axis, first or last."""
     shape, in_colour = images.shape, False
     if images.ndim == 4:
-        axis = next((axis for axis in (3, 1) if shape[axis] in (1, 3, 4)), None)
+        axis = 1 if shape[1] == 1 else next((a for a in (3, 1) if shape[a] in (1, 3, 4)), None)
         if axis is not None:
             channels = np.moveaxis(images, axis, 3)[..., :3]  # a fourth is opacity
             in_colour = channels.shape[3] == 3
@@ -181,20 +181,16 @@ def _to_bytes(images: Arrays) -> Arrays:
     }
 
 
-def standardised(path: Path, images: Arrays) -> tuple[Arrays, float]:
+def standardised(images: Arrays) -> tuple[Arrays, float]:
     """Tables with the mean and the standard deviation s of the training rows taken out, float32
     in the unit of 1 / 255 that bytes have, and Σ log s."""
     train = images["train"].astype(np.float64)
-    with np.errstate(all="ignore"):
-        mean, scale = train.mean(0), train.std(0)
-        log_scale = float(np.log(scale).sum())
-    if not np.isfinite(log_scale):
-        raise BenchError(f"{path} has values too large to be squared: rescale its columns")
+    mean, scale = train.mean(0), train.std(0)
     splits = {
         split: ((table.astype(np.float64) - mean) / scale * 255).astype(np.float32)
         for split, table in images.items()
     }
-    return splits, log_scale
+    return splits, float(np.log(scale).sum())
 
 
 def _summary(images: Arrays) -> str:

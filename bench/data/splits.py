@@ -32,16 +32,18 @@ def shuffled_splits(images: np.ndarray, labels: np.ndarray, train: int, valid: i
 def cut_from_training(arrays: Arrays, smallest: Mapping[str, int]) -> tuple[Arrays, list[str]]:
     """Missing validation and test images are random ones of `train`, a tenth each, and said so.
 
-    At least the `smallest` number of each; labels, under `TRAIN_LABELS`, go with the test images.
+    Never less than the `smallest` number of each, and as many as leave that number to train on.
+    Labels, under `TRAIN_LABELS`, go with the test images.
     """
     missing = [split for split in ("valid", "test") if split not in arrays]
     if not missing:
         return arrays, []
     train, labels = arrays["train"], arrays.get(TRAIN_LABELS)
     order = np.random.RandomState(SPLIT_SEED).permutation(len(train))
+    spare = (len(train) - smallest["train"]) // len(missing)
     cut, said = {}, []
     for split in missing:
-        part, order = np.split(order, [max(smallest[split], len(train) // 10)])
+        part, order = np.split(order, [max(smallest[split], min(len(train) // 10, spare))])
         cut[split] = train[part]
         said.append(
             f"{len(part):,} of its {len(train):,} training images, chosen by a fixed seed, "

@@ -14,6 +14,8 @@ ROUNDING = 1e-5
 """Values so little outside [0, 1] are there by rounding."""
 DARKEST = 16
 """Bytes that never exceed it are on a scale of their own: 0 to 16, or four bits."""
+LARGEST = 1e12
+"""Beyond it, single precision has no digits left for what comes after the point."""
 LEVELS = 256
 """Values that a table may have and still be one of quantized pixels."""
 
@@ -37,28 +39,30 @@ def is_table(path: Path, images: Arrays, names: dict[str, str]) -> bool:
     """
     ranges = {s: (float(images[s].min()), float(images[s].max())) for s in SPLITS}
     low, high = min(a for a, _ in ranges.values()), max(b for _, b in ranges.values())
-    if ranges["train"][0] == ranges["train"][1]:
-        raise BenchError(
-            f"array '{names['train']}' of {path} has the value {low:.7g} everywhere: nothing can "
-            "be learned from constant images; check how they were saved"
-        )
-    if all(images[split].dtype.kind in "bui" for split in SPLITS):
-        _check_bytes(path, low, high)
-        return False
+    whole = all(images[split].dtype.kind in "bui" for split in SPLITS)
     outside = [s for s in SPLITS if ranges[s][0] < -ROUNDING or ranges[s][1] > 1 + ROUNDING]
-    if not outside:
-        if high <= 1 / 255 + ROUNDING:
-            raise BenchError(
-                f"{path} never exceeds {high:.7g}: divided by 255 twice? Multiply by 255 to have "
-                "values from 0 to 1"
-            )
-        return False
-    if len(outside) < len(SPLITS):
+    dark = [s for s in SPLITS if not outside and ranges[s][1] <= 1 / 255 + ROUNDING]
+    if not whole and (0 < len(outside) < len(SPLITS) or 0 < len(dark) < len(SPLITS)):
         told = ", ".join(f"'{names[s]}' from {a:.7g} to {b:.7g}" for s, (a, b) in ranges.items())
         raise BenchError(
             f"{path} has splits on different scales ({told}): images must all be in [0, 1], or "
             "all uint8 from 0 to 255; a real-valued table is standardised"
         )
+    darkest, brightest = ranges["train"]
+    if darkest == brightest:
+        raise BenchError(
+            f"array '{names['train']}' of {path} has the value {darkest:.7g} everywhere: nothing "
+            "can be learned from constant images; check how they were saved"
+        )
+    if whole:
+        _check_bytes(path, low, high)
+    elif dark:
+        raise BenchError(
+            f"{path} never exceeds {high:.7g}: divided by 255 twice? Multiply by 255 to have "
+            "values from 0 to 1"
+        )
+    if whole or not outside:
+        return False
     _check_density(path, images["train"], low, high)
     return True
 
@@ -72,12 +76,14 @@ def _check_bytes(path: Path, low: float, high: float) -> None:
     if 1 < high <= DARKEST:
         raise BenchError(
             f"{path} has bytes that never exceed {high:.0f}, where 255 is white: "
-            f"multiply by 255 / {high:.0f} (255 / 15 or 255 / 16 where that is the scale)"
+            f"multiply by 255 / {high:.0f}"
         )
 
 
 def _check_density(path: Path, train: np.ndarray, low: float, high: float) -> None:
     """Quantized or constant values have no density: a Gaussian's would grow without bound."""
+    if max(-low, high) > LARGEST:
+        raise BenchError(f"{path} has values from {low:.7g} to {high:.7g}: rescale its columns")
     some = train[: 2**20 // max(1, train[0].size) + 1]
     levels = len(np.unique(some))
     if (some == np.rint(some)).all() or levels <= min(LEVELS, some.size // 2):
