@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from bench.config import OPTIONS, PRECISIONS, SIZES, Config, Preset, Run, of_dataset, preset
-from bench.data.dataset import Dataset, OwnDataset, load
+from bench.data.dataset import Dataset, load, notices_of
 from bench.data.own import is_own
 from bench.errors import BenchError, nearest
 from bench.inference.gradients import ESTIMATORS
@@ -90,7 +90,7 @@ def variants_named(text: str, console: Console) -> tuple[str, ...]:
 def data_named(config: Config, console: Console) -> Dataset:
     """The data asked for; says what a user should know of their own."""
     data = load(config.dataset, config.data_dir, config.binarize)
-    for notice in data.notices if isinstance(data, OwnDataset) else ():
+    for notice in notices_of(data):
         console.print(f"{data.name}: {notice}", style="yellow", markup=False, soft_wrap=True)
     return data
 

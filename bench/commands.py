@@ -16,7 +16,7 @@ from rich.table import Table as Screen
 
 from bench import asked
 from bench.config import OPTIONS, Config, Run, of_dataset
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, notices_of
 from bench.errors import BenchError, nearest, one_line
 from bench.grid import TUNING, fingerprint, recorded
 from bench.grid.environment import commit, environment, machine
@@ -284,7 +284,8 @@ def _described(
         "questions": questions,
         "commit": commit(),
     }
-    return {"config": settings, "runs": [run]}
+    known = {"image_shape": list(data.image_shape), "notices": list(notices_of(data))}
+    return {"config": settings, "runs": [run]} | known
 
 
 def command(config: Config, device: str, name: str = "run") -> str:

@@ -59,6 +59,11 @@ class OwnDataset(Dataset):
     notices: tuple[str, ...]
 
 
+def notices_of(data: Dataset) -> tuple[str, ...]:
+    """What a user should know of their data; () of any other."""
+    return data.notices if isinstance(data, OwnDataset) else ()
+
+
 def load(name: str, data_dir: str | Path | None = None, binarize: str | None = None) -> Dataset:
     """The data set `name` (a key of `SOURCES`), or the one at a path (`bench.data.own`).
 
