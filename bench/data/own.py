@@ -196,4 +196,4 @@ def standardised(images: Arrays) -> tuple[Arrays, float]:
 def _summary(images: Arrays) -> str:
     train, valid, test = (len(images[split]) for split in SPLITS)
     shape = " x ".join(map(str, images["train"].shape[1:]))
-    return f"{train:,} training, {valid:,} validation and {test:,} test images of {shape} values"
+    return f"{train:,} to train, {valid:,} to validate and {test:,} to test on, of {shape} values"

@@ -46,8 +46,8 @@ def cut_from_training(arrays: Arrays, smallest: Mapping[str, int]) -> tuple[Arra
         part, order = np.split(order, [max(smallest[split], min(len(train) // 10, spare))])
         cut[split] = train[part]
         said.append(
-            f"{len(part):,} of its {len(train):,} training images, chosen by a fixed seed, "
-            f"are its missing {NAMES[split]} images"
+            f"there is no {NAMES[split]} split: {len(part):,} of the {len(train):,} to train on "
+            "were chosen for it, by a fixed seed"
         )
         if split == "test" and labels is not None:
             cut[TEST_LABELS] = labels[part]

@@ -117,7 +117,7 @@ def test_missing_splits_are_cut_by_a_fixed_seed(tmp_path, name):
     assert sorted(map(bytes, together)) == sorted(map(bytes, BYTES))
     assert not np.array_equal(together[:480], BYTES[:480])
     assert dataset.fingerprint == again.fingerprint
-    assert any("60 of its 600" in notice and "fixed seed" in notice for notice in dataset.notices)
+    assert any("60 of the 600" in notice and "fixed seed" in notice for notice in dataset.notices)
 
 
 def test_the_other_split_stays_when_one_is_cut(tmp_path):

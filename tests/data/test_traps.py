@@ -55,7 +55,7 @@ def test_splits_on_different_scales_are_refused(tmp_path, one_line, scale):
 
 def test_good_data_are_told_of_in_one_line(told):
     (summary,) = told(train=BYTES[:400], valid=BYTES[400:500], test=BYTES[500:])
-    assert summary == "400 training, 100 validation and 100 test images of 6 values"
+    assert summary == "400 to train, 100 to validate and 100 to test on, of 6 values"
 
 
 def test_images_in_two_splits_are_counted(told):

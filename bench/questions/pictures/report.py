@@ -75,15 +75,10 @@ def _samples(results: Results) -> list[Section]:
         f"{over_seeds}: {', '.join(active) or 'none measured'}."
     )
     figures = [_units_figure(rows, takeaway.replace("`", ""))]
-    if has_images(results):
-        return [
-            Section(
-                "What the models draw",
-                takeaway,
-                figures=[_samples_figure(results, prior), *figures],
-            )
-        ]
-    return [Section("What the models use", takeaway, figures=figures, notes=NO_IMAGES)]
+    if not has_images(results):
+        return [Section("What the models use", takeaway, figures=figures, notes=NO_IMAGES)]
+    figures = [_samples_figure(results, prior), *figures]
+    return [Section("What the models draw", takeaway, figures=figures)]
 
 
 def _samples_figure(results: Results, prior: Arrays) -> Figure:
