@@ -66,6 +66,8 @@ def run(config: Config, console: Console) -> int:
             asked.cache_folder(config),
             questions,
         )
+        if config.questions != "all" or data.binarization == "real":
+            _say_what_is_left_out(grid, console)
         outcome = _run_grid(grid, data, config, folder, console)
         if config.config:
             write_atomically(folder / "config.toml", config.config.read_bytes())
@@ -244,6 +246,16 @@ def _run_grid(
     console.print(f"{outcome.executed} tasks done, {outcome.cached} found in the cache")
     _say_where_the_time_went(outcome, console)
     return outcome
+
+
+def _say_what_is_left_out(grid: Grid, console: Console) -> None:
+    """Questions that are not asked of such models, as that for pictures of what is no image."""
+    runs = [grid.run(variant, 0) for variant in grid.variants]
+    for question in grid.questions:
+        if not any(any(question.requests(run, grid.preset)) for run in runs):
+            why = f"likelihood '{runs[0].likelihood}' and decoder '{runs[0].decoder}'"
+            said = f"{question.name}: left out, it has nothing to measure with {why}"
+            console.print(said, style="yellow", markup=False, soft_wrap=True)
 
 
 def _say_where_the_time_went(outcome: Outcome, console: Console) -> None:

@@ -97,6 +97,10 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
         (["--epochs", "5", "--kl-warmup-epochs", "6"], "longer than the training of 5 epochs"),
         (["--likelihood", "continuous_bernoulli"], "add --binarize none"),
         (["--dataset", "ppca", "--likelihood", "continuous_bernoulli"], "--likelihood gaussian"),
+        (["--likelihood", "gaussian"], "--likelihood continuous_bernoulli --binarize none"),
+        (["--dataset", "~nosuchuser/x.npz"], "check the path"),
+        (["--dataset", "vaes"], "vaes is a folder without images"),
+        (["--dataset", "."], "its own name"),
         (["--config", "absent.toml"], "absent.toml cannot be read as a TOML file"),
     ],
 )

@@ -105,7 +105,7 @@ def _existing(name: str) -> Path:
     try:
         name.encode()
         path = Path(name).expanduser()
-        exists = path.exists()
+        exists = path.is_dir() or path.is_file()
     except UnicodeEncodeError:
         raise BenchError(f"the path {shown!a} is no UTF-8: rename it") from None
     except (OSError, RuntimeError, ValueError) as error:
