@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -175,9 +174,10 @@ def _to_bytes(images: Arrays) -> Arrays:
         # bytes that never exceed 1 are zeros and ones, not very dark images
         white = 255 if max(array.max() for array in images.values()) <= 1 else 1
         return {split: array.astype(np.uint8) * np.uint8(white) for split, array in images.items()}
-    scaled = partial(np.multiply, 255, dtype=np.float64)
+    # what is outside [0, 1] by rounding is rounded into it
     return {
-        split: np.rint(scaled(array.clip(0, 1))).astype(np.uint8) for split, array in images.items()
+        split: np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+        for split, array in images.items()
     }
 
 
