@@ -23,7 +23,8 @@ from bench.config import (
     of_dataset,
     preset,
 )
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, load, notices_of
+from bench.data.own import is_own
 from bench.errors import BenchError, nearest
 from bench.grid.tasks import Grid
 from bench.inference.gradients import ESTIMATORS, admit, estimator_for, of_bound
@@ -209,6 +210,14 @@ def check_variants(
             raise BenchError(f"variant '{name}' cannot be trained so: {error}") from None
 
 
+def data_named(config: Config, console: Console) -> Dataset:
+    """The data asked for; says what a user should know of their own."""
+    data = load(config.dataset, config.data_dir, config.binarize)
+    for notice in notices_of(data):
+        console.print(f"{data.name}: {notice}", style="yellow", markup=False, soft_wrap=True)
+    return data
+
+
 def questions_named(text: str) -> tuple[Question, ...]:
     return measured() if text == "all" else named(_names(text))
 
@@ -244,10 +253,16 @@ def overrides_of(config: Config, data: Dataset) -> dict[str, object]:
 
 
 def _check_likelihood(likelihood: str | None, data: Dataset) -> None:
-    if data.binarization == "real" and likelihood not in (None, "gaussian"):
+    likelihood = likelihood or OPTIONS.get(data.name, {}).get("likelihood", Run.likelihood)
+    if data.binarization == "real" and likelihood != "gaussian":
         raise BenchError(
             f"data set '{data.name}' is real-valued and has no likelihood '{likelihood}': "
-            "use --likelihood gaussian"
+            "use --likelihood gaussian, or scale what are images to [0, 1]"
+        )
+    if data.binarization != "real" and likelihood == "gaussian":
+        raise BenchError(
+            f"likelihood 'gaussian' is a density, and '{data.name}' has quantized pixels, of which "
+            "it would grow without bound: use --likelihood continuous_bernoulli --binarize none"
         )
     if likelihood == "continuous_bernoulli" and data.binarization != "none":
         raise BenchError(
@@ -333,7 +348,7 @@ def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> 
 
     def parts() -> Iterator[str]:
         yield data.name
-        if Path(config.dataset).suffix.lower() == ".npz":  # another file may have the same name
+        if is_own(config.dataset):  # another path may have the same name
             yield data.fingerprint[:6]
         for name, value in overrides.items():
             if name != "binarize":

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table as Screen
 
 from bench import asked
-from bench.config import Config, Run, of_dataset
-from bench.data.dataset import Dataset, load
+from bench.config import OPTIONS, Config, Run, of_dataset
+from bench.data.dataset import Dataset, notices_of
 from bench.errors import BenchError, nearest, one_line
 from bench.grid import TUNING, fingerprint, recorded
 from bench.grid.environment import commit, environment, machine
@@ -48,7 +48,7 @@ def run(config: Config, console: Console) -> int:
     asked.check(config)
     variants = asked.variants_named(config.variants, console)
     questions = asked.questions_named(config.questions)
-    data = load(config.dataset, config.data_dir, config.binarize)
+    data = asked.data_named(config, console)
     overrides = asked.overrides_of(config, data)
     known = discover(files=asked.variant_files(config.variants)).variants
     asked.check_variants(known, variants, overrides)
@@ -57,6 +57,8 @@ def run(config: Config, console: Console) -> int:
         folder = config.results / asked.folder_name(config, data, overrides) / device
         results.prepare(folder)
         grid = asked.grid(config, data, variants, questions, device)
+        if config.questions != "all" or data.binarization == "real":
+            _say_what_is_left_out(grid, console)
         outcome = _run_grid(grid, data, config, folder, console)
         if config.config:
             write_atomically(folder / "config.toml", config.config.read_bytes())
@@ -74,7 +76,9 @@ def tune(config: Config, console: Console) -> int:
     if not chosen.tuned:
         raise BenchError(f"preset '{config.preset}' has one learning rate for all: name another")
     variants = asked.variants_named(config.variants, console)
-    data = load(config.dataset, config.data_dir)
+    data = asked.data_named(config, console)
+    if data.binarization == "real" and data.name not in OPTIONS:
+        raise BenchError(f"'{data.name}' is a real-valued table: it is tuned when it is run")
     device, *more = asked.devices_of(config.device)
     if more:
         raise BenchError(f"what is chosen holds for any device: name one, not '{config.device}'")
@@ -144,7 +148,7 @@ def throughput(
     if peers:
         timing.require_peers()
     variants = asked.variants_named(config.variants, console)
-    data = load(config.dataset, config.data_dir)
+    data = asked.data_named(config, console)
     if data.binarization == "real":
         raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
     code = 0
@@ -236,6 +240,16 @@ def _run_grid(
     return outcome
 
 
+def _say_what_is_left_out(grid: Grid, console: Console) -> None:
+    """Questions that are not asked of such models, as that for pictures of what is no image."""
+    runs = [grid.run(variant, 0) for variant in grid.variants]
+    for question in grid.questions:
+        if not any(any(question.requests(run, grid.preset)) for run in runs):
+            why = f"likelihood '{runs[0].likelihood}' and decoder '{runs[0].decoder}'"
+            said = f"{question.name}: left out, it has nothing to measure with {why}"
+            console.print(said, style="yellow", markup=False, soft_wrap=True)
+
+
 def _say_where_the_time_went(outcome: Outcome, console: Console) -> None:
     """By purpose: tasks, core-seconds and their share, the dearest first."""
     whole = sum(spent.seconds for spent in outcome.spent.values())
@@ -274,7 +288,8 @@ def _described(
         "questions": questions,
         "commit": commit(),
     }
-    return {"config": settings, "runs": [run]}
+    known = {"image_shape": list(data.image_shape), "notices": list(notices_of(data))}
+    return {"config": settings, "runs": [run]} | known
 
 
 def command(config: Config, device: str, name: str = "run") -> str:

@@ -22,7 +22,8 @@ class Config:
     """What a user asks a bench for; every field is an option of the command line."""
 
     dataset: str = "mnist5k"
-    """digits, mnist5k, mnist, fashion_mnist, binarized_mnist, ppca, or a path to an .npz file."""
+    """digits, mnist5k, mnist, fashion_mnist, binarized_mnist, ppca, or a path to your own: an .npz,
+    .npy, .mat or idx file, or a folder of images (class by class or flat) or of such files."""
 
     variants: str = "all"
     """Comma-separated names of files in vaes/, or paths of others, or 'all' for those in vaes/."""
@@ -140,7 +141,7 @@ class Run:
 
     Attributes:
         variant: name of the file in `vaes/`.
-        dataset: name of the data set (the stem of an .npz).
+        dataset: name of the data set (the stem of a path).
         seed: initial weights, data order, binarization and noise follow from it.
         epochs: passes over the training images.
         latent_dim: L.

@@ -120,6 +120,10 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
         (["--estimator", "pathwise"], "variant 'flow' cannot be trained so: pathwise with S = 1"),
         (["--estimator", "rloo"], "rloo with S = 1: its baseline is the other samples"),
         (["--variants", "absent.py"], "absent.py does not exist"),
+        (["--likelihood", "gaussian"], "--likelihood continuous_bernoulli --binarize none"),
+        (["--dataset", "~nosuchuser/x.npz"], "check the path"),
+        (["--dataset", "vaes"], "vaes is a folder without images"),
+        (["--dataset", "."], "its own name"),
         (["--config", "absent.toml"], "absent.toml cannot be read as a TOML file"),
     ],
 )

@@ -228,6 +228,41 @@ def test_a_damaged_file_is_told_in_one_line_and_the_rest_is_made(bench, folder, 
     assert not results.read(path.parent).problems
 
 
+def test_a_table_of_real_values(bench, tmp_path):
+    """It asks for a density, is told of what is left out, and has a page with its own folder."""
+    random = np.random.RandomState(0)
+    path = tmp_path / "sensors.npy"
+    np.save(path, random.randn(150, 2) @ random.randn(2, 5) + random.randn(150, 5))
+    with pytest.raises(BenchError, match="use --likelihood gaussian"):
+        bench(dataset=str(path))
+    assert not (tmp_path / "results").exists()
+    asked = {"questions": "headline,pictures", "likelihood": "gaussian", "latent": 2}
+    code, text = bench(dataset=str(path), **asked)
+    assert code == 0, text
+    assert "pictures: left out" in text
+    assert "Σ log s" in text
+    (folder,) = (tmp_path / "results").glob("sensors-*/cpu")
+    assert "Σ log s" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_folder_of_images(bench, tmp_path):
+    """Its pictures are coloured by class; another folder of its name has a place of its own."""
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    random = np.random.RandomState(0)
+    for place in ("here", "there"):
+        for name in ("a", "b"):
+            folder = tmp_path / place / "mine" / name
+            folder.mkdir(parents=True)
+            for number in range(65):
+                pixels = random.randint(0, 256, (4, 4)).astype(np.uint8)
+                image.fromarray(pixels).save(folder / f"{number}.png")
+        code, text = bench(dataset=str(tmp_path / place / "mine"), questions="pictures")
+        assert code == 0, text
+    one, _ = (tmp_path / "results").glob("mine-*/cpu")
+    labels = results.read(one).arrays("pictures", "labels")
+    assert {len(set(found.tolist())) for found in labels.values()} == {2}
+
+
 def test_again_is_the_command_that_makes_the_page(bench, folder, monkeypatch, tmp_path):
     """Parsed by the real command line, it gives the same rows in a new place."""
     bench(questions="headline", binarize="threshold", epochs=1, kl_warmup_epochs=1)

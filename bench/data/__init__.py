@@ -8,7 +8,11 @@ Each module imports only from those above it:
 - `files`: published files, found on disk or downloaded, and verified.
 - `synthetic`: the model that the data set `ppca` is drawn from.
 - `sources`: the registry of data sets, `SOURCES`, and their readers.
-- `own`: the user's `.npz` file.
+- `naming`: what the arrays of a user's file are, by their names.
+- `images`: a folder of image files.
+- `formats`: the registry of the user's formats, `FORMATS`, and their readers.
+- `traps`: scales and copies that make numbers meaningless.
+- `own`: data of the user's own, checked, from a path.
 - `dataset`: `Dataset`, and `load`, which makes one from a name or a path.
 - `corruptions`: the registry of corruptions, `CORRUPTIONS`, and images of another kind.
 - `training_set`: the training images of one run: cut, repeated or augmented.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.data.binarization import BINARIZATIONS, binarized_splits, is_binary
-from bench.data.own import read_npz
+from bench.data.own import is_own, read_own
 from bench.data.sources import SOURCES
 from bench.data.splits import SPLITS, TEST_LABELS, Arrays
 from bench.errors import BenchError, nearest
@@ -46,8 +46,39 @@ class Dataset:
         return replace(self, **{split: getattr(self, split).to(device) for split in SPLITS})
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OwnDataset(Dataset):
+    """Data of the user's own.
+
+    `notices` are what the user should know of them, a line each. Where they are a table of real
+    values, these are standardised, and a log density in the table's own unit is `log_scale` nats
+    lower than theirs; it is in the fingerprint.
+    """
+
+    log_scale: float
+    notices: tuple[str, ...]
+
+
+def notices_of(data: Dataset) -> tuple[str, ...]:
+    """What a user should know of their data; () of any other."""
+    return data.notices if isinstance(data, OwnDataset) else ()
+
+
+def in_its_unit(variant: type, data: Dataset) -> type:
+    """The variant with log p(x|z) a density in the unit of the user's table, not of its
+    standardised values; of any other data the variant itself."""
+    if not isinstance(data, OwnDataset) or data.binarization != "real":
+        return variant
+
+    class InItsUnit(variant):
+        def log_likelihood(self, x, z):
+            return super().log_likelihood(x, z) - data.log_scale
+
+    return InItsUnit
+
+
 def load(name: str, data_dir: str | Path | None = None, binarize: str | None = None) -> Dataset:
-    """The data set `name` (a key of `SOURCES`, or the path of an `.npz` file).
+    """The data set `name` (a key of `SOURCES`), or the one at a path (`bench.data.own`).
 
     `data_dir` (default: `$BENCH_DATA`) is searched first for files, then the user cache and
     the system's folder; what is in none of them is downloaded. `binarize` (one of
@@ -58,15 +89,23 @@ def load(name: str, data_dir: str | Path | None = None, binarize: str | None = N
     """
     if binarize is not None and binarize not in BINARIZATIONS:
         raise nearest("binarization", binarize, BINARIZATIONS)
-    if Path(name).suffix.lower() == ".npz":
-        arrays = read_npz(Path(name).expanduser())
-        name, default = Path(name).stem, "stochastic"
-    elif name in SOURCES:
-        folder = data_dir or os.environ.get("BENCH_DATA")
-        arrays = SOURCES[name].read(name, Path(folder).expanduser() if folder else None)
-        default = SOURCES[name].binarization
-    else:
-        raise nearest("data set", name, [*SOURCES, "<path>.npz"])
+    if is_own(name):
+        own = read_own(name)
+        default = "real" if own.is_table else "stochastic"
+        data = _dataset(Path(name).stem, own.arrays, default, binarize)
+        known = {field.name: getattr(data, field.name) for field in fields(Dataset)}
+        if own.is_table:
+            scaled = f"{data.fingerprint} {own.log_scale!r}"
+            known["fingerprint"] = hashlib.sha256(scaled.encode()).hexdigest()
+        return OwnDataset(**known, log_scale=own.log_scale, notices=own.notices)
+    if name not in SOURCES:
+        raise nearest("data set", name, [*SOURCES, "<path>.npz", "<folder>"])
+    folder = data_dir or os.environ.get("BENCH_DATA")
+    arrays = SOURCES[name].read(name, Path(folder).expanduser() if folder else None)
+    return _dataset(name, arrays, SOURCES[name].binarization, binarize)
+
+
+def _dataset(name: str, arrays: Arrays, default: str, binarize: str | None) -> Dataset:
     if default == "real" and binarize is not None:
         raise BenchError(
             f"data set '{name}' is real-valued and has no binarization: drop --binarize"
@@ -74,10 +113,6 @@ def load(name: str, data_dir: str | Path | None = None, binarize: str | None = N
     binarization = binarize or default
     if binarization not in ("none", "real") and all(is_binary(arrays[split]) for split in SPLITS):
         binarization = "binary"
-    return _dataset(name, arrays, binarization)
-
-
-def _dataset(name: str, arrays: Arrays, binarization: str) -> Dataset:
     image_shape = _image_shape(arrays["train"])
     grey = {split: torch.tensor(arrays[split].reshape(len(arrays[split]), -1)) for split in SPLITS}
     splits = binarized_splits(grey, binarization)

@@ -1,96 +1,199 @@
-"""The user's own images: an .npz file of three arrays, and what may be wrong with it."""
+"""Data of the user's own: from a path to checked arrays, in three splits."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bench.data.formats import FORMATS, read
+from bench.data.naming import roles
 from bench.data.sources import SOURCES
-from bench.data.splits import SPLITS, TEST_LABELS, Arrays
+from bench.data.splits import SPLITS, TEST_LABELS, TRAIN_LABELS, Arrays, cut_from_training
+from bench.data.traps import check_numbers, copies, doubtful, is_table
 from bench.errors import BenchError, one_line
 
 SMALLEST_SPLIT = {"train": 100, "valid": 10, "test": 10}
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Shares of red, green and blue in grey (ITU-R BT.601), as in Pillow."""
 
 
-def read_npz(path: Path) -> Arrays:
-    """The user's arrays, checked, as uint8 images, with the labels where `test_labels` is there.
+@dataclass(frozen=True)
+class Own:
+    """What a path holds.
+
+    Attributes:
+        arrays: by split, uint8 pixels or, of a table, float32 in the unit of 1 / 255; and the
+            classes of the test images where they are known.
+        log_scale: Σ_d log s_d, by which a log density of the table's own unit is lower than that
+            of its standardised values; 0 for pixels.
+        notices: what the user should know, a line each.
+        is_table: whether the values are real, not pixels.
+    """
+
+    arrays: Arrays
+    is_table: bool
+    log_scale: float
+    notices: tuple[str, ...]
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` is a path rather than a built-in data set or an unknown word."""
+    if name in SOURCES:
+        return False
+    suffix = Path(name).suffix.lower()
+    return suffix in FORMATS or os.sep in name or os.path.exists(os.path.expanduser(name))
+
+
+def read_own(name: str) -> Own:
+    """The user's arrays, checked; labels where there are some beside the test images.
 
     Raises BenchError on a missing or damaged file, and on unfit arrays.
     """
-    if path.stem in SOURCES:
-        raise BenchError(f"{path} has the name of a built-in data set: rename the file")
-    if not path.is_file():
-        raise BenchError(f"data file {path} does not exist: check the path")
-    arrays = _stored_arrays(path)
-    missing = [split for split in SPLITS if split not in arrays]
-    if missing:
-        raise BenchError(
-            f"{path} lacks the array(s) {', '.join(missing)}: save it with "
-            "np.savez(path, train=..., valid=..., test=...)"
+    path = _existing(name)
+    names: dict[str, str] = {}
+
+    def choose(found: list[str]) -> dict[str, str]:
+        names.update(roles(path, found))
+        return names
+
+    arrays = read(path, choose)
+    names = {role: names.get(role, role) for role in (*arrays, *SPLITS)}
+    notices = []
+    for role, array in arrays.items():
+        what = f"array '{names[role]}' of {path}"
+        if role in SPLITS:
+            check_numbers(what, array)
+            arrays[role], in_colour = _grey(what, array)
+            if in_colour:
+                notices.append(f"'{names[role]}' is in colour: it was converted to grey (luma)")
+    _check_labels(path, arrays, names)
+    arrays, said = cut_from_training(arrays, SMALLEST_SPLIT)
+    notices += said
+    for split in SPLITS:
+        smallest = SMALLEST_SPLIT[split]
+        if len(arrays[split]) < smallest:
+            left = " left" if said and split == "train" else ""
+            raise BenchError(
+                f"array '{names[split]}' of {path} has {len(arrays[split])} images{left}: at least "
+                f"{smallest} are needed"
+            )
+    images = {split: arrays[split] for split in SPLITS}
+    _check_alike(path, images)
+    table = is_table(path, images, names)
+    notices += copies(path, images, names)
+    log_scale = 0.0
+    if table:
+        images, log_scale = standardised(images)
+        notices.append(
+            "columns are standardised with the mean and standard deviation s of the training rows; "
+            f"likelihoods are of the file's own unit: Σ log s = {log_scale:.6g} nats lower"
         )
-    labels = arrays.pop(TEST_LABELS, None)
-    for split, images in arrays.items():
-        _check_shape(f"array '{split}' of {path}", images, SMALLEST_SPLIT[split])
-        _check_values(f"array '{split}' of {path}", images)
-    shapes = {split: arrays[split].shape[1:] for split in SPLITS}
+    else:
+        notices += doubtful(images, names)
+        images = _to_bytes(images)
+    if TEST_LABELS in arrays:
+        images[TEST_LABELS] = arrays[TEST_LABELS].astype(np.uint8)
+    return Own(images, table, log_scale, (_summary(images), *notices))
+
+
+def _existing(name: str) -> Path:
+    shown = name if len(name) < 300 else f"{name[:100]}… ({len(name):,} characters)"
+    try:
+        name.encode()
+        path = Path(name).expanduser()
+        exists = path.is_dir() or path.is_file()
+    except UnicodeEncodeError:
+        raise BenchError(f"the path {shown!a} is no UTF-8: rename it") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise BenchError(f"data file {shown} cannot be found ({reason}): check the path") from None
+    if Path(name).stem in SOURCES:
+        raise BenchError(f"{shown} has the name of a built-in data set: rename the file")
+    if not Path(name).stem.strip("."):
+        raise BenchError(f"{shown} names no folder: give it by its own name")
+    if not exists:
+        raise BenchError(f"data file {shown} does not exist: check the path")
+    return path
+
+
+def _grey(what: str, images: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Images `(N, D)` or `(N, H, W)` of these or of ones with a colour axis, first or last."""
+    shape, in_colour = images.shape, False
+    if images.ndim == 4:
+        axis = 1 if shape[1] == 1 else next((a for a in (3, 1) if shape[a] in (1, 3, 4)), None)
+        if axis is not None:
+            channels = np.moveaxis(images, axis, 3)[..., :3]  # a fourth is opacity
+            in_colour = channels.shape[3] == 3
+            images = _luma(channels) if in_colour else channels[..., 0]
+    if images.ndim not in (2, 3) or 0 in images.shape[1:]:
+        raise BenchError(
+            f"{what} has shape {shape}: expected (images, pixels) or (images, height, width), or "
+            "the latter with 1, 3 or 4 colours first or last"
+        )
+    return images, in_colour
+
+
+def _luma(channels: np.ndarray) -> np.ndarray:
+    grey = channels.astype(np.float32) @ LUMA
+    return grey if channels.dtype.kind == "f" else np.rint(grey).astype(channels.dtype)
+
+
+def _check_labels(path: Path, arrays: Arrays, names: dict[str, str]) -> None:
+    """Refuse labels of the test images that are none; keep them as `(N,)` integers."""
+    of = "test" if "test" in arrays else "train"
+    arrays.pop("valid_labels", None)
+    arrays.pop(TRAIN_LABELS if of == "test" else TEST_LABELS, None)
+    role = f"{of}_labels"
+    if role not in arrays:
+        return
+    labels, count = arrays[role], len(arrays[of])
+    what = f"array '{names[role]}' of {path}"
+    if labels.shape not in ((count,), (count, 1), (1, count)):
+        raise BenchError(
+            f"{what} has shape {labels.shape}: expected ({count},), one label an image, or none"
+        )
+    if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() > 255:
+        raise BenchError(
+            f"{what} has no labels for classes: expected integers from 0 to 255, or leave it out"
+        )
+    arrays[role] = labels.reshape(-1)
+
+
+def _check_alike(path: Path, images: Arrays) -> None:
+    shapes = {split: array.shape[1:] for split, array in images.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{split} {shape}" for split, shape in shapes.items())
         raise BenchError(f"{path} has images of different shapes ({listed}): make them the same")
-    # Bytes that never exceed 1 are zeros and ones, not very dark images.
-    white = 255 if any(images.max() > 1 for images in arrays.values()) else 1
-    checked = {split: _to_bytes(images, white) for split, images in arrays.items()}
-    if labels is not None:
-        _check_labels(f"array '{TEST_LABELS}' of {path}", labels, len(arrays["test"]))
-        checked[TEST_LABELS] = labels.astype(np.uint8)
-    return checked
 
 
-def _stored_arrays(path: Path) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in (*SPLITS, TEST_LABELS) if name in archive.files}
-    # On damaged files numpy and zipfile raise a dozen unrelated types.
-    except Exception as error:
-        raise BenchError(
-            f"cannot read {path} as an .npz file of plain arrays ({one_line(error)}): "
-            "save it again with np.savez"
-        ) from None
+def _to_bytes(images: Arrays) -> Arrays:
+    if all(array.dtype.kind in "bui" for array in images.values()):
+        # bytes that never exceed 1 are zeros and ones, not very dark images
+        white = 255 if max(array.max() for array in images.values()) <= 1 else 1
+        return {split: array.astype(np.uint8) * np.uint8(white) for split, array in images.items()}
+    # what is outside [0, 1] by rounding is rounded into it
+    return {
+        split: np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+        for split, array in images.items()
+    }
 
 
-def _check_shape(what: str, images: np.ndarray, smallest: int) -> None:
-    if images.ndim not in (2, 3) or 0 in images.shape[1:]:
-        raise BenchError(
-            f"{what} has shape {images.shape}: expected (images, pixels) or (images, height, width)"
-        )
-    if len(images) < smallest:
-        raise BenchError(f"{what} has {len(images)} images: at least {smallest} are needed")
+def standardised(images: Arrays) -> tuple[Arrays, float]:
+    """Tables with the mean and the standard deviation s of the training rows taken out, float32
+    in the unit of 1 / 255 that bytes have, and Σ log s."""
+    train = images["train"].astype(np.float64)
+    mean, scale = train.mean(0), train.std(0)
+    splits = {
+        split: ((table.astype(np.float64) - mean) / scale * 255).astype(np.float32)
+        for split, table in images.items()
+    }
+    return splits, float(np.log(scale).sum())
 
 
-def _check_values(what: str, images: np.ndarray) -> None:
-    if images.dtype.kind not in "buif":
-        raise BenchError(f"{what} has type {images.dtype}: expected numbers in [0, 1] or uint8")
-    if images.dtype == np.uint8:
-        return
-    if np.isnan(images).any():
-        raise BenchError(f"{what} holds NaN: remove or replace those images")
-    if images.min() < 0 or images.max() > 1:
-        raise BenchError(
-            f"{what} has values from {images.min():g} to {images.max():g}: "
-            "scale them to [0, 1], or save uint8 from 0 to 255"
-        )
-
-
-def _check_labels(what: str, labels: np.ndarray, count: int) -> None:
-    if labels.shape != (count,):
-        raise BenchError(
-            f"{what} has shape {labels.shape}: expected ({count},), one label a test image"
-        )
-    if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() > 255:
-        raise BenchError(f"{what} has no labels for classes: expected integers from 0 to 255")
-
-
-def _to_bytes(images: np.ndarray, white: int) -> np.ndarray:
-    if images.dtype == np.uint8 and white == 255:
-        return images
-    return np.rint(images.astype(np.float64) * 255).astype(np.uint8)
+def _summary(images: Arrays) -> str:
+    train, valid, test = (len(images[split]) for split in SPLITS)
+    shape = " x ".join(map(str, images["train"].shape[1:]))
+    return f"{train:,} to train, {valid:,} to validate and {test:,} to test on, of {shape} values"

@@ -24,6 +24,7 @@ from rich.console import Console
 from bench.asked import variants_named
 from bench.config import preset as amounts
 from bench.data.dataset import load
+from bench.data.own import is_own
 from bench.errors import BenchError
 from bench.gpu_check.steps import ROOT, STEPS, Check, Step
 from bench.grid.environment import commit, machine
@@ -58,7 +59,7 @@ def gpu_check(
     results = results or COMMITTED
     if device == "cpu" and results.resolve() == COMMITTED.resolve():
         raise BenchError("a rehearsal must not write into results/: name another with --results")
-    if Path(dataset).suffix or load(dataset).binarization == "real":
+    if is_own(dataset) or load(dataset).binarization == "real":
         raise BenchError(f"gpu-check trains on built-in images, not on '{dataset}'")
     amounts(preset)  # an unknown one is told at once
     names = variants_named(variants, console)

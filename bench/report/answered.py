@@ -195,5 +195,6 @@ def _made(found: Results) -> dict[str, object]:
         "settings": _settings(config),
         "grey": config.get("binarization") == "none"
         and config.get("likelihood", Run.likelihood) == Run.likelihood,
+        "notices": environment.get("notices", []),
         "again": " && ".join(run["command"] for run in runs),
     }

@@ -78,6 +78,12 @@ def item(results: Results) -> str:
     return "point" if binarization == "real" else "image"
 
 
+def has_images(results: Results) -> bool:
+    """Whether the data are images, more than one line of values each."""
+    height, _ = results.environment.get("image_shape", (2, 2))
+    return height > 1
+
+
 def paragraphs(*texts: str) -> str:
     """Pieces of Markdown one below the other, without the empty ones."""
     return "\n\n".join(filter(None, texts))

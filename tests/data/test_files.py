@@ -9,6 +9,7 @@ import http.server
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -259,14 +260,32 @@ def test_wrong_checksum(published, tmp_path, one_line):
     path.write_bytes(gzip.compress(changed))
     expected = download.FILES["mnist"]["test"].sha256
     found = hashlib.sha256(changed).hexdigest()
-    one_line(load, "mnist", tmp_path / "mine", says=[path, expected, found, "delete the file"])
+    one_line(load, "mnist", tmp_path / "mine", says=[path, expected, found, f"--dataset {path}"])
 
 
 def test_truncated_file(published, tmp_path, one_line):
     put(tmp_path / "mine", "mnist", published)
     path = tmp_path / "mine" / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    one_line(load, "mnist", tmp_path / "mine", says=[path, "delete"])
+    one_line(load, "mnist", tmp_path / "mine", says=[path, "cannot read", "--data-dir"])
+
+
+def test_only_a_file_in_the_cache_is_told_to_be_deleted(published, tmp_path, one_line):
+    for folder in (tmp_path / "mine", tmp_path / "cache" / "mnist"):
+        put(folder, "mnist", published)
+        path = folder / "train-images-idx3-ubyte.gz"
+        path.write_bytes(gzip.compress(idx(np.zeros((120, 3, 2), dtype=np.uint8))))
+    with pytest.raises(BenchError) as error:
+        load("mnist", tmp_path / "mine")
+    assert "delete" not in str(error.value)
+    one_line(load, "mnist", says=[path, "delete the file and it will be downloaded"])
+
+
+def test_the_folder_of_torchvision_is_looked_in(published, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_download", lambda *a: pytest.fail("downloaded"))
+    for name, folder in (("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")):
+        put(tmp_path / "root" / folder / "raw", name, published, compress=False)
+        assert load(name, tmp_path / "root").labels is not None
 
 
 def test_namesake_of_another_data_set_is_passed_over(published, tmp_path):
@@ -327,6 +346,44 @@ def test_bad_download_is_not_kept(published, server, tmp_path, monkeypatch, sent
     cache = tmp_path / "cache" / "mnist"
     one_line(load, "mnist", says=[moved.url, file.sha256, cache])
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("sent", [b"<html>log in first</html>", None])
+def test_a_second_source_stands_behind_each_file(published, server, monkeypatch, sent):
+    """The first sends something else, or nothing; contents decide, so both are as good."""
+    folder, url = server
+    publish(folder, f"{url}/first", published, monkeypatch)
+    (folder / "first").mkdir()
+    for files in (download.FILES["mnist"], {"labels": download.LABEL_FILES["mnist"]}):
+        for content, file in files.items():
+            if sent is not None:
+                (folder / "first" / file.name).write_bytes(sent)
+            behind = replace(file, mirror=f"{url}/{file.name}")
+            where = download.LABEL_FILES if content == "labels" else download.FILES["mnist"]
+            monkeypatch.setitem(where, "mnist" if content == "labels" else content, behind)
+    dataset = load("mnist")
+    assert dataset.labels is not None
+    assert dataset.test.shape == (20, 6)
+
+
+def test_every_published_file_has_two_sources():
+    every = [file for files in download.FILES.values() for file in files.values()]
+    for file in [*every, *download.LABEL_FILES.values()]:
+        assert file.mirror.rpartition("/")[2] == file.name
+        assert file.mirror != file.url
+
+
+def test_a_matrix_of_digits_is_the_published_text(published, tmp_path):
+    """The second source of the fixed binarization holds it as MATLAB files."""
+    savemat = pytest.importorskip("scipy.io", reason="needs scipy").savemat
+    put(tmp_path / "mine", "binarized_mnist", published, compress=False)
+    expected = load("binarized_mnist", tmp_path / "mine").fingerprint
+    for split, file in download.FILES["binarized_mnist"].items():
+        lines = published["binarized_mnist", split].decode().splitlines()
+        digits = np.array([line.split() for line in lines]).astype(float)
+        with (tmp_path / "mine" / file.name).open("wb") as written:
+            savemat(written, {"X": digits})
+    assert load("binarized_mnist", tmp_path / "mine").fingerprint == expected
 
 
 def test_impossible_download(published, offline, tmp_path, one_line):

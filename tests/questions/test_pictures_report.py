@@ -120,3 +120,12 @@ def test_one_variant_or_one_view_alone_is_drawn(results):
 
 def test_no_pictures_no_section(results):
     assert sections(replace(results, pictures={})) == []
+
+
+def test_lines_of_values_are_not_drawn_as_images(results):
+    """Codes and directions are shown as ever, decoded images left out with a word."""
+    drawn, plane = sections(replace(results, environment={"image_shape": [1, 12]}))
+    names = [figure.name for section in (drawn, plane) for figure in section.figures]
+    assert names == ["active_units", "latent_plane"]
+    assert "left out" in drawn.notes
+    assert drawn.takeaway == sections(results)[0].takeaway

@@ -356,3 +356,14 @@ def test_refits_of_one_seed_have_no_interval_and_are_left_out(tmp_path: Path):
 
 def test_no_rows_no_section(tmp_path: Path):
     assert report.sections(Results(tmp_path, tidy.frame([]))) == []
+
+
+def test_rows_are_not_occluded_where_an_image_is_one_row(tmp_path: Path):
+    results = made_up(tmp_path)
+    results.environment = {"image_shape": [1, 12]}
+    (section,) = report.sections(results)
+    (whole,) = report.sections(made_up(tmp_path))
+    for shown, occluded in ((section, False), (whole, True)):
+        text = shown.notes + "".join(table.html() for table in printed(shown).values())
+        assert ("row occlusion" in text) == occluded
+        assert "pixel erasure" in text

@@ -14,7 +14,7 @@ from bench.report.claims import claims, listing
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, prose
+from bench.report.section import Section, captioned, has_images, prose
 from bench.report.style import title
 from bench.report.table import Column, Table
 from bench.statistics import summary
@@ -98,7 +98,7 @@ def _perturbed_figure(perturbed: pd.DataFrame) -> Figure:
 def _decoded_figure(results: Results) -> Figure | None:
     """Decoded perturbed codes of a few test images, a row each variant."""
     decoded = results.arrays("generalization", "noised_codes")
-    if not decoded:
+    if not decoded or not has_images(results):
         return None
 
     def canvas():

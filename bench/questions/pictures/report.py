@@ -15,7 +15,7 @@ from bench.report.claims import grouped
 from bench.report.figure import NUMBERS, Figure, by_variant, curves, line_at, scale_of
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, prose
+from bench.report.section import Section, captioned, has_images, prose
 from bench.report.style import title
 from bench.report.table import Column, Table, decimal
 from bench.statistics import summary
@@ -43,6 +43,7 @@ COLUMNS = {
     "low": Column("σ, 10 % quantile", 3),
     "high": Column("σ, 90 % quantile", 3),
 }
+NO_IMAGES = "Decoded pictures are left out: an entry of these data is a line of values, no image."
 SHAPES = {
     "point": "as a point by",
     "size": "as an ellipse of one size by",
@@ -73,7 +74,10 @@ def _samples(results: Results) -> list[Section]:
         f"Directions in use (variance of the posterior mean above {ACTIVE_VARIANCE:g}), seed 0"
         f"{over_seeds}: {', '.join(active) or 'none measured'}."
     )
-    figures = [_samples_figure(results, prior), _units_figure(rows, takeaway.replace("`", ""))]
+    figures = [_units_figure(rows, takeaway.replace("`", ""))]
+    if not has_images(results):
+        return [Section("What the models use", takeaway, figures=figures, notes=NO_IMAGES)]
+    figures = [_samples_figure(results, prior), *figures]
     return [Section("What the models draw", takeaway, figures=figures)]
 
 
@@ -130,7 +134,8 @@ def _plane(results: Results) -> list[Section]:
         entries |= {(variant, name): value for name, value in quantiles}
     caption = "Models of two latents, and their posteriors' size"
     table = Table.of_variants("latent_plane", COLUMNS, entries, caption)
-    figures = [_codes_figure(variants, arrays, sigmas), _manifold_figure(variants, arrays)]
+    figures = [_codes_figure(variants, arrays, sigmas)]
+    figures += [_manifold_figure(variants, arrays)] * has_images(results)
     name, takeaway = "Two latents, drawn", plane_takeaway(sigmas)
     return [Section(name, takeaway, tables=[table], figures=figures, notes=prose(__file__))]
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from bench.data.own import is_own
 from bench.errors import BenchError
 from bench.questions.throughput.files import FILE, joined, stored, without_rounds
 from bench.storage import write_atomically
@@ -124,7 +125,7 @@ def compare(base: Path, new: Path) -> None:
 
 
 def _absolute(dataset: str) -> str:
-    return str(Path(dataset).absolute()) if dataset.endswith(".npz") else dataset
+    return str(Path(dataset).expanduser().absolute()) if is_own(dataset) else dataset
 
 
 def _environment() -> dict[str, str]:

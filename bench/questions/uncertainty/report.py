@@ -16,7 +16,7 @@ from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, grouped
 from bench.report.figure import Figure, as_frame, curves, panels
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, paragraphs, prose
+from bench.report.section import Section, captioned, has_images, paragraphs, prose
 from bench.report.style import ordered, title, words
 from bench.report.table import Cell, Column, Table, decimal, spoken
 from bench.statistics import Estimate, interval, summary
@@ -33,6 +33,8 @@ KINDS = {
     "undecided": "is undecided with",
     "flat": "is flat with",
 }
+OF_ROWS = ("row_occlusion",)
+"""Corruptions that make no sense where an image is one row of values."""
 ENDS = {1: "higher", -1: "lower", 0: "undecided"}
 """Sign of the final change → where the entropy ends, against the clean images'."""
 HELD = {
@@ -51,9 +53,11 @@ def sections(results: Results) -> list[Section]:
     rows = results.of("uncertainty")
     if "entropy" not in set(rows.metric):
         return []
-    rows = printed(rows)
+    left_out = () if has_images(results) else OF_ROWS
+    rows = printed(rows[~rows.corruption.isin(left_out)])
     table, fitted = verdicts(rows), refitted.origins(rows)
-    levels = [f"- *{c.label}*: {c.corrupt.__doc__}" for c in CORRUPTIONS.values()]
+    shown = (c for name, c in CORRUPTIONS.items() if name not in left_out)
+    levels = [f"- *{c.label}*: {c.corrupt.__doc__}" for c in shown]
     others = "- *other images*: Each pixel is taken from {} with probability `level`."
     levels += [others.format(words(source)) for source in rows.source.dropna().unique()]
     asked = "Does noise raise the encoder's uncertainty?"

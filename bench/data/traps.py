@@ -1,0 +1,131 @@
+"""Scales and copies that make numbers meaningless: refused with the remedy, or told of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bench.data.splits import SPLITS, Arrays
+from bench.errors import BenchError
+
+ROUNDING = 1e-5
+"""Values so little outside [0, 1] are there by rounding."""
+DARKEST = 16
+"""Bytes that never exceed it are on a scale of their own: 0 to 16, or four bits."""
+LARGEST = 1e12
+"""Beyond it, single precision has no digits left for what comes after the point."""
+LEVELS = 256
+"""Values that a table may have and still be one of quantized pixels."""
+
+
+def check_numbers(what: str, array: np.ndarray) -> None:
+    """Refuse what is no finite number."""
+    if array.dtype.kind not in "buif":
+        raise BenchError(f"{what} has type {array.dtype}: expected numbers in [0, 1] or uint8")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        kind = "NaN" if np.isnan(array).any() else "inf"
+        raise BenchError(
+            f"{what} holds {kind}: remove or replace those images; pixels are finite, in [0, 1]"
+        )
+
+
+def is_table(path: Path, images: Arrays, names: dict[str, str]) -> bool:
+    """Whether finite `images` by split are a table of real values, rather than pixels.
+
+    Pixels are whole numbers of bytes, zeros and ones, or floats in [0, 1]. `names` are those of
+    the arrays. Raises BenchError where the scale leaves no doubt that neither is meant.
+    """
+    ranges = {s: (float(images[s].min()), float(images[s].max())) for s in SPLITS}
+    low, high = min(a for a, _ in ranges.values()), max(b for _, b in ranges.values())
+    whole = all(images[split].dtype.kind in "bui" for split in SPLITS)
+    outside = [s for s in SPLITS if ranges[s][0] < -ROUNDING or ranges[s][1] > 1 + ROUNDING]
+    dark = [s for s in SPLITS if not outside and ranges[s][1] <= 1 / 255 + ROUNDING]
+    if not whole and (0 < len(outside) < len(SPLITS) or 0 < len(dark) < len(SPLITS)):
+        told = ", ".join(f"'{names[s]}' from {a:.7g} to {b:.7g}" for s, (a, b) in ranges.items())
+        raise BenchError(
+            f"{path} has splits on different scales ({told}): images must all be in [0, 1], or "
+            "all uint8 from 0 to 255; a real-valued table is standardised"
+        )
+    darkest, brightest = ranges["train"]
+    if darkest == brightest:
+        raise BenchError(
+            f"array '{names['train']}' of {path} has the value {darkest:.7g} everywhere: nothing "
+            "can be learned from constant images; check how they were saved"
+        )
+    if whole:
+        _check_bytes(path, low, high)
+    elif dark:
+        raise BenchError(
+            f"{path} never exceeds {high:.7g}: divided by 255 twice? Multiply by 255 to have "
+            "values from 0 to 1"
+        )
+    if whole or not outside:
+        return False
+    _check_density(path, images["train"], low, high)
+    return True
+
+
+def _check_bytes(path: Path, low: float, high: float) -> None:
+    if low < 0 or high > 255:
+        raise BenchError(
+            f"{path} has whole numbers from {low:.0f} to {high:.0f}: save bytes (uint8) "
+            "from 0 to 255, or floats in [0, 1]"
+        )
+    if 1 < high <= DARKEST:
+        raise BenchError(
+            f"{path} has bytes that never exceed {high:.0f}, where 255 is white: "
+            f"multiply by 255 / {high:.0f}"
+        )
+
+
+def _check_density(path: Path, train: np.ndarray, low: float, high: float) -> None:
+    """Quantized or constant values have no density: a Gaussian's would grow without bound."""
+    if max(-low, high) > LARGEST:
+        raise BenchError(f"{path} has values from {low:.7g} to {high:.7g}: rescale its columns")
+    some = train[: 2**20 // max(1, train[0].size) + 1]
+    levels = len(np.unique(some))
+    if (some == np.rint(some)).all() or levels <= min(LEVELS, some.size // 2):
+        raise BenchError(
+            f"{path} has only {levels} values, from {low:.7g} to {high:.7g}, and quantized values "
+            "have no density: images are scaled to [0, 1], or saved as uint8 from 0 to 255; to a "
+            "table add uniform noise of one step"
+        )
+    table = train.reshape(len(train), -1)
+    constant = np.flatnonzero(table.max(0) == table.min(0))
+    if len(constant):
+        places = ", ".join(map(str, constant[:5])) + ", …" * (len(constant) > 5)
+        raise BenchError(
+            f"{path} has {len(constant)} column(s) with a single value in training ({places}), "
+            "which have no density: leave them out"
+        )
+
+
+def doubtful(images: Arrays, names: dict[str, str]) -> Iterator[str]:
+    """What a user should know of pixels: splits darker than others, images without a content."""
+    tops = {split: int(images[split].max()) for split in SPLITS}
+    for split in SPLITS:
+        if tops[split] <= 1 < DARKEST < max(tops.values()):
+            yield f"'{names[split]}' never exceeds 1 where others reach {max(tops.values())}"
+        flat = images[split].reshape(len(images[split]), -1)
+        blank = int((flat.max(1) == flat.min(1)).sum()) if flat.shape[1] > 1 else 0
+        if blank:
+            yield f"{blank:,} of {len(flat):,} images of '{names[split]}' have one value everywhere"
+
+
+def copies(path: Path, images: Arrays, names: dict[str, str]) -> Iterator[str]:
+    """Images that are in two splits. Raises BenchError where one split is another."""
+    seen = {split: {hash(image.tobytes()) for image in images[split]} for split in SPLITS}
+    for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        if np.array_equal(images[one], images[other]):
+            raise BenchError(
+                f"{path} has the same images as '{names[one]}' and as '{names[other]}': leave one "
+                "out, and it is cut from the training images"
+            )
+        both = sum(hash(image.tobytes()) in seen[one] for image in images[other])
+        if both:
+            yield (
+                f"{both:,} of {len(images[other]):,} images of '{names[other]}' are also in "
+                f"'{names[one]}': what is measured on them is too good; remove them from one"
+            )

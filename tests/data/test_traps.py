@@ -1,0 +1,82 @@
+"""Scales and copies that make numbers meaningless: an error or a notice, each in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.data.dataset import load
+
+RANDOM = np.random.RandomState(0)
+BYTES = RANDOM.randint(0, 256, (600, 6)).astype(np.uint8)
+REAL = RANDOM.randn(600, 6)
+
+
+@pytest.fixture
+def told(tmp_path):
+    """The notices of an array that is saved by itself, or of the arrays of an .npz."""
+
+    def notices(*array, **arrays):
+        path = tmp_path / "mine.npz"
+        np.savez(path, *array, **arrays)
+        return load(str(path)).notices
+
+    return notices
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (BYTES / 255 / 255, ["divided by 255 twice", "Multiply by 255"]),
+        (BYTES // 16, ["never exceed 15", "multiply by 255"]),
+        (BYTES % 17, ["never exceed 16", "multiply by 255"]),
+        (BYTES.astype(np.int16) - 1, ["from -1 to 254", "uint8"]),
+        (BYTES.astype(np.uint16) * 257, ["from 0 to 65535", "uint8"]),
+        (np.zeros((600, 6)), ["0 everywhere", "constant"]),
+        (BYTES.astype(float), ["256 values", "from 0 to 255", "saved as uint8", "noise"]),
+        (BYTES / 127.5 - 1, ["256 values", "from -1 to 1", "[0, 1]"]),
+        ((BYTES / 255 - 0.1307) / 0.3081, ["256 values", "[0, 1]"]),
+        (np.rint(REAL * 1000), ["quantized"]),
+        (np.where(np.arange(6) == 3, 7, REAL), ["1 column(s)", "(3)", "leave them out"]),
+        (REAL * 1e200, ["e+200", "rescale"]),
+    ],
+)
+def test_meaningless_scales_are_refused(tmp_path, one_line, array, says):
+    np.save(tmp_path / "mine.npy", array)
+    one_line(load, str(tmp_path / "mine.npy"), says=[tmp_path / "mine.npy", *says])
+
+
+@pytest.mark.parametrize("scale", [255, 1.01, 1 / 255 / 255])
+def test_splits_on_different_scales_are_refused(tmp_path, one_line, scale):
+    train, test = BYTES[:400] / 255, BYTES[400:] / 255 * scale
+    np.savez(tmp_path / "mine.npz", train=train, test=test)
+    one_line(load, str(tmp_path / "mine.npz"), says=["different scales", "'train' from 0 to 1"])
+
+
+def test_good_data_are_told_of_in_one_line(told):
+    (summary,) = told(train=BYTES[:400], valid=BYTES[400:500], test=BYTES[500:])
+    assert summary == "400 to train, 100 to validate and 100 to test on, of 6 values"
+
+
+def test_images_in_two_splits_are_counted(told):
+    train, test = BYTES[:400], np.concatenate([BYTES[397:500], BYTES[:1]])
+    said = told(train=train, valid=BYTES[500:], test=test)
+    assert any("4 of 104 images of 'test' are also in 'train'" in notice for notice in said)
+    assert not any("'valid'" in notice for notice in said)
+
+
+def test_a_split_that_is_another_is_refused(tmp_path, one_line):
+    np.savez(tmp_path / "mine.npz", train=BYTES[:400], valid=BYTES[400:500], test=BYTES[400:500])
+    one_line(load, str(tmp_path / "mine.npz"), says=["'valid'", "'test'", "same images"])
+
+
+def test_images_without_content_are_counted(told):
+    train = BYTES[:400].copy()
+    train[:3] = 7
+    said = told(train=train, valid=BYTES[400:500], test=BYTES[500:])
+    assert any("3 of 400 images of 'train' have one value everywhere" in notice for notice in said)
+
+
+def test_a_dark_split_is_told_of(told):
+    said = told(train=BYTES[:400], valid=BYTES[400:500], test=BYTES[500:] % 2)
+    assert any("'test' never exceeds 1 where others reach 255" in notice for notice in said)
