@@ -18,8 +18,9 @@ from bench import asked
 from bench.config import Config
 from bench.data.binarization import as_float, binarized_splits, is_binary
 from bench.data.dataset import Dataset, load
-from bench.data.own import _check_shape, _check_values, _to_bytes
-from bench.errors import BenchError, one_line
+from bench.data.own import as_bytes, read_images
+from bench.data.sources import SOURCES
+from bench.errors import BenchError
 from bench.grid.contract import Subject
 from bench.grid.survey import Survey
 from bench.inference import codes as of_codes
@@ -61,16 +62,20 @@ def finished(config: Config, seed: int, console: Console) -> Subject:
 # --- images in, arrays out -------------------------------------------------------------------
 
 
-def read_images(path: Path, data: Dataset) -> Tensor:
+def images_of(path: Path, data: Dataset) -> Tensor:
     """Images `(N, D)` of a file, float32, as a model of these data takes them.
 
-    A `.npy`, or an `.npz` of one array, `(N, D)` or `(N, H, W)`: bytes or values from 0 to 1, of
-    real-valued data numbers. Binarized as the data's own test images were, so that their grey
-    originals become the same images. Raises BenchError on a file that is no such thing.
+    Whatever own data may be, of one array: bytes or values from 0 to 1, of real-valued data
+    numbers. Binarized as the data's own test images were, so that their grey originals become the
+    same images. Raises BenchError on a file that is no such thing.
     """
-    images = _only_array(path)
+    if data.binarization == "real" and data.name not in SOURCES:
+        raise BenchError(
+            f"a model of the table '{data.name}' takes rows in its own standardised units: files "
+            "are read for models of images, or of built-in data"
+        )
+    images = read_images(str(path))
     what = f"the array of {path}"
-    _check_shape(what, images, 1)
     images = images.reshape(len(images), -1)
     if images.shape[1] != data.test.shape[1]:
         raise BenchError(
@@ -78,36 +83,14 @@ def read_images(path: Path, data: Dataset) -> Tensor:
             f"{data.test.shape[1]}: give images of the data that the model was trained on"
         )
     if data.binarization == "real":
-        if images.dtype.kind not in "buif" or not np.isfinite(images).all():
-            raise BenchError(f"{what} holds something else than finite numbers")
         return torch.tensor(images, dtype=torch.float32)
-    _check_values(what, images)
-    grey = _to_bytes(images, 255 if images.max() > 1 else 1)
+    grey = as_bytes(what, images)
     if data.binarization == "binary" and not is_binary(grey):
         raise BenchError(f"{what} is grey, and the images of '{data.name}' are binary: binarize it")
     if data.binarization == "none" or is_binary(grey):
         return as_float(torch.tensor(grey))
     splits = {"train": data.train, "valid": data.valid.cpu(), "test": torch.tensor(grey)}
     return as_float(binarized_splits(splits, data.binarization)["test"])
-
-
-def _only_array(path: Path) -> np.ndarray:
-    """The array of a `.npy`, or of an `.npz` that has no other."""
-    try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return stored
-        with stored:
-            names = stored.files
-            if len(names) == 1:
-                return stored[names[0]]
-    except FileNotFoundError:
-        raise BenchError(f"file of images {path} does not exist: check the path") from None
-    except Exception as error:  # numpy and zipfile raise a dozen unrelated types
-        raise BenchError(
-            f"{path} is no .npy or .npz file of images ({one_line(error)}): save it with np.save"
-        ) from None
-    raise BenchError(f"{path} holds {len(names)} arrays: save the images alone, with np.save")
 
 
 def check_out(path: Path) -> None:

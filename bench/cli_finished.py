@@ -130,7 +130,7 @@ def codes(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
 
     apply.check_out(out)
     subject = _finished(config)
-    return _write(out, apply.codes(subject, apply.read_images(file, subject.data)))
+    return _write(out, apply.codes(subject, apply.images_of(file, subject.data)))
 
 
 @app.command
@@ -174,7 +174,7 @@ def likelihood(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
     apply.check_out(out)
     preset = asked.preset_of(config)
     subject = _finished(config)
-    images = apply.read_images(file, subject.data)
+    images = apply.images_of(file, subject.data)
     k = max(preset.importance_samples)
     return _write(out, apply.likelihood(subject, images, preset.elbo_samples, k))
 

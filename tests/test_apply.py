@@ -159,7 +159,7 @@ def test_the_grey_test_images_become_the_runs_own(tmp_path, binarize):
     np.save(tmp_path / "grey.npy", grey)
     np.savez(tmp_path / "scaled.npz", images=(grey / 255).reshape(len(grey), -1))
     for name in ("grey.npy", "scaled.npz"):
-        found = apply.read_images(tmp_path / name, data)
+        found = apply.images_of(tmp_path / name, data)
         assert torch.equal(found, as_float(data.test)), name
 
 
@@ -167,29 +167,29 @@ def test_binary_images_stay_as_they_are(tmp_path):
     data = small_data()
     for white in (1, 255):
         np.save(tmp_path / "binary.npy", data.test.numpy() // 255 * white)
-        assert torch.equal(apply.read_images(tmp_path / "binary.npy", data), as_float(data.test))
+        assert torch.equal(apply.images_of(tmp_path / "binary.npy", data), as_float(data.test))
     np.save(tmp_path / "white.npy", np.full((20_000, 24), 255, dtype=np.uint8))
-    assert apply.read_images(tmp_path / "white.npy", data).min() == 1
+    assert apply.images_of(tmp_path / "white.npy", data).min() == 1
     np.save(tmp_path / "grey.npy", data.train.numpy())
     with pytest.raises(BenchError, match="is grey, and the images of 'small' are binary"):
-        apply.read_images(tmp_path / "grey.npy", replace(data, binarization="binary"))
+        apply.images_of(tmp_path / "grey.npy", replace(data, binarization="binary"))
 
 
 def test_real_images_are_taken_as_they_are(tmp_path):
     data = load("ppca")
     np.save(tmp_path / "real.npy", as_float(data.test).numpy())
-    assert torch.equal(apply.read_images(tmp_path / "real.npy", data), as_float(data.test))
+    assert torch.equal(apply.images_of(tmp_path / "real.npy", data), as_float(data.test))
     np.save(tmp_path / "real.npy", np.full((2, 20), np.inf))
-    with pytest.raises(BenchError, match="finite numbers"):
-        apply.read_images(tmp_path / "real.npy", data)
+    with pytest.raises(BenchError, match="holds inf"):
+        apply.images_of(tmp_path / "real.npy", data)
 
 
 @pytest.mark.parametrize(
     ("stored", "words"),
     [
         (None, "does not exist"),
-        (b"no array", r"is no \.npy or \.npz file of images"),
-        (np.array([{}]), r"is no \.npy or \.npz file of images"),
+        (b"no array", "as an .npy file of a plain array"),
+        (np.array([{}]), "as an .npy file of a plain array"),
         (np.zeros((3, 25)), "has images of 25 pixels, and those of 'small' have 24"),
         (np.zeros(24), "has shape"),
         (np.zeros((0, 24)), "at least 1"),
@@ -205,13 +205,13 @@ def test_an_unfit_file_is_one_line(tmp_path, stored, words):
     elif stored is not None:
         np.save(path, stored)
     with pytest.raises(BenchError, match=words):
-        apply.read_images(path, small_data())
+        apply.images_of(path, small_data())
 
 
 def test_an_archive_of_several_arrays_is_one_line(tmp_path):
     np.savez(tmp_path / "several.npz", a=np.zeros((1, 24)), b=np.zeros((1, 24)))
     with pytest.raises(BenchError, match=r"holds 2 arrays: save the images alone"):
-        apply.read_images(tmp_path / "several.npz", small_data())
+        apply.images_of(tmp_path / "several.npz", small_data())
 
 
 def test_what_is_written_is_read_again(tmp_path):

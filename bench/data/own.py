@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bench.data.formats import FORMATS, read
 from bench.data.naming import roles
 from bench.data.sources import SOURCES
 from bench.data.splits import SPLITS, TEST_LABELS, TRAIN_LABELS, Arrays, cut_from_training
-from bench.data.traps import check_numbers, copies, doubtful, is_table
+from bench.data.traps import ROUNDING, check_numbers, copies, doubtful, is_table
 from bench.errors import BenchError, one_line
 
 SMALLEST_SPLIT = {"train": 100, "valid": 10, "test": 10}
@@ -97,6 +98,38 @@ def read_own(name: str) -> Own:
     if TEST_LABELS in arrays:
         images[TEST_LABELS] = arrays[TEST_LABELS].astype(np.uint8)
     return Own(images, table, log_scale, (_summary(images), *notices))
+
+
+def read_images(name: str) -> np.ndarray:
+    """The images of a file or folder that holds nothing else: `(N, D)` or `(N, H, W)`, grey.
+
+    Raises BenchError on a missing or damaged one, several arrays, or no finite numbers.
+    """
+    path = _existing(name)
+    what = f"the array of {path}"
+
+    def only(found: Sequence[str]) -> dict[str, str]:
+        if len(found) != 1:
+            raise BenchError(f"{path} holds {len(found)} arrays: save the images alone")
+        return {"train": found[0]}
+
+    arrays = read(path, only)
+    images, _ = _grey(what, arrays["train"])
+    if not len(images):
+        raise BenchError(f"{what} holds no image: at least 1 is needed")
+    check_numbers(what, images)
+    return images
+
+
+def as_bytes(what: str, images: np.ndarray) -> np.ndarray:
+    """Pixels, numbers in [0, 1] or bytes, as uint8; raises BenchError on others."""
+    most = 1 + ROUNDING if images.dtype.kind == "f" else 255
+    if images.min() < -ROUNDING or images.max() > most:
+        raise BenchError(
+            f"{what} has values from {images.min():.7g} to {images.max():.7g}: scale them to "
+            "[0, 1], or save uint8 from 0 to 255"
+        )
+    return _to_bytes({"": images})[""]
 
 
 def _existing(name: str) -> Path:
