@@ -1,0 +1,187 @@
+"""Published rows: whole, trained as they say, and judged by their tolerance."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench import asked, validation
+from bench.config import PRESETS, Config, Run
+from bench.errors import BenchError
+from bench.questions.published import closed_forms, report
+from bench.questions.published.measure import Conditions
+from bench.questions.published.published import Number, Published, read, rows
+from bench.statistics import Estimate
+
+ROWS = rows()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_conditions_of_a_row_are_options_of_a_run(name):
+    row = ROWS[name]
+    for options in (row.options, {**row.options, **row.minus}):
+        config = asked.config_of(options)
+        asked.check(config)
+        assert config.learning_rate != "auto"
+    assert row.epochs[-1] == config.epochs
+    variant = str(validation.ROOT / row.variant) if "/" in row.variant else row.variant
+    assert asked.variants_named(variant, Console(quiet=True))
+    for number in row.numbers:
+        judged = [number.tolerance, number.at_least, row.lengths or None]
+        assert sum(how is not None for how in judged) == 1
+
+
+def test_a_file_that_is_no_row_is_named(tmp_path):
+    file = tmp_path / "mine.toml"
+    for text, words in (
+        ("title = ", "mine.toml is no published row"),
+        ('title = "x"', "'published'"),
+        ('published = [{quantity = "elbow", value = 1}]', "missing"),
+    ):
+        file.write_text(text)
+        with pytest.raises(BenchError, match=words):
+            read(file)
+    file.write_text(
+        'title = "x"\nsource = "y"\noptions = {epochs = 1}\n'
+        'published = [{quantity = "elbow", value = 1}]'
+    )
+    with pytest.raises(BenchError, match="did you mean 'elbo'"):
+        read(file)
+
+
+def test_an_option_that_is_none_is_named():
+    with pytest.raises(BenchError, match="did you mean 'latent'"):
+        asked.config_of({"lantent": 2})
+    assert asked.config_of({"hidden": [400]}).hidden == "400,"
+    assert asked.config_of({"batch-size": 20}).batch_size == 20
+
+
+@pytest.mark.parametrize(
+    ("number", "ours", "said"),
+    [
+        (Number("elbo", -100, tolerance=0.6), -100.6, "agrees"),
+        (Number("elbo", -100, tolerance=0.6), -99.3, "missed"),
+        (Number("elbo", 0.3, at_least=0.1), 0.2, "agrees"),
+        (Number("elbo", 0.3, at_least=0.1), 0.05, "missed"),
+        (Number("elbo", 0.3, at_least=0.1), -0.2, "missed"),
+        (Number("elbo", -100, tolerance=0.6), math.nan, "not run"),
+    ],
+)
+def test_a_number_is_judged_by_its_tolerance(number, ours, said):
+    assert report.verdict(number, number.value, Estimate(ours)) == said
+
+
+def values(*lines: tuple) -> pd.DataFrame:
+    """Lines of (minus, epochs, seed, value) of a row `way` and its log-likelihood."""
+    known = [
+        {
+            "row": "way",
+            "quantity": "log_likelihood",
+            "standard_error": 0.5,
+            "seconds": 60.0,
+            "trained_epochs": epochs,
+            **{"minus": minus, "epochs": epochs, "seed": seed, "value": value},
+        }
+        for minus, epochs, seed, value in lines
+    ]
+    return pd.DataFrame(known, columns=[*report.COLUMNS])
+
+
+WAY = Published(
+    "way",
+    "The way",
+    "somewhere",
+    {"epochs": 9},
+    [Number("log_likelihood", -80.0)],
+    lengths=(1, 3, 9),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ((-99, -95, -90), "agrees"),
+        ((-99, -89, -90), "missed"),
+        ((-99, -95, -79), "missed"),
+        ((-99, -95, math.nan), "not run"),
+    ],
+)
+def test_a_way_rises_toward_what_was_published(path, said):
+    known = values(*((False, n, 0, v) for n, v in zip(WAY.lengths, path) if not math.isnan(v)))
+    *others, last = report.table({"way": WAY}, known).lines
+    assert last[-1].text == said
+    assert not any(line[-1].text for line in others)
+
+
+def test_a_difference_is_paired_by_seed():
+    row = Published(
+        "way",
+        "A difference",
+        "somewhere",
+        {"epochs": 9},
+        [Number("log_likelihood", 1.0, at_least=0.5)],
+        minus={"estimator": "iwae"},
+        seeds=2,
+    )
+    known = values((False, 9, 0, 11.0), (False, 9, 1, 22.0), (True, 9, 0, 10.0), (True, 9, 1, 20.0))
+    found = report.ours(known, row, "log_likelihood", 9)
+    assert (found.mean, found.n) == (1.5, 2)
+    one = report.ours(known[known.seed == 0], row, "log_likelihood", 9)
+    assert one.mean == 1.0
+    assert one.half_width == pytest.approx(1.96 * math.hypot(0.5, 0.5), rel=1e-4)
+
+
+def test_rows_are_made_again_and_kept(tmp_path, inline, monkeypatch):
+    """The row of probabilistic PCA, shortened, through the command; a second run keeps it."""
+    monkeypatch.setattr(validation, "ProcessPoolExecutor", lambda *arguments: inline)
+    short = {name: ROWS[name] for name in ("exact_ppca", "pytorch_example")}
+    options = {**short["exact_ppca"].options, "epochs": 2}
+    short["exact_ppca"] = Published(**{**vars(short["exact_ppca"]), "options": options})
+    monkeypatch.setattr(validation, "rows", lambda: short)
+    config = Config(results=tmp_path / "r", cache=tmp_path / "c", device="cpu")
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    code = validation.validate(config, "exact_ppca", console, draws=50_000)
+    page = (tmp_path / "r/validation/README.md").read_text(encoding="utf-8")
+    assert "published: 1 agree, 0 do not" in text.getvalue(), text.getvalue()
+    assert "Of 1 published numbers made again 1 agree within their tolerance" in page
+    assert "Not run: PyTorch's VAE example." in page
+    stored = pd.read_csv(tmp_path / "r/validation/values.csv")
+    assert set(stored.quantity) == {"log_likelihood", "exact_log_likelihood"}
+    assert code == int("do not" in page)
+    with pytest.raises(BenchError, match="did you mean 'exact_ppca'"):
+        validation.validate(config, "exact_pca", console)
+
+
+def test_a_row_without_its_data_is_left_out_and_the_rest_goes_on(tmp_path, inline, monkeypatch):
+    def absent(*arguments):
+        raise BenchError("no such data: check the path")
+
+    monkeypatch.setattr(validation, "ProcessPoolExecutor", lambda *arguments: inline)
+    monkeypatch.setattr(validation, "load", absent)
+    validation._loaded.cache_clear()
+    text = io.StringIO()
+    config = Config(results=tmp_path / "r", cache=tmp_path / "c", preset="quick", device="cpu")
+    code = validation.validate(config, "all", Console(file=text, width=200), draws=5000)
+    validation._loaded.cache_clear()
+    assert code == 1
+    assert "left out: exact_ppca: no such data: check the path" in text.getvalue()
+    assert (tmp_path / "r/validation/closed_forms.csv").exists()
+
+
+@pytest.mark.parametrize("name", closed_forms.ESTIMATED)
+def test_a_line_each_number_of_samples_and_parameter(name):
+    found = closed_forms.lines(name, 2000)
+    assert {(line["S"], line["parameter"]) for line in found} >= {(2, "μ"), (2, "log σ")}
+
+
+def test_conditions_name_lengths_that_share_a_trunk():
+    conditions = Conditions(("elbo",), (50, 100), 10, "end")
+    run = Run("input_dependent", "mnist", 0, 100, learning_rate=1e-3)
+    short, long = conditions.requests(run, PRESETS["default"])
+    assert (short.run.epochs, short.run.learning_rate) == (50, None)
+    assert long.run == run
