@@ -259,7 +259,10 @@ def report(*, dataset: str | None = None, results: Path = Config.results) -> int
 
     workers.start()  # while this process imports what it needs
     commands = _commands()
+    from bench import validation
 
+    if dataset is None:
+        validation.redraw(results)
     return commands.report(results, dataset, console)
 
 

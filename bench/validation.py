@@ -59,9 +59,7 @@ def validate(config: Config, names: str, console: Console, draws: int = DRAWS) -
     values = values.sort_values(["row", "minus", "quantity", "epochs", "seed"], ignore_index=True)
     write_atomically(folder / VALUES, tidy.csv(values))
     write_atomically(folder / CLOSED_FORMS, tidy.csv(closed))
-    again = "make validate" + (" PRESET=quick" if config.preset == "quick" else "")
-    page = report.page(known, values, closed, again)
-    write_atomically(folder / "README.md", f"{page}\n".encode())
+    redraw(config.results)
     wrong = 0
     for table in (report.table(known, values), report.closed_form_table(closed)):
         agreed, missed = report.counted(table)
@@ -69,6 +67,15 @@ def validate(config: Config, names: str, console: Console, draws: int = DRAWS) -
         console.print(f"{table.name}: {agreed} agree, {missed} do not", markup=False)
     console.print(f"Validation page: {folder / 'README.md'}", markup=False, soft_wrap=True)
     return int(bool(wrong or left_out))
+
+
+def redraw(results: Path) -> None:
+    """Make the page again from the stored values, where there are any."""
+    folder = results / "validation"
+    values, closed = _stored(folder / VALUES), _stored(folder / CLOSED_FORMS)
+    if len(closed):
+        page = report.page(rows(), values, closed)
+        write_atomically(folder / "README.md", f"{page}\n".encode())
 
 
 @dataclass(frozen=True)
@@ -170,9 +177,8 @@ def _lines(training: _Training, outcome: Outcome) -> Iterator[dict[str, object]]
 
 
 def _stored(path: Path) -> pd.DataFrame:
-    """Our values of earlier runs; none where they cannot be read, for they are made again."""
+    """Values of earlier runs; none where they cannot be read, for they are made again."""
     try:
-        found = pd.read_csv(path)
+        return pd.read_csv(path)
     except (OSError, ValueError):
         return pd.DataFrame(columns=[*report.COLUMNS])
-    return found.reindex(columns=[*report.COLUMNS])

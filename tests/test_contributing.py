@@ -10,9 +10,11 @@ import pytest
 import torch
 from subjects import subject
 
+from bench import asked
 from bench.inference import gradients
 from bench.inference.elbo import elbo_terms
 from bench.inference.reparameterize import standard_normal
+from bench.questions.published import published
 from bench.report import rows
 from bench.report.results import Results
 
@@ -34,6 +36,14 @@ def test_the_variant():
     noise = standard_normal(3, 2, torch.Generator())
     distortion, rate = elbo_terms(model, torch.ones(3, 6), noise, 5)
     assert (distortion + rate).isfinite().all()
+
+
+def test_the_published_number(tmp_path):
+    (text,) = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
+    (tmp_path / "my_row.toml").write_text(text, encoding="utf-8")
+    row = published.read(tmp_path / "my_row.toml")
+    asked.check(asked.config_of(row.options))
+    assert row.numbers[0].value == -235.0
 
 
 def test_the_estimator(monkeypatch):

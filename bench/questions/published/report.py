@@ -163,9 +163,7 @@ def counted(table: Table) -> tuple[int, int]:
     return said.count("agrees"), said.count("missed")
 
 
-def page(
-    rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFrame, command: str
-) -> str:
+def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFrame) -> str:
     """`results/validation/README.md`."""
     published, exact = table(rows, values), closed_form_table(closed)
     (agreed, missed), (exact_ones, inexact) = counted(published), counted(exact)
@@ -184,7 +182,6 @@ def page(
     return prose(
         __file__,
         said=said,
-        command=command,
         published=published.markdown(),
         left=f"Not run: {'; '.join(left)}." if left else "",
         sources="\n".join(map(escaped_line, sources)),
