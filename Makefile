@@ -28,7 +28,7 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
-.PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test lint format clean help
+.PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test test-all lint format clean help
 
 bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
@@ -73,7 +73,10 @@ gpu-check: $(READY) ## Everything that only a GPU can show, in ten minutes (DATA
 	$(PY) -m bench gpu-check --dataset "$$BENCH_ARG_DATASET" \
 		$(if $(filter-out auto,$(DEVICE)),--device "$$BENCH_ARG_DEVICE")
 
-test: $(READY) ## The whole test suite
+test: $(READY) ## The test suite
+	$(PY) -m pytest -n auto --dist loadscope -m "not slow"
+
+test-all: $(READY) ## The test suite with its long rounds of kills, signals and damages
 	$(PY) -m pytest -n auto --dist loadscope
 
 lint: $(READY) ## Check style and format

@@ -4,6 +4,10 @@ Nothing is imported at the top, since every worker process imports this module o
 """
 
 if __name__ == "__main__":
+    from bench import stopping
+
+    stopping.install()
+
     from bench.cli import main
 
     main()

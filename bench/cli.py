@@ -346,6 +346,10 @@ def main() -> None:
         message = " ".join(str(error).split())
         console.print(f"error: {message}", style="bold red", markup=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("interrupted: finished runs are kept, the same command goes on from here")
-        sys.exit(130)
+    except OSError as error:  # a folder that vanishes, a disk that fills up
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        message = (
+            f"error: {reason}: free or change the disk and run again; what was finished is kept"
+        )
+        console.print(message, style="bold red", markup=False, soft_wrap=True)
+        sys.exit(2)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,13 +24,14 @@ from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
+from bench.processes import ProcessPoolExecutor, deaf
 from bench.questions import QUESTIONS
 from bench.questions.throughput import run_cases as timing
 from bench.report import page, results
 from bench.report import rows as tidy
 from bench.report.screen import screen
 from bench.report.section import Section
-from bench.storage import write_atomically
+from bench.storage import locked, sweep, write_atomically
 from bench.training.loop import train
 from bench.variant_checks import verdicts
 from vaes import Autoencoder, discover, variant_in
@@ -60,11 +61,10 @@ def run(config: Config, console: Console) -> int:
         if config.questions != "all" or data.binarization == "real":
             _say_what_is_left_out(grid, console)
         outcome = _run_grid(grid, data, config, folder, console)
-        if config.config:
-            write_atomically(folder / "config.toml", config.config.read_bytes())
         code |= bool(outcome.failures)
         if config.questions == "all" and config.preset != "quick" and data.binarization != "real":
-            _time_once(grid, folder, data)
+            with _writing(config.results, console):
+                _time_once(grid, folder, data)
         folders.append(folder)
     return code | _redraw(config.results, folders, console) | bool(discover().broken)
 
@@ -165,18 +165,19 @@ def throughput(
             "commit": commit(),
         }
         try:
-            timing.run_cases(
-                folder,
-                config.dataset,
-                device,
-                variants,
-                config.data_dir,
-                full,
-                seconds or timing.SECONDS,
-                peers=peers,
-            )
+            with _writing(config.results, console):
+                timing.run_cases(
+                    folder,
+                    config.dataset,
+                    device,
+                    variants,
+                    config.data_dir,
+                    full,
+                    seconds or timing.SECONDS,
+                    peers=peers,
+                )
+                results.record(folder, run)
             Store(asked.cache_folder(config)).save(_timing_key(device, data, variants), {})
-            results.record(folder, run)
         except BenchError as error:
             console.print(f"failed: {error}", style="red", markup=False)
             code = 1
@@ -215,22 +216,26 @@ def _run_grid(
     """Run the grid on worker processes, store its rows in the folder, and say what failed."""
     workers = 1 if grid.device == "cuda" else asked.jobs_of(config)
     where = environment(grid.device)
-    with Progress(console, workers) as progress:
-        context = get_context("spawn")
-        queue = context.Queue()
-        progress.listen(queue)
-        pool = ProcessPoolExecutor(workers, context, start_worker, (queue,))
-        try:
-            outcome = execute(grid, data.to(grid.device), pool, progress.report, choosing)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    notices = results.store(
-        folder,
-        tidy.frame(rows(grid, outcome)),
-        history(outcome),
-        pictures(outcome),
-        where | _described(grid, data, config, workers, choosing),
-    )
+    store = Store(grid.cache)
+    with locked(grid.cache, lambda line: console.print(line, markup=False, soft_wrap=True)):
+        store.sweep()
+        with Progress(console, workers) as progress:
+            context = get_context("spawn")
+            with deaf():
+                queue = context.Queue()
+            progress.listen(queue)
+            with ProcessPoolExecutor(workers, context, start_worker, (queue,)) as pool:
+                outcome = execute(grid, data.to(grid.device), pool, progress.report, choosing)
+    with _writing(config.results, console):
+        notices = results.store(
+            folder,
+            tidy.frame(rows(grid, outcome)),
+            history(outcome),
+            pictures(outcome),
+            where | _described(grid, data, config, workers, choosing),
+        )
+        if config.config:
+            write_atomically(folder / "config.toml", config.config.read_bytes())
     for notice in notices:
         console.print(notice, style="yellow", markup=False)
     for task, reason in outcome.failures.items():
@@ -323,6 +328,7 @@ def _time_once(grid: Grid, folder: Path, data: Dataset) -> None:
             grid.data_dir,
             seconds=timing.BRIEF_SECONDS,
         )
+        results.record(folder)
         store.save(key, {})
 
 
@@ -338,12 +344,23 @@ def _timing_key(device: str, data: Dataset, variants: tuple[str, ...]) -> str:
     return fingerprint.key(identity, timing.run_cases, train, *(found[v] for v in variants))
 
 
+@contextmanager
+def _writing(root: Path, console: Console) -> Iterator[None]:
+    """No other run writes to the results folder meanwhile; what killed ones left is removed."""
+    with locked(root, lambda line: console.print(line, markup=False, soft_wrap=True)):
+        sweep(root, "index.html", "README.md")
+        for dataset in (path for path in root.glob("*") if path.is_dir()):
+            sweep(dataset, "cpu", "cuda")
+        yield
+
+
 # --- pages -----------------------------------------------------------------------------------
 
 
 def _redraw(root: Path, folders: Iterable[Path], console: Console) -> int:
     """Redraw folders' pages and the index over all; print headlines; 1 where something is amiss."""
-    drawn = page.write(root, list(folders), QUESTIONS)
+    with _writing(root, console):
+        drawn = page.write(root, list(folders), QUESTIONS)
     for folder, sections in drawn.sections.items():
         headline, *_ = sections or [Section("", "nothing was measured")]
         console.print(f"\n{folder}: {headline.takeaway}\n", markup=False)

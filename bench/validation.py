@@ -7,7 +7,7 @@ what was interrupted goes on. `results/validation/` keeps our values and the pag
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
@@ -24,13 +24,15 @@ from bench.grid.environment import commit
 from bench.grid.outcome import Outcome
 from bench.grid.progress import Progress
 from bench.grid.runner import execute
+from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
+from bench.processes import ProcessPoolExecutor, deaf
 from bench.questions.published import closed_forms, report
 from bench.questions.published.measure import Conditions
 from bench.questions.published.published import Published, rows
 from bench.report import rows as tidy
 from bench.report.results import prepare
-from bench.storage import write_atomically
+from bench.storage import locked, write_atomically
 
 ROOT = Path(__file__).parents[1]
 VALUES, CLOSED_FORMS = "values.csv", "closed_forms.csv"
@@ -129,8 +131,11 @@ def _executed(
     on_gpu = any(training.grid.device == "cuda" for training in trainings)
     workers = 1 if on_gpu else asked.jobs_of(config)
     context = get_context("spawn")
-    queue = context.Queue()
+    with deaf():
+        queue = context.Queue()
+    store = Store(asked.cache_folder(config))
     with (
+        locked(store.folder, lambda line: console.print(line, markup=False, soft_wrap=True)),
         Progress(console, workers) as progress,
         ProcessPoolExecutor(workers, context, start_worker, (queue,)) as pool,
         ThreadPoolExecutor(len(trainings) or 1) as threads,

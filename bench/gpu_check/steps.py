@@ -26,6 +26,7 @@ from bench.questions import measured
 from bench.questions.throughput import run_cases as timing
 from bench.questions.throughput.files import stored
 from bench.randomness import generator
+from bench.report import results
 from bench.report import rows as tidy
 from bench.statistics import Estimate, holm, interval, p_value
 from bench.training.loop import Trained, restore, train
@@ -259,6 +260,7 @@ def _timed(check: Check, only: str) -> list[dict]:
     before = _cases(path)
     asked = check.folder, check.dataset, check.device, check.variants
     timing.run_cases(*asked, seconds=timing.BRIEF_SECONDS, only=only)
+    results.record(check.folder)
     return [case["extra_info"] for case in _cases(path) if case not in before]
 
 

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 
 from bench.config import LEARNING_RATE, Run, of_dataset
 from bench.data.dataset import Dataset
+from bench.errors import BenchError
 from bench.grid import TRAINING, TUNING, recorded
 from bench.grid.contract import Measurement, Request
 from bench.grid.outcome import Outcome
@@ -159,7 +160,7 @@ class Runner:
                 self.report("finished", task, content)
                 self.finish(task, content)
             else:
-                reason = done.reason or self.store.notices.pop()
+                reason = self.reason(task, done)
                 self.report("failed", task, reason)
                 if task.question is None:
                     self.failed[task.run] = reason
@@ -167,6 +168,21 @@ class Runner:
                 needed = self.waiting.pop(task.run, []) if task.question is None else []
                 if self.purposes[task] != TUNING or needed:  # else it is told beside its score
                     self.outcome.failures[task] = reason
+
+    def reason(self, task: Task, done: Done) -> str:
+        """Why a task failed; BenchError where it was for the cache, which will fail every other."""
+        path = self.store.path(self.key(task))
+        if str(path) in done.reason:  # it cannot be written
+            raise BenchError(done.reason)
+        training = self.store.path(self.key(Task(task.run)))
+        if not done.reason and self.store.notices:
+            return self.store.notices.pop()
+        if not done.reason or (not training.exists() and task.question is not None):
+            raise BenchError(
+                f"finished work has vanished from the cache folder {self.store.folder}: leave it "
+                "alone and run again; results are as they were, and what is still in it is kept"
+            )
+        return done.reason
 
     def finish(self, task: Task, content: dict) -> None:
         """Keep what a task found, and submit what waited for it."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from bench.errors import BenchError
-from bench.storage import write_atomically
+from bench.errors import BenchError, one_line
+from bench.storage import set_aside, sweep, write_atomically
 
 MAGIC = b"vae-bench 1"
 
@@ -37,18 +37,25 @@ class Store:
                 "name another with --cache"
             ) from None
 
+    def sweep(self) -> None:
+        """Remove what killed runs were writing; no other may be at it."""
+        sweep(self.folder, "*.run")
+
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.run"
 
     def load(self, key: str) -> dict | None:
         """What was stored under a key; None where nothing (readable) is, with a notice."""
         path = self.path(key)
-        if not path.exists():
-            return None
         try:
             return _decode(path.read_bytes(), key)
+        except FileNotFoundError:
+            return None
         except (Unreadable, OSError) as error:
-            self.notices.append(f"{path.name} in the cache is {error}: it will be made again")
+            said = error if isinstance(error, Unreadable) else f"unreadable ({one_line(error)})"
+            self.notices.append(f"{path.name} in the cache is {said}: it will be made again")
+            if path.is_dir():
+                set_aside(path)
             return None
 
     def save(self, key: str, content: dict) -> None:
@@ -75,4 +82,7 @@ def _decode(data: bytes, key: str) -> dict:
         raise Unreadable("truncated or damaged")
     if named != key.encode():
         raise Unreadable("of another run")
-    return torch.load(io.BytesIO(payload), weights_only=True)
+    try:
+        return torch.load(io.BytesIO(payload), weights_only=True)
+    except Exception:  # pickle and torch raise a dozen unrelated types
+        raise Unreadable("of another version") from None

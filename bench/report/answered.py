@@ -64,9 +64,13 @@ class Page:
         """Its folder as a link from the results folder."""
         return quote(f"{self.results.dataset}/{self.results.device}")
 
-    def image(self, figure: str) -> Path:
-        """Where a figure is stored."""
-        return self.results.folder / "figures" / f"{figure}.png"
+    def stored(self, figure: str, fingerprint: str) -> bytes:
+        """The figure's PNG; b"" where none is stored whole, or it shows something else."""
+        try:
+            image = (self.results.folder / "figures" / f"{figure}.png").read_bytes()
+        except OSError:
+            return b""
+        return image if drawing.carries(image, fingerprint) else b""
 
     def anchor(self, section: Section) -> str:
         """Where `index.html` shows the section."""
@@ -102,7 +106,14 @@ class Page:
 def answered(folder: Path, questions: Sequence[Question], redrawn: bool) -> Page:
     """The folder's page; of one that is not redrawn, pictures are those stored."""
     found = results.read(folder)
-    page = Page(found, made=_made(found), problems=list(found.problems))
+    page = Page(found, problems=list(found.problems))
+    try:
+        page.made = _made(found)
+    except Exception as error:  # another program may have written anything
+        page.problems.append(
+            f"{folder / results.ENVIRONMENT} cannot be shown "
+            f"({type(error).__name__}: {one_line(error)}): {rows.REMEDY}"
+        )
     for question in questions:
         sections = _sections(page, question)
         seeds = found.of(question.name).seed.nunique()
@@ -138,17 +149,16 @@ def _sections(page: Page, question: Question) -> list[Section]:
 
 
 def _keep(page: Page, figure: Figure, redrawn: bool) -> None:
-    stored, dataset = page.image(figure.name), page.results.dataset
+    dataset = page.results.dataset
     if figure.chart is not None:
         page.charts[figure.name] = figure.specification(dataset)
         return
-    image = stored.read_bytes() if stored.exists() else b""
     fingerprint = drawing.picture_fingerprint(
         figure.draw, figure.titled(dataset), page.results.pictures
     )
-    if (redrawn and not drawing.carries(image, fingerprint)) or not image:
-        image = drawing.smaller(figure.picture(dataset), fingerprint)
-    page.images[figure.name] = image
+    page.images[figure.name] = page.stored(
+        figure.name, fingerprint if redrawn else ""
+    ) or drawing.smaller(figure.picture(dataset), fingerprint)
 
 
 def _trained(found: Results) -> str:

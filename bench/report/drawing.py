@@ -20,8 +20,8 @@ COLOURS, EXACT = 64, 4
 """Of a stored PNG, at a third of the size: so many, of which the most frequent stay as they are."""
 SHIFTS = np.array([1 << 16, 1 << 8, 1])
 """A colour's three bytes as one number."""
-
-
+END = b"IEND\xaeB`\x82"
+"""Of every PNG, with its checksum."""
 SCALE = 1.15
 
 
@@ -48,8 +48,14 @@ def _short(content: object, library: str, *settings: float) -> str:
 
 
 def carries(image: bytes, fingerprint: str) -> bool:
-    """Whether a PNG was drawn from what has the fingerprint, so that it need not be drawn again."""
-    return fingerprint.encode() in image[:1000]
+    """Whether a whole PNG was drawn from what has the fingerprint: it need not be drawn again."""
+    from PIL import Image
+
+    try:
+        Image.open(io.BytesIO(image)).verify()  # the checksum of every part
+    except Exception:  # of bytes that are damaged in any way
+        return False
+    return image.endswith(END) and fingerprint.encode() in image[:1000]
 
 
 def png(specification: dict) -> bytes:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from bench.processes import ProcessPoolExecutor, end_with_parent
 from bench.report import drawing, embedding, results, rows, workers
 from bench.report.answered import Page, Question, answered
 from bench.report.figure import CONFIG
@@ -28,7 +31,7 @@ from bench.report.from_the_notes import STATEMENTS
 from bench.report.section import Section
 from bench.report.style import colour, ordered, title
 from bench.report.table import escaped
-from bench.storage import write_atomically
+from bench.storage import remove, rewritten, set_aside, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 STORED = (rows.FILE, results.HISTORY, results.PICTURES, results.ENVIRONMENT)
@@ -54,7 +57,8 @@ class Written:
 
 def stored(root: Path) -> list[Path]:
     """The folders of results under the root."""
-    return sorted({path.parent for file in STORED for path in root.glob(f"*/*/{file}")})
+    found = {path.parent for file in STORED for path in root.glob(f"*/*/{file}")}
+    return sorted(f for f in found if not f.name.startswith("."))  # nor one being written
 
 
 def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Question]) -> Written:
@@ -62,7 +66,10 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
     present = _in_order(stored(root))
     wanted = {folder.resolve() for folder in (present if folders is None else folders)}
     redrawn = [folder for folder in present if folder.resolve() in wanted]
-    with ProcessPoolExecutor(min(4, os.cpu_count() or 1), workers.start()) as executor:
+    gone = sorted(wanted - {folder.resolve() for folder in redrawn})
+    context = workers.start()
+    count = min(4, os.cpu_count() or 1)
+    with ProcessPoolExecutor(count, context, end_with_parent) as executor:
         # those that are redrawn first, since their figures follow
         answers = {
             folder: executor.submit(answered, folder, questions, folder in redrawn)
@@ -80,6 +87,9 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
         pages = _named([found[folder] for folder in present])
         for folder in redrawn:
             _redraw(found[folder], drawn[folder])
+        for path in (root / "README.md", root / "index.html"):
+            if path.is_dir():
+                set_aside(path)
         shared = {"pages": pages, "questions": questions, "statements": STATEMENTS}
         text = _template("index.md").render(shared)
         write_atomically(root / "README.md", text.encode())
@@ -88,7 +98,8 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
     return Written(
         root / "index.html",
         {folder: found[folder].sections for folder in redrawn},
-        [problem for page in pages for problem in page.problems],
+        [problem for page in pages for problem in page.problems]
+        + [f"{folder} has no results any more: {rows.REMEDY}" for folder in gone],
     )
 
 
@@ -121,9 +132,7 @@ def _drawn(page: Page, executor: Executor) -> dict[str, Future]:
     """The images of its charts, to come; what was drawn from the same chart is kept."""
     images = {}
     for name, chart in page.charts.items():
-        stored = page.image(name)
-        image = stored.read_bytes() if stored.exists() else b""
-        if drawing.carries(image, drawing.fingerprint(chart)):
+        if image := page.stored(name, drawing.fingerprint(chart)):
             page.images[name] = image
         else:
             images[name] = page.attempt(name, lambda c=chart: executor.submit(drawing.png, c))
@@ -131,46 +140,61 @@ def _drawn(page: Page, executor: Executor) -> dict[str, Future]:
 
 
 def _redraw(page: Page, drawn: Mapping[str, Future]) -> None:
-    """Write a folder's tables, figures and `README.md`, and remove what is no longer made."""
-    folder = page.results.folder
-    made = {folder / name: None for name in (*STORED, "throughput.json")}
-    made[rows.path_in(folder)] = None
-    for table in (table for section in page.sections for table in section.tables):
-        made[folder / "tables" / f"{table.name}.csv"] = rows.csv(table.frame(), digits=6)
-        if table.fits_a_page:
-            made[folder / "tables" / f"{table.name}.tex"] = table.latex().encode()
+    """Write a folder's tables, figures and `README.md` anew, and exchange them in one step."""
     for name, future in drawn.items():
         if (image := page.attempt(name, future.result)) is not None:
             page.images[name] = image
     for section in page.sections:
         section.figures = [figure for figure in section.figures if figure.name in page.images]
-    made |= {page.image(name): image for name, image in page.images.items()}
-    made[folder / "README.md"] = _template("folder.md").render(page=page).encode()
-    for path, content in made.items():
-        path.parent.mkdir(exist_ok=True)
-        if content is not None and not (path.exists() and path.read_bytes() == content):
-            write_atomically(path, content)
-    for pattern in ("*.csv", "*.md", "page.json", "tables/*", "figures/*"):
-        for stale in set(folder.glob(pattern)) - made.keys():
-            stale.unlink()
+    made = {f"figures/{name}.png": image for name, image in page.images.items()}
+    for table in (table for section in page.sections for table in section.tables):
+        made[f"tables/{table.name}.csv"] = rows.csv(table.frame(), digits=6)
+        if table.fits_a_page:
+            made[f"tables/{table.name}.tex"] = table.latex().encode()
+    made["README.md"] = _template("folder.md").render(page=page).encode()
+    folder = page.results.folder
+    kept = {rows.path_in(folder).name, results.HISTORY}
+    with rewritten(folder) as new:
+        for pattern in ("*.csv", "*.md", "page.json", "tables", "figures"):
+            for path in [path for path in new.glob(pattern) if path.name not in kept]:
+                remove(path)
+        for name, content in made.items():
+            (new / name).parent.mkdir(exist_ok=True)
+            if _bytes(folder / name) == content:
+                shutil.copy2(folder / name, new / name)
+            else:
+                write_atomically(new / name, content)
+
+
+def _bytes(path: Path) -> bytes:
+    """What a file holds; b"" where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 # --- index.html ------------------------------------------------------------------------------
 
 
 def _javascript(index: Path, executor: Executor) -> Future:
-    """Vega's JavaScript; that of the page before where it is the same version's."""
-    ours = f'<script data-libraries="{_libraries()}">'.encode()
-    before = index.read_bytes().partition(ours)[2] if index.exists() else b""
-    if b"</script>" not in before:
+    """Vega's JavaScript; that of the page before where it is whole and the same version's."""
+    tag = rb'<script data-libraries="([^"]*)" data-sha256="([^"]*)">(.*?)</script>'
+    found = re.search(tag, _bytes(index), re.S)
+    ours = found and [_libraries().encode(), _sha256(found[3]).encode()]
+    if found is None or [found[1], found[2]] != ours:
         return executor.submit(drawing.javascript)
     kept: Future = Future()
-    kept.set_result(before[: before.index(b"</script>")].decode())
+    kept.set_result(found[3].decode())
     return kept
 
 
 def _libraries() -> str:
     return f"vl-convert-python {version('vl-convert-python')}"
+
+
+def _sha256(script: bytes) -> str:
+    return hashlib.sha256(script).hexdigest()
 
 
 def _html(pages: Sequence[Page], shared: Mapping[str, object], libraries: str) -> str:
@@ -198,6 +222,7 @@ def _html(pages: Sequence[Page], shared: Mapping[str, object], libraries: str) -
         data=Markup(embedding.script(data)),
         libraries=Markup(libraries),
         version=_libraries(),
+        digest=_sha256(libraries.encode()),
         script=Markup(_read("page.js")),
     )
 

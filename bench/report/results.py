@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +17,12 @@ from bench.errors import BenchError, one_line
 from bench.grid import FAILURE, TRAINING, TUNING
 from bench.report import rows as tidy
 from bench.report.style import ordered
-from bench.storage import write_atomically
+from bench.storage import rewritten, set_aside, write_atomically
 
 HISTORY, PICTURES, ENVIRONMENT = "history.csv", "pictures.npz", "environment.json"
+TIMINGS = "throughput.json"
+DIGESTS = "sha256"
+"""In the environment: file → digest of its bytes, and of the environment itself without them."""
 HISTORY_COLUMNS = ("variant", "seed", "epoch")
 FREE = ("variants", "questions", "seeds", "jobs")
 """What may differ between runs whose numbers stand in one table."""
@@ -78,12 +83,18 @@ def read(folder: str | Path) -> Results:
             problems.append(str(error))
             return otherwise
 
+    environment = attempt(lambda: _read_environment(folder / ENVIRONMENT), {})
+
+    def stored(path: Path, reader, otherwise, remedy: str = tidy.REMEDY):
+        return attempt(lambda: _as_stored(path, reader, environment, remedy), otherwise)
+
+    stored(folder / TIMINGS, lambda path: None, None, "make it again with 'make throughput'")
     return Results(
         folder,
-        attempt(lambda: tidy.read(folder), tidy.frame([])),
-        attempt(lambda: _read_history(folder / HISTORY), pd.DataFrame(columns=HISTORY_COLUMNS)),
-        attempt(lambda: _read_pictures(folder / PICTURES), {}),
-        attempt(lambda: _read_environment(folder / ENVIRONMENT), {}),
+        stored(tidy.path_in(folder), lambda path: tidy.read(folder), tidy.frame([])),
+        stored(folder / HISTORY, _read_history, pd.DataFrame(columns=HISTORY_COLUMNS)),
+        stored(folder / PICTURES, _read_pictures, {}),
+        environment,
         problems,
     )
 
@@ -91,52 +102,89 @@ def read(folder: str | Path) -> Results:
 def store(
     folder: Path, rows: pd.DataFrame, history: pd.DataFrame, pictures: Mapping, environment: dict
 ) -> list[str]:
-    """Add what a run found to a folder, each file atomically; what could not be kept, a line each.
+    """Add what a run found to a folder, in one step; what could not be kept, a line each.
 
     Of the same configuration, a run replaces what it measured anew (a question of a variant) and
-    keeps the rest; rows of another configuration never mix: they are replaced.
+    keeps the rest; where tasks of it failed, it replaces only what has no more rows than it found.
+    Rows of another configuration never mix: they are replaced.
     """
     prepare(folder)
     old = read(folder)
-    lost = [
-        f"{path} could not be used and is kept as {_set_aside(path).name}"
-        for path in (tidy.path_in(folder), *(folder / n for n in (HISTORY, PICTURES, ENVIRONMENT)))
-        # of an unknown configuration, nothing can be merged
+    files = (tidy.path_in(folder), *(folder / name for name in (HISTORY, PICTURES, ENVIRONMENT)))
+    # of an unknown configuration, nothing can be merged
+    unusable = [
+        path
+        for path in files
         if path.exists() and (not old.environment or any(str(path) in p for p in old.problems))
     ]
-    same = _same_configuration(old.environment, environment)
-    if not same and old.environment and rows.question.eq(FAILURE).all():
-        return [*lost, f"{folder} keeps its results of another configuration: every task failed"]
-    if same:
-        made, parts = set(zip(rows.variant, rows.question, strict=True)), set(_parts(rows))
-        kept = [
-            part not in parts and not (q == FAILURE and _tried_again(v, what, environment))
-            for part, v, q, what in zip(
-                _parts(old.rows), old.rows.variant, old.rows.question, old.rows.metric, strict=True
-            )
+    with rewritten(folder) as new:
+        lost = [
+            f"{path} could not be used and is kept as {set_aside(new / path.name).name}"
+            for path in unusable
         ]
-        rows = tidy.joined(old.rows[kept], rows)
-        config = environment["config"] | {"seeds": int(rows.seed.max()) + 1}
-        environment = environment | {"config": config}
-        if len(old.history):
-            others = old.history[~old.history.variant.isin(set(history.get("variant", [])))]
-            history = pd.concat([others, history], ignore_index=True)
-        pictures = {
-            key: array
-            for key, array in old.pictures.items()
-            if (key.split("/")[1], key.split("/")[0]) not in made
-        } | dict(pictures)
-        environment = environment | {"runs": _runs(old.environment, environment)}
-    if history.empty:
-        history = pd.DataFrame(columns=HISTORY_COLUMNS)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **pictures)
-    write_atomically(folder / PICTURES, buffer.getvalue())
-    write_atomically(folder / HISTORY, tidy.csv(history, digits=6))
-    tidy.write(folder, rows)
-    text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(folder / ENVIRONMENT, text.encode())
+        same = _same_configuration(old.environment, environment)
+        if not same and old.environment and rows.question.eq(FAILURE).all():
+            return [
+                *lost,
+                f"{folder} keeps its results of another configuration: every task failed",
+            ]
+        if history.empty:
+            history = pd.DataFrame(columns=HISTORY_COLUMNS)
+        if same:
+            rows, history, pictures, environment = _merged(
+                old, rows, history, pictures, environment
+            )
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **pictures)
+        write_atomically(new / PICTURES, buffer.getvalue())
+        write_atomically(new / HISTORY, tidy.csv(history, digits=6))
+        tidy.write(new, rows)
+        made = {name: _digest(new / name) for name in (tidy.FILE, HISTORY, PICTURES)}
+        timings = {TIMINGS: old.environment.get(DIGESTS, {}).get(TIMINGS)}
+        _write_environment(new, environment | {DIGESTS: timings | made})
     return lost
+
+
+def _merged(
+    old: Results, rows: pd.DataFrame, history: pd.DataFrame, pictures: Mapping, environment: dict
+) -> tuple[pd.DataFrame, pd.DataFrame, dict, dict]:
+    """What is stored, with what a run of the same configuration found in its place."""
+    failed = rows.question.eq(FAILURE).any()
+
+    def anew(before: list, now: list) -> set:
+        """What the run replaces, of what its lines and those before are about."""
+        counted, found = Counter(before), Counter(now)
+        return {part for part in found if not failed or found[part] >= counted[part]}
+
+    parts, stood = _parts(rows), _parts(old.rows)
+    replaced = anew(stood, parts) | {part for part in parts if part[1] == FAILURE}
+    kept = np.array(
+        [
+            part not in replaced
+            and not (part[1] == FAILURE and _tried_again(part[0], what, environment))
+            for part, what in zip(stood, old.rows.metric, strict=True)
+        ],
+        dtype=bool,
+    )
+    made = {part[:2] for part in replaced}
+    rows = tidy.joined(old.rows[kept], rows[[part in replaced for part in parts]])
+    trained = anew([*old.history.variant], [*history.variant])
+    if len(old.history):
+        others = old.history[~old.history.variant.isin(trained)]
+        history = pd.concat([others, history[history.variant.isin(trained)]], ignore_index=True)
+
+    smaller = {part[:2] for part in parts} - made
+
+    def of(key: str) -> tuple[str, str]:
+        question, variant, *_ = key.split("/")
+        return variant, question
+
+    pictures = {k: array for k, array in old.pictures.items() if of(k) not in made} | {
+        k: array for k, array in pictures.items() if of(k) not in smaller
+    }
+    config = environment["config"] | {"seeds": int(rows.seed.max()) + 1}
+    runs = _runs(old.environment, environment)
+    return rows, history, pictures, environment | {"config": config, "runs": runs}
 
 
 def _parts(rows: pd.DataFrame) -> list[tuple]:
@@ -160,6 +208,24 @@ def prepare(folder: Path) -> None:
         ) from None
 
 
+def _as_stored(path: Path, reader, environment: Mapping, remedy: str):
+    """What a reader finds in a file; raises BenchError where that is not what was stored."""
+    found = reader(path)
+    digest = environment.get(DIGESTS, {}).get(path.name)
+    try:
+        if digest and digest != _digest(path):
+            raise BenchError(f"{path} was damaged or changed after it was stored: {remedy}")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise BenchError(f"{path} cannot be read ({one_line(error)}): {remedy}") from None
+    return found
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _unreadable(path: Path, error: Exception) -> BenchError:
     if isinstance(error, FileNotFoundError):
         return BenchError(f"{path} does not exist: {tidy.REMEDY}")
@@ -175,6 +241,9 @@ def _read_history(path: Path) -> pd.DataFrame:
         raise BenchError(f"{path} lacks the column '{missing[0]}': {tidy.REMEDY}")
     if history[[*HISTORY_COLUMNS]].isna().any(axis=None):
         raise BenchError(f"{path} is cut off or damaged: {tidy.REMEDY}")
+    for column in history.columns.drop("variant"):
+        if not pd.api.types.is_numeric_dtype(history[column]) and len(history):
+            raise BenchError(f"{path} holds no numbers in the column '{column}': {tidy.REMEDY}")
     return history
 
 
@@ -192,26 +261,50 @@ def _read_pictures(path: Path) -> dict[str, np.ndarray]:
 def _read_environment(path: Path) -> dict:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from None
     if not _is_environment(found):
         raise BenchError(f"{path} is of another program or an older version: {tidy.REMEDY}")
+    if DIGESTS in found and found[DIGESTS].get(path.name) != _without_digests(found)[1]:
+        raise BenchError(f"{path} was damaged or changed after it was stored: {tidy.REMEDY}")
     return found
 
 
 def _is_environment(found: object) -> bool:
+    def named(run: object) -> bool:
+        lists = isinstance(run, dict) and [run.get("variants"), run.get("questions")]
+        return (
+            isinstance(run, dict)
+            and isinstance(run.get("command"), str)
+            and all(
+                isinstance(names, list) and all(isinstance(name, str) for name in names)
+                for names in lists
+            )
+        )
+
     if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
         return False
     runs = found.get("runs")
-    return isinstance(runs, list) and all(
-        isinstance(run, dict) and {"command", "variants", "questions"} <= run.keys() for run in runs
+    parts = (found.get("packages", {}), found.get(DIGESTS, {}))
+    return (
+        all(isinstance(p, dict) for p in parts) and isinstance(runs, list) and all(map(named, runs))
     )
 
 
-def _set_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.unreadable")
-    path.replace(aside)
-    return aside
+def _without_digests(environment: Mapping) -> tuple[dict, str]:
+    """The environment alone, and its digest."""
+    rest = {name: value for name, value in environment.items() if name != DIGESTS}
+    return rest, hashlib.sha256(_json(rest)).hexdigest()
+
+
+def _write_environment(folder: Path, environment: Mapping) -> None:
+    rest, digest = _without_digests(environment)
+    digests = {name: d for name, d in environment[DIGESTS].items() if d} | {ENVIRONMENT: digest}
+    write_atomically(folder / ENVIRONMENT, _json(rest | {DIGESTS: digests}))
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _same_configuration(old: Mapping, new: Mapping) -> bool:
@@ -231,13 +324,16 @@ def _tried_again(variant: str, what: str, environment: Mapping) -> bool:
     return variant in config["variants"] and what in (*trainings, *config["questions"])
 
 
-def record(folder: Path, run: dict) -> None:
-    """Note a command among those that make a folder again, where it has results."""
+def record(folder: Path, run: dict | None = None) -> None:
+    """Note that speeds were timed, where a folder has results, and the command that did so."""
     stored = read(folder).environment
-    if stored:
-        runs = _runs(stored, {"runs": [run]})
-        text = json.dumps({**stored, "runs": runs}, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(folder / ENVIRONMENT, text.encode())
+    if not stored:
+        return
+    runs = stored["runs"] if run is None else _runs(stored, {"runs": [run]})
+    digests = stored.get(DIGESTS, {})
+    if (folder / TIMINGS).is_file():
+        digests = digests | {TIMINGS: _digest(folder / TIMINGS)}
+    _write_environment(folder, {**stored, "runs": runs, DIGESTS: digests})
 
 
 def _runs(old: Mapping, new: Mapping) -> list[dict]:

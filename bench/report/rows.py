@@ -166,7 +166,7 @@ def _checked(table: pd.DataFrame, what: str) -> pd.DataFrame:
         values = table[column] if column in table else pd.Series(index=table.index, dtype=object)
         try:
             typed[column] = _typed(values, kind)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise BenchError(
                 f"{what} hold something else than {kind} in the column '{column}' "
                 f"({one_line(error)}): {REMEDY}"

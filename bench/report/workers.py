@@ -6,6 +6,8 @@ import functools
 from multiprocessing import forkserver, get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 
+from bench.processes import deaf
+
 
 @functools.cache
 def start() -> BaseContext:
@@ -17,5 +19,6 @@ def start() -> BaseContext:
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload(["bench.report.preloaded"])
-    forkserver.ensure_running()
+    with deaf():
+        forkserver.ensure_running()
     return context

@@ -15,9 +15,17 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from stand_ins import QUESTIONS, StandIn, headline, stored
+from stand_ins import (
+    QUESTIONS,
+    StandIn,
+    elbo_rows,
+    environment_of,
+    headline,
+    history_of,
+    stored,
+)
 
-from bench.report import embedding, page, results
+from bench.report import embedding, page, results, rows
 from bench.report.from_the_notes import STATEMENTS
 from bench.report.table import escaped
 
@@ -291,6 +299,7 @@ def test_the_notes_show_what_was_measured(tmp_path):
 def test_pictures_of_folders_not_redrawn_are_those_stored(tmp_path):
     folder = stored(tmp_path / "toy" / "cpu")
     page.write(tmp_path, None, QUESTIONS)
-    np.savez(folder / "pictures.npz", **{"pictures/flow/0/samples": np.zeros((1, 2, 2), np.uint8)})
+    other = {"pictures/flow/0/samples": np.zeros((1, 2, 2), np.uint8)}
+    results.store(folder, rows.frame(elbo_rows()), history_of(), other, environment_of())
     before = text_of(tmp_path / "index.html")
     assert text_of(page.write(tmp_path, [], QUESTIONS).index) == before

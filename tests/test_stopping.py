@@ -1,0 +1,109 @@
+"""A signal at any moment: one line, the exit code of a shell, no process left, within seconds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 5
+
+
+def alive(mark: str) -> list[str]:
+    """The command lines of processes that have the mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            pass
+    return found
+
+
+def stopped(arguments: list, ready: Callable[[], bool], number: int, everyone: bool) -> None:
+    """Send the signal when it is ready, to all its processes or to the first alone."""
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"MARK": mark},
+    )
+    deadline = time.monotonic() + 120
+    while not ready() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[0]
+    (os.killpg if everyone else os.kill)(process.pid, number)
+    text = process.communicate(timeout=SECONDS)[0]
+    assert process.returncode == 128 + number, text
+    *before, last = text.splitlines()
+    assert last.startswith(f"stopped by {signal.Signals(number).name}: ")
+    assert "the same command goes on from there" in last
+    assert not [
+        line for line in before if "Traceback" in line or "leaked" in line or "stop" in line
+    ]
+    until = time.monotonic() + SECONDS
+    while (left := alive(mark)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def run_in(folder: Path) -> list:
+    options = {"dataset": "digits", "preset": "quick", "variants": "autoencoder,input_dependent"}
+    options |= {"questions": "headline,loss_noise", "jobs": 2}
+    options |= {"cache": folder / "cache", "results": folder / "results"}
+    return ["run", *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def test_while_it_imports(tmp_path):
+    stopped(run_in(tmp_path), after(0.5), signal.SIGINT, everyone=True)
+
+
+def test_while_workers_train(tmp_path):
+    def one_is_trained() -> bool:
+        return any(tmp_path.glob("cache/*.run"))
+
+    stopped(run_in(tmp_path), one_is_trained, signal.SIGINT, everyone=True)
+
+
+def test_nohup_is_respected():
+    code = (
+        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from bench import stopping; stopping.install()\n"
+        "os.kill(os.getpid(), signal.SIGHUP); print('still here')\n"
+        "os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 143
+    assert "SIGTERM" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("everyone", [True, False], ids=["group", "parent"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["run", "report"])
+@pytest.mark.parametrize("seconds", [0.2, 0.7, 1.5, 3, 5])
+def test_at_any_moment(tmp_path, command, seconds, number, everyone):
+    arguments = run_in(tmp_path)
+    if command == "report":
+        shutil.copytree(ROOT / "results" / "mnist", tmp_path / "results" / "mnist")
+        arguments = ["report", "--results", tmp_path / "results"]
+    stopped(arguments, after(seconds), number, everyone)
