@@ -26,6 +26,7 @@ class Source:
         binarization: the one it is used with: one of `BINARIZATIONS`, `binary` where the images
             are so already, or `real` where they are floats of any sign.
         read: its arrays, given its name and the folder that is searched first (or None).
+        notice: what who compares with published numbers should know of that binarization.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Source:
     citation: str
     binarization: str
     read: Callable[[str, Path | None], Arrays]
+    notice: str = ""
 
 
 def _packaged_table(
@@ -151,6 +153,8 @@ SOURCES: dict[str, Source] = {
             citation="Xiao, Rasul & Vollgraf (2017), Fashion-MNIST, arXiv:1708.07747",
             binarization="threshold",
             read=_read_idx,
+            notice="published likelihoods of Fashion-MNIST are mostly of sampled pixels "
+            "(--binarize stochastic), which these, of pixels above one half, do not compare with",
         ),
         Source(
             name="binarized_mnist",

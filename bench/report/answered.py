@@ -7,7 +7,7 @@ Vega-Lite, pictures of images are PNG.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from bench.config import Run
+from bench.data.sources import SOURCES
 from bench.errors import BenchError, one_line
 from bench.report import drawing, results, rows
 from bench.report.figure import Figure
@@ -186,6 +187,13 @@ def _settings(config: Mapping[str, object]) -> str:
     return ", ".join(said(name, value) for name, value in config.items() if name in told)
 
 
+def _notice(config: dict) -> Iterator[str]:
+    """What the data set's own binarization means beside published numbers."""
+    source = SOURCES.get(config.get("dataset", ""))
+    if source and source.notice and config.get("binarization") == source.binarization:
+        yield source.notice
+
+
 def _made(found: Results) -> dict[str, object]:
     """Where and how the numbers were made, and the commands that make them again."""
     environment = found.environment
@@ -205,6 +213,6 @@ def _made(found: Results) -> dict[str, object]:
         "settings": _settings(config),
         "grey": config.get("binarization") == "none"
         and config.get("likelihood", Run.likelihood) == Run.likelihood,
-        "notices": environment.get("notices", []),
+        "notices": [*environment.get("notices", []), *_notice(config)],
         "again": " && ".join(run["command"] for run in runs),
     }

@@ -41,7 +41,7 @@ class CompiledStep:
     Arguments:
         model: float32, on a CPU; its posterior must be a map of the noise it is given.
         estimator: as for `objective`.
-        run: whose samples, free bits, betas and epsilon; its optimizer is Adam.
+        run: whose samples, free bits, optimizer, betas and epsilon; Adam's or `adam_normalized`.
         draws: `draws_of` them.
     """
 
@@ -50,6 +50,7 @@ class CompiledStep:
     ) -> None:
         self.objective, self.draws = Objective(model, estimator, run), draws
         self.betas, self.epsilon = run.betas, run.epsilon
+        self.normalized = run.optimizer == "adam_normalized"
         named = dict(self.objective.named_parameters())
         self.names = list(named)
         self.weights = [w.detach() for w in named.values()]
@@ -121,6 +122,7 @@ class CompiledStep:
         """Adam's, in place; what else the native function is to return."""
         for w, m, v, g in zip(weights, first, second, gradients, strict=True):
             if g is not None:
+                g = g / (g.norm() + self.epsilon) if self.normalized else g
                 m.mul_(self.betas[0]).add_(g, alpha=1 - self.betas[0])
                 v.mul_(self.betas[1]).addcmul_(g, g, value=1 - self.betas[1])
                 w.sub_(rate * m / (v.sqrt() * correction + self.epsilon))
@@ -138,7 +140,7 @@ def step_for(
     if not pays(steps, model) or x.device.type != "cpu" or run.precision != "float32":
         return eager, ""
     try:
-        if run.optimizer != "adam":
+        if run.optimizer not in ("adam", "adam_normalized"):
             raise NotCompiled(f"only Adam's update is, not that of {run.optimizer}")
         if layer := differs_in_training(model):
             raise NotCompiled(f"{layer} draws or keeps statistics in training")

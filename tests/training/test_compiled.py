@@ -21,15 +21,16 @@ from vaes import VAE, discover
 
 VARIANTS = discover().variants
 CASES = [(name, "auto") for name in VARIANTS]
+OPTIONS = {"optimizer": "adam_normalized", "betas": (0.5, 0.9), "epsilon": 1e-3, "free_bits": 0.3}
 CASES += [("input_dependent", name) for name in ESTIMATORS]
 B, D = 5, 12
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="there is no C++ compiler")
 
 
-def steps_of(variant: str, estimator: str):
+def steps_of(variant: str, estimator: str, **options):
     """An eager and a compiled step of two equal models, and the models."""
-    run = Run(variant, "toy", 0, 1, latent_dim=4, hidden_dim=6)
+    run = Run(variant, "toy", 0, 1, latent_dim=4, hidden_dim=6).with_(**options)
     models = [build(run, VARIANTS[variant], torch.full((D,), 0.4)) for _ in range(2)]
     x, function, samples = torch.ones(1, D), None, 1
     if isinstance(models[0], VAE):
@@ -40,11 +41,14 @@ def steps_of(variant: str, estimator: str):
     return eager, CompiledStep(models[1], function, run.with_(samples=samples), draws), models
 
 
-@pytest.mark.parametrize(("variant", "estimator"), CASES)
-def test_traced_and_eager_steps_are_the_same_step(variant, estimator, monkeypatch):
+@pytest.mark.parametrize(
+    ("variant", "estimator", "options"),
+    [*((*case, {}) for case in CASES), ("input_dependent", "pathwise", OPTIONS)],
+)
+def test_traced_and_eager_steps_are_the_same_step(variant, estimator, options, monkeypatch):
     """What is compiled, run operation by operation; the compiler itself is slow and not ours."""
     monkeypatch.setattr(native, "_compile", lambda graph, examples: graph)
-    eager, compiled, models = steps_of(variant, estimator)
+    eager, compiled, models = steps_of(variant, estimator, **options)
     x = (torch.rand(B, D, generator=generator("cpu", "x")) < 0.4).float()
     streams = [generator("cpu", "noise") for _ in range(2)]
     for count in range(5):
