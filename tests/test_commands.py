@@ -20,7 +20,7 @@ from rich.console import Console
 from bench import asked, cli, commands
 from bench.config import PRESETS, Config
 from bench.errors import BenchError
-from bench.grid import recorded, runner, tasks
+from bench.grid import recorded, tasks
 from bench.report import results
 from vaes import VAE, Discovery, discover
 
@@ -134,8 +134,8 @@ def test_what_no_training_can_tell_is_not_recorded(
 ):
     found = discover()
     more = Discovery({**found.variants, "broken": Broken}, {})
-    for module in (commands, runner, tasks, asked):
-        monkeypatch.setattr(module, "discover", lambda: more)
+    for module in (commands, tasks, asked):
+        monkeypatch.setattr(module, "discover", lambda **files: more)
     monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], tuned=True, halvings=0))
     text = io.StringIO()
     where = {"results": tmp_path / "results", "cache": tmp_path / "cache"}
@@ -167,8 +167,8 @@ def test_where_every_training_fails_what_was_stored_stays(bench, folder, monkeyp
     before = results.read(folder())
     found = discover()
     broken = Discovery(dict.fromkeys(found.variants, Broken), {})
-    for module in (runner, tasks, commands):
-        monkeypatch.setattr(module, "discover", lambda: broken)
+    for module in (tasks, commands):
+        monkeypatch.setattr(module, "discover", lambda **files: broken)
     code, text = bench(questions="headline")
     assert code == 1
     assert "no <b>such</b> posterior" in text
@@ -188,8 +188,8 @@ def test_after_a_run_of_failures_a_later_one_works(bench, folder, monkeypatch):
     found = discover()
     broken = Discovery(dict.fromkeys(found.variants, Broken), {})
     with monkeypatch.context() as patch:
-        for module in (runner, tasks, commands):
-            patch.setattr(module, "discover", lambda: broken)
+        for module in (tasks, commands):
+            patch.setattr(module, "discover", lambda **files: broken)
         assert bench(questions="headline")[0] == 1
     code, text = bench(questions="headline")
     assert code == 0, text

@@ -32,6 +32,7 @@ from bench.grid.tasks import (
     work,
 )
 from bench.grid.tuning import Tuning, opened
+from bench.training.loop import steps_of
 
 Report = Callable[[str, Task, object], None]
 """Told of every task: `submitted`, `cached`, `finished`, `failed` or `notice`, and the reason."""
@@ -83,6 +84,7 @@ class Runner:
             lambda run: min(grid.seeds, of_dataset(grid.preset.sweep_seeds, run.dataset)),
             {name: self.variants[name].choices for name in grid.variants},
             (lambda run: None) if choosing else self.recorded,
+            lambda run: steps_of(run, data),
         )
         self.pending: list[Task] = []
         self.open: list[tuple[Measurement | None, Request]] = []

@@ -50,7 +50,7 @@ def test_editing_one_variant_changes_that_variant_alone(edited):
     ("module", "old", "new"),
     [
         ("vaes.base", " = Tanh\n", " = nn.ReLU\n"),
-        ("bench.training.step", "fused=True", "fused=False"),
+        ("bench.training.optimizers", "fused=True", "fused=False"),
         (
             "bench.inference.reparameterize",
             "posterior.loc + posterior.scale * noise",
@@ -71,7 +71,7 @@ def test_editing_shared_code_changes_every_variant(edited, module, old, new):
     ("module", "old", "new"),
     [
         ("vaes.base", "shared", "Other words"),
-        ("bench.training.loop", "def learning_rate(run: Run,", "def learning_rate(run,"),
+        ("bench.training.schedules", "def learning_rate(run: Run,", "def learning_rate(run,"),
         ("bench.inference.gradients", "def sticking_the_landing", "def sticking_the_ladning"),
         ("bench.inference.gradients", 'label="pathwise"', 'label="path by path"'),
         ("bench.config", "variance_images: int = 32", "variance_images: int = 33"),

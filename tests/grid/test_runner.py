@@ -176,8 +176,7 @@ def test_a_rate_that_is_given_is_not_chosen(grid, inline):
 def test_where_every_candidate_fails_the_failure_is_told_of_each_seed(grid, inline, monkeypatch):
     found = discover()
     more = Discovery({**found.variants, "exploding": Exploding}, {})
-    for module in (runner, tasks):
-        monkeypatch.setattr(module, "discover", lambda: more)
+    monkeypatch.setattr(tasks, "discover", lambda **files: more)
     preset = replace(PRESETS["quick"], tuned=True)
     one = vars(grid) | {"variants": ("autoencoder", "exploding"), "preset": preset}
     outcome = execute(Grid(**one), load(grid.dataset), inline)
@@ -253,8 +252,7 @@ class Exploding(VAE):
 def test_one_failure_is_recorded_and_the_rest_finish(grid, inline, monkeypatch):
     found = discover()
     more = Discovery({**found.variants, "faulty": Faulty, "exploding": Exploding}, {})
-    for module in (runner, tasks):
-        monkeypatch.setattr(module, "discover", lambda: more)
+    monkeypatch.setattr(tasks, "discover", lambda **files: more)
     names = ("autoencoder", "faulty", "exploding")
     broken = Grid(**(vars(grid) | {"variants": names, "seeds": 1}))
     outcome = execute(broken, load(grid.dataset), inline)
@@ -283,8 +281,7 @@ def test_a_posterior_that_samples_by_itself_gives_the_same_rows_again(
 ):
     found = discover()
     more = Discovery({**found.variants, "laplacian": Laplacian}, {})
-    for module in (runner, tasks):
-        monkeypatch.setattr(module, "discover", lambda: more)
+    monkeypatch.setattr(tasks, "discover", lambda **files: more)
     one = vars(grid) | {"variants": ("laplacian",), "seeds": 1}
     torch.manual_seed(1)
     first = rows(Grid(**one), inline)

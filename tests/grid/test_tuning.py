@@ -59,11 +59,11 @@ def test_candidates_that_are_no_positive_fractions_are_not_extended():
 
 
 def test_a_run_that_leaves_nothing_open_is_itself():
-    tuning = Tuning(None, lambda run: 1, {"flow": {}}, lambda run: None)
+    tuning = Tuning(None, lambda run: 1, {"flow": {}}, lambda run: None, lambda run: 100)
     run = Run("flow", "toy", 3, epochs=10)
     assert tuning.resolved(run) == run
     assert tuning.resolved(run.with_(learning_rate=None)) is None
-    fixed = Tuning(0.01, lambda run: 1, {"flow": {}}, lambda run: None)
+    fixed = Tuning(0.01, lambda run: 1, {"flow": {}}, lambda run: None, lambda run: 100)
     assert fixed.resolved(run.with_(learning_rate=None)).learning_rate == 0.01
     assert not fixed.contests
 
@@ -76,9 +76,10 @@ def test_a_run_with_noisy_copies_takes_the_choice_of_as_many_clean_steps():
         lambda run: 1,
         {"flow": {}},
         lambda r: r.with_(learning_rate=rates[r.epochs]) if not r.augmentation else None,
+        lambda run: 100,
     )
     assert tuning.resolved(run) == run.with_(learning_rate=0.004)
-    climbing = Tuning(None, lambda run: 1, {"flow": {}}, lambda run: None)
+    climbing = Tuning(None, lambda run: 1, {"flow": {}}, lambda run: None, lambda run: 100)
     assert climbing.resolved(run) is None
     assert climbing.resolved(run.with_(augmentation="", epochs=20)) is None
     assert len(climbing.contests) == 1
@@ -103,6 +104,7 @@ def test_what_was_recorded_is_found_by_any_seed_device_and_precision(stored):
         lambda run: 1,
         {"fixed_variance": kind.choices},
         lambda r: recorded.choice(r, kind, "data"),
+        lambda run: 100,
     )
     assert tuning.resolved(OPEN.with_(seed=4)) == stored.with_(seed=4)
     assert not tuning.contests
