@@ -32,11 +32,29 @@ def test_a_training_is_reported_with_its_curve():
     assert row.reason == "too dear"
 
 
+def test_steps_are_timed_in_turns():
+    variant, data = discover().variants["input_dependent"], load("digits")
+    run = Run("input_dependent", "digits", 0, 1, 3, 6, steps=2)
+    subject = Subject(train(run, variant, data), variant, data)
+    timed = (("pathwise", 1), ("pathwise", 2), ("rloo", 2))
+    rows = estimator_training.measure(subject, timed=timed).rows
+    assert [(r.settings["estimator"], r.settings["S"]) for r in rows] == [*timed]
+    assert all(r.metric == "step_seconds" and 0 < r.value < 1 for r in rows)
+
+
+def test_where_the_kl_has_no_closed_form_or_free_bits_nothing_is_compared():
+    run, preset = Run("input_dependent", "mnist5k", 0, 100), PRESETS["default"]
+    for other in (run.with_(prior="vamp"), run.with_(free_bits=0.1)):
+        assert list(estimator_training.requests(other, preset)) == []
+
+
 def test_every_estimator_is_trained_at_a_rate_of_its_own_beside_pathwise_of_its_samples():
     run, preset = Run("input_dependent", "mnist5k", 0, 100), PRESETS["default"]
     asked = list(estimator_training.requests(run, preset))
     assert len({hash(r) for r in asked}) == len(asked)
-    trained = [r.run for r in asked if "left_out" not in dict(r.settings)]
+    (timed,) = [dict(r.settings)["timed"] for r in asked if "timed" in dict(r.settings)]
+    trained = [r.run for r in asked if not {"left_out", "timed"} & dict(r.settings).keys()]
+    assert set(timed) == {(r.estimator, r.samples) for r in trained}
     assert {r.estimator for r in trained} == set(of_bound("elbo"))
     assert all(r.learning_rate is None for r in trained)
     steps = max(r.steps for r in trained)

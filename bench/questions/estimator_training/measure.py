@@ -19,6 +19,7 @@ from bench.grid.contract import Request, Result, Row, Subject, what_was_trained
 from bench.inference.elbo import mean_elbo
 from bench.inference.gradients import Passes, admit, of_bound
 from bench.questions.averages import NATS, monte_carlo_mean
+from bench.questions.gradient_noise.step_times import step_times
 from vaes.base import diagonal_gaussian
 
 SAMPLES = (1, 2, 4)
@@ -51,6 +52,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
             yield _left_out(run, name, cost_or_reason)
     for samples in {samples for _, samples in contestants}:
         contestants["pathwise", samples] = step_cost(Passes(samples, 0)) / plain
+    yield Request(run, (("timed", tuple(sorted(contestants))),))
     every = max(1, steps // POINTS)
     open_run = run.with_(learning_rate=None, hyperparameters=(), validated_every=every)
     for (name, samples), times in contestants.items():
@@ -100,9 +102,18 @@ def cheapest(name: str, latent_dim: int) -> tuple[int, float | str]:
     return 0, reason
 
 
-def measure(subject: Subject, along: bool = False, left_out: str = "", reason: str = "") -> Result:
-    """Test ELBO after the last step, seconds, and the validation ELBO `along` the way."""
+def measure(
+    subject: Subject,
+    along: bool = False,
+    timed: tuple[tuple[str, int], ...] = (),
+    left_out: str = "",
+    reason: str = "",
+) -> Result:
+    """Test ELBO after the last step, and the validation ELBO `along` the way; or the seconds of a
+    step with each (estimator, S) that is `timed`, taken in turns."""
     run, trained = subject.run, subject.trained
+    if timed:
+        return Result([*_step_seconds(subject, timed)])
     if left_out:
         return Result([Row("elbo", math.nan, NATS, {"estimator": left_out}, reason=reason)])
     settings = what_was_trained(run)
@@ -110,12 +121,22 @@ def measure(subject: Subject, along: bool = False, left_out: str = "", reason: s
     draws = max(2, TEST_DRAWS // len(test))
     noise = subject.generator("test noise")
     found = mean_elbo(subject.model("end"), test, noise, draws, EVALUATION_BATCH)
-    rows = [
-        monte_carlo_mean("elbo", *found["elbo"], settings),
-        Row("training_seconds", trained.seconds, "s", settings),
-    ]
+    rows = [monte_carlo_mean("elbo", *found["elbo"], settings)]
     for entry in trained.history if along else ():
         at = {**settings, "step": min(run.steps, entry["epoch"] * run.validated_every)}
         rows.append(Row("valid_elbo", entry["valid_elbo"], NATS, at))
-        rows.append(Row("elapsed", entry["seconds"], "s", at))
     return Result(rows)
+
+
+def _step_seconds(subject: Subject, timed: tuple[tuple[str, int], ...]) -> Iterator[Row]:
+    """A row each (estimator, S). Seconds of whole trainings would be told apart by what else the
+    machine did meanwhile."""
+    names, samples = (tuple(sorted(set(part))) for part in zip(*timed))
+    x = as_float(subject.data.train[subject.subset(subject.run.batch_size, "train")])
+    noise = subject.generator("step time")
+    found = step_times(subject.model(), x, subject.run, noise, names, samples)
+    for name, s in timed:
+        time, settings = found[name, s], {"estimator": name, "S": s}
+        seconds = 1e-6 * len(x)
+        error = seconds * time.standard_error
+        yield Row("step_seconds", seconds * time.value, "s", settings, error, time.rounds)

@@ -24,6 +24,7 @@ from bench.statistics import Estimate, between, interval, summary
 
 BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal time"}
 KEYS = ["budget", "estimator", "S"]
+TIMED = ["estimator", "S"]
 REFERENCE = "pathwise"
 SCATTER = 10
 """An estimator whose seeds spread so many times wider than pathwise's has no mean to speak of."""
@@ -34,9 +35,10 @@ Key = tuple[str, str, int]
 
 
 def sections(results: Results) -> list[Section]:
-    """The section on training by estimator; [] where it was not measured (or not tuned, before)."""
+    """The section on training by estimator; [] where it was not measured (before: not tuned, or its
+    steps not timed in turns)."""
     rows = results.of("estimator_training")
-    if rows.learning_rate.isna().all():
+    if rows.learning_rate.isna().all() or _step_seconds(rows).empty:
         return []
     labels = estimators.labels(rows.estimator.dropna())
     scores = scores_of(rows)
@@ -93,14 +95,17 @@ def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _trainings(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line a training: its ELBO, and the median seconds of its kind over seeds."""
+    """A line a training: its ELBO, and the seconds that its steps take, timed in turns."""
     final = select(rows, metric="elbo").dropna(subset="learning_rate")
-    seconds = select(rows, metric="training_seconds")
-    keys = ["estimator", "S", "steps"]
-    # some seeds ran while the machine was loaded
-    took = seconds.groupby(keys).value.median().rename("seconds")
-    final = final.join(took, on=keys).rename(columns={"learning_rate": "rate"})
-    return final[[*keys, "seed", "value", "rate", "seconds"]]
+    final = final.join(_step_seconds(rows), on=TIMED).rename(columns={"learning_rate": "rate"})
+    final["seconds"] = final.steps * final.step_seconds
+    return final[[*TIMED, "steps", "seed", "value", "rate", "seconds"]]
+
+
+def _step_seconds(rows: pd.DataFrame) -> pd.Series:
+    """Of an (estimator, S), the median over seeds."""
+    found = select(rows, metric="step_seconds")
+    return found.groupby(TIMED).value.median().rename("step_seconds")
 
 
 def _until(final: pd.DataFrame) -> float:
@@ -207,21 +212,19 @@ def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
 
 def _curves(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
     """Validation ELBO of the longest trainings, mean over seeds, against steps and seconds."""
-    along = select(rows, metric=["valid_elbo", "elapsed"])
+    along = select(rows, metric="valid_elbo")
     along = along[along.steps == along.steps.max()]
-    least = along.groupby("estimator").S.transform("min")
-    keys = ["estimator", "step"]
-    wide = along[least == along.S].pivot_table(
-        index=[*keys, "seed"], columns="metric", values="value"
-    )
-    if not {"valid_elbo", "elapsed"} <= {*wide}:
+    along = along[along.groupby("estimator").S.transform("min") == along.S]
+    finite = along[np.isfinite(along.value)].join(_step_seconds(rows), on=TIMED)
+    if finite.empty:
         return None
-    finite = wide[np.isfinite(wide.valid_elbo)]
-    elbo = finite.groupby(keys).valid_elbo.agg(["mean", "min", "max"])
-    seconds = wide.groupby(keys).elapsed.median()
+    by_step = finite.groupby(["estimator", "step"])
+    elbo = by_step.value.agg(["mean", "min", "max"])
     below = elbo["max"].max() - elbo
     frame = below.rename(columns={"mean": "below", "min": "high", "max": "low"})
-    frame = frame.assign(elbo=elbo["mean"], seconds=seconds).round(3).reset_index()
+    frame = frame.assign(elbo=elbo["mean"], seconds=by_step.step_seconds.first()).reset_index()
+    frame["seconds"] *= frame.step
+    frame = frame.round(3)
     frame = frame.assign(estimator=frame.estimator.map(labels))
     # linear near the best and logarithmic far from it
     scale = alt.Scale(type="symlog", constant=1, reverse=True, nice=False, padding=8)
