@@ -27,8 +27,8 @@ def timings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "cpu"
     folder.mkdir()
     path = folder.parent / "tiny.npz"
-    images = np.random.default_rng(0).random((40, 4, 4)).astype(np.float32)
-    np.savez(path, train=np.tile(images, (3, 1, 1)), valid=images, test=images)
+    images = np.random.default_rng(0).random((200, 4, 4)).astype(np.float32)
+    np.savez(path, train=images[:120], valid=images[120:160], test=images[160:])
     wanted = (
         "test_training and 100 and not 1000",
         "evaluation",
