@@ -76,7 +76,7 @@ gpu-check: $(READY) ## Everything that only a GPU can show, in ten minutes (DATA
 test: $(READY) ## The test suite
 	$(PY) -m pytest -n auto --dist loadscope -m "not slow"
 
-test-all: $(READY) ## The test suite with its long rounds of kills, signals and damages
+test-all: $(READY) ## The test suite with what takes long: rounds of kills and signals, timings, whole benches
 	$(PY) -m pytest -n auto --dist loadscope
 
 lint: $(READY) ## Check style and format

@@ -192,6 +192,7 @@ def rows(folder: Path) -> pd.DataFrame:
     return table[table.metric != "training_seconds"].reset_index(drop=True)
 
 
+@pytest.mark.slow
 def test_jobs_and_a_killed_run_leave_the_rows_bit_for_bit_the_same(tiny, tmp_path):
     """One uninterrupted run of one job against one of two jobs killed half-way and resumed."""
     straight, killed = tmp_path / "straight", tmp_path / "killed"

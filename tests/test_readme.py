@@ -73,6 +73,7 @@ def test_the_new_variant_fulfils_its_contract(copy):
     assert "WRONG" not in checked.stdout
 
 
+@pytest.mark.slow
 def test_a_new_variant_runs_beside_the_others_by_its_file_alone(copy, tiny):
     """`make bench` and `make report` for real, on tiny data, with a broken file in the way."""
     (copy / "vaes" / "unfinished.py").write_text("def posterior(:")

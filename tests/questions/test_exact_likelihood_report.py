@@ -23,8 +23,8 @@ from tests.conftest import Inline
 
 @pytest.fixture(scope="module")
 def claim(tmp_path_factory):
-    """The real path from grid to rows, one seed and a third of the default's epochs."""
-    preset = replace(PRESETS["default"], epochs={"": 8})
+    """The real path from grid to rows, one seed, one rate and a quarter of the default's epochs."""
+    preset = replace(PRESETS["default"], epochs={"": 20}, tuned=False)
     variants = ("learned_diagonal", "input_dependent", "full_covariance")
     cache = tmp_path_factory.mktemp("ppca") / "cache"
     grid = Grid("ppca", variants, 1, preset, cache=cache, questions=named(["exact_likelihood"]))
