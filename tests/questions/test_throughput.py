@@ -13,12 +13,12 @@ from bench.questions.throughput import report, run_cases
 from bench.questions.throughput.files import FILE, joined, stored, without_rounds
 from bench.questions.throughput.timings import read, rounded
 from bench.report import results
-
-pytestmark = pytest.mark.slow
 from bench.report import rows as tidy
 from bench.report.results import Results
 from bench.report.section import Section
 from vaes import VAE, discover
+
+pytestmark = pytest.mark.slow
 
 VARIANTS = discover().variants
 

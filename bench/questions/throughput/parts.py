@@ -62,7 +62,7 @@ def _fixed(
     estimator = None
     if isinstance(model, VAE):
         estimator = estimator_for(run.estimator, model.posterior(x), model.prior)
-    step = kind(model, estimator, run.samples, draws_of(model, x, estimator, run.samples))
+    step = kind(model, estimator, run, draws_of(model, x, estimator, run.samples))
     step.compile(x)
     fixed = standard_normal(len(x), run.latent_dim, generator("cpu", "parts"))(run.samples)
     return lambda: step(x, lambda n: fixed[:n], 1.0, run.learning_rate)
