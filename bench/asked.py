@@ -20,6 +20,7 @@ from bench.config import (
     Config,
     Preset,
     Run,
+    as_typed,
     of_dataset,
     preset,
 )
@@ -50,20 +51,14 @@ FIELDS = {"latent": "latent_dim", "hidden": "hidden_dim", "beta": "kl_weight"}
 
 def config_of(options: Mapping[str, object]) -> Config:
     """A `Config` of options as a TOML file has them; BenchError names what is no option."""
-    known = {f.name for f in fields(Config)}
-    given = {name.replace("-", "_"): value for name, value in options.items()}
-    for name in given:
+    known = {f.name.replace("_", "-"): f for f in fields(Config)}
+    given = {}
+    for name, value in options.items():
         if name not in known:
-            raise nearest("option", name.replace("_", "-"), [n.replace("_", "-") for n in known])
-    return Config(**{name: as_typed(name, value) for name, value in given.items()})
-
-
-def as_typed(name: str, value: object) -> object:
-    """A value of a TOML file as one types it: `hidden = [512, 256]` is `--hidden 512,256`, and
-    `hidden = [400]`, one layer, is `--hidden 400,`."""
-    if isinstance(value, list):
-        return ",".join(map(str, value)) + "," * (len(value) == 1)
-    return str(value) if name in ("learning_rate", "hidden") else value
+            raise nearest("option", name, known)
+        typed = as_typed(value)
+        given[known[name].name] = str(typed) if "str" in known[name].type else typed
+    return Config(**given)
 
 
 def jobs_of(config: Config) -> int:

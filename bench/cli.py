@@ -18,7 +18,7 @@ from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
 from bench import cli_finished
-from bench.config import Config
+from bench.config import Config, as_typed
 from bench.console import console
 from bench.errors import BenchError
 
@@ -325,12 +325,7 @@ def _from_file(words: list[str]) -> list[Dict]:
         raise BenchError(f"--config {path} cannot be read as a TOML file: {error}") from None
     return [
         Dict(
-            {
-                name: ",".join(map(str, value)) + "," * (len(value) == 1)
-                if isinstance(value, list)
-                else value
-                for name, value in options.items()
-            },
+            {name: as_typed(value) for name, value in options.items()},
             source=str(path),
             use_commands_as_keys=False,
         )

@@ -357,6 +357,14 @@ OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
 """Data sets with their own model: fields of `Run`."""
 
 
+def as_typed(value: object) -> object:
+    """A value of a TOML file as one types it: `hidden = [512, 256]` is `--hidden 512,256`, and
+    `hidden = [400]`, a single layer, is `--hidden 400,`."""
+    if isinstance(value, list):
+        return ",".join(map(str, value)) + "," * (len(value) == 1)
+    return value
+
+
 def preset(name: str) -> Preset:
     """The preset of that name; raises BenchError with the nearest name."""
     if name not in PRESETS:
