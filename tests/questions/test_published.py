@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench import asked, validation
 from bench.config import PRESETS, Config, Run
+from bench.data import files as download
 from bench.errors import BenchError
 from bench.questions.published import closed_forms, report
 from bench.questions.published.measure import Conditions
@@ -185,3 +186,13 @@ def test_conditions_name_lengths_that_share_a_trunk():
     short, long = conditions.requests(run, PRESETS["default"])
     assert (short.run.epochs, short.run.learning_rate) == (50, None)
     assert long.run == run
+
+
+@pytest.mark.slow
+def test_pytorchs_example_is_made_again(tmp_path, monkeypatch):
+    """Where this machine has MNIST."""
+    monkeypatch.setattr(download, "_download", lambda *a: pytest.skip("MNIST is not here"))
+    text = io.StringIO()
+    config = Config(results=tmp_path / "r", cache=tmp_path / "c", device="cpu", jobs=1)
+    validation.validate(config, "pytorch_example", Console(file=text, width=200), draws=10_000)
+    assert "published: 1 agree, 0 do not" in text.getvalue(), text.getvalue()
