@@ -53,9 +53,9 @@ variant: $(READY) ## Write a first, working file of a variant, vaes/NAME.py (NAM
 check: $(READY) ## Put variants through their contract (NAME=)
 	$(PY) -m bench check "$$BENCH_ARG_NAME"
 
-throughput: $(READY) $(if $(PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)
+throughput: $(READY) $(if $(value PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)
 	$(PY) -m bench throughput --full --dataset "$$BENCH_ARG_DATASET" \
-		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE" $(if $(PEERS),--peers)
+		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE" $(if $(value PEERS),--peers)
 
 throughput-compare: $(READY) ## Compare two commits' timings: BASE=<throughput.json of the other>
 	$(PY) -m bench throughput-compare "$$BENCH_ARG_BASE"
@@ -71,7 +71,7 @@ check-results: $(READY) ## Train and evaluate the mnist5k headline anew, and com
 
 gpu-check: $(READY) ## Everything that only a GPU can show, in ten minutes (DATASET=; DEVICE=cpu: a rehearsal)
 	$(PY) -m bench gpu-check --dataset "$$BENCH_ARG_DATASET" \
-		$(if $(filter-out auto,$(DEVICE)),--device "$$BENCH_ARG_DEVICE")
+		$(if $(filter-out auto,$(value DEVICE)),--device "$$BENCH_ARG_DEVICE")
 
 test: $(READY) ## The whole test suite
 	$(PY) -m pytest -n auto --dist loadscope

@@ -10,11 +10,17 @@ class BenchError(Exception):
     """A mistake of the user's or the machine's, told in one line with its remedy."""
 
 
-def one_line(error: Exception) -> str:
+def readable(text: str) -> str:
+    """A text on one line; what cannot be printed, or written as UTF-8, stands as its escape."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def one_line(error: BaseException) -> str:
     """What an error says in its first sentence, or else its type, without line breaks."""
     if type(error).__name__ == "ConnectionError":  # requests' text is a chain of inner objects
         return "no connection"
-    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+    return readable(str(error)).partition(". ")[0] or type(error).__name__
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> BenchError:
@@ -22,4 +28,5 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> BenchError:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(known)}"
+    name = name if len(name) < 100 else f"{name[:100]}…"
     return BenchError(f"unknown {kind} '{name}': {hint}")

@@ -75,4 +75,7 @@ def _decode(data: bytes, key: str) -> dict:
         raise Unreadable("truncated or damaged")
     if named != key.encode():
         raise Unreadable("of another run")
-    return torch.load(io.BytesIO(payload), weights_only=True)
+    try:
+        return torch.load(io.BytesIO(payload), weights_only=True)
+    except Exception:  # pickles that would run code among them
+        raise Unreadable("of something else than plain values and tensors") from None

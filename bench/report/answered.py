@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from bench.config import Run
-from bench.errors import BenchError, one_line
+from bench.errors import BenchError, one_line, readable
 from bench.report import drawing, results, rows
 from bench.report.figure import Figure
 from bench.report.from_the_notes import Statement
@@ -196,5 +196,5 @@ def _made(found: Results) -> dict[str, object]:
         "grey": config.get("binarization") == "none"
         and config.get("likelihood", Run.likelihood) == Run.likelihood,
         "notices": environment.get("notices", []),
-        "again": " && ".join(run["command"] for run in runs),
+        "again": readable(" && ".join(str(run["command"]) for run in runs)),
     }

@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from bench.places import without_links
 from bench.report import drawing, embedding, results, rows, workers
 from bench.report.answered import Page, Question, answered
 from bench.report.figure import CONFIG
@@ -133,6 +134,7 @@ def _drawn(page: Page, executor: Executor) -> dict[str, Future]:
 def _redraw(page: Page, drawn: Mapping[str, Future]) -> None:
     """Write a folder's tables, figures and `README.md`, and remove what is no longer made."""
     folder = page.results.folder
+    without_links(folder)
     made = {folder / name: None for name in (*STORED, "throughput.json")}
     made[rows.path_in(folder)] = None
     for table in (table for section in page.sections for table in section.tables):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.archives import check_unpacked
 from bench.errors import BenchError, one_line
 from bench.grid import FAILURE, TRAINING, TUNING
+from bench.places import without_links
 from bench.report import rows as tidy
 from bench.report.style import ordered
 from bench.storage import write_atomically
@@ -149,10 +152,9 @@ def _parts(rows: pd.DataFrame) -> list[tuple]:
 def prepare(folder: Path) -> None:
     """Make the results folder; BenchError where it cannot be written."""
     try:
+        without_links(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise BenchError(
             f"the results folder {folder} cannot be written ({error.strerror}): "
@@ -181,6 +183,7 @@ def _read_history(path: Path) -> pd.DataFrame:
 def _read_pictures(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            check_unpacked(sum(member.file_size for member in arrays.zip.infolist()))
             found = dict(arrays)
     except Exception as error:  # numpy and zipfile raise a dozen unrelated types
         raise _unreadable(path, error) from None
@@ -192,7 +195,7 @@ def _read_pictures(path: Path) -> dict[str, np.ndarray]:
 def _read_environment(path: Path) -> dict:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from None
     if not _is_environment(found):
         raise BenchError(f"{path} is of another program or an older version: {tidy.REMEDY}")

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.archives import gunzip
 from bench.errors import BenchError, one_line
 from bench.storage import write_atomically
 
@@ -114,7 +115,7 @@ def whole(path: Path) -> io.BytesIO:
     content = path.read_bytes()
     if path.suffix == ".gz":
         try:
-            content = gzip.decompress(content)
+            content = gunzip(content)
         except (EOFError, zlib.error):
             raise ValueError("it is cut off") from None
     if not content.endswith(b"\n"):
