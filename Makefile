@@ -21,6 +21,8 @@ NAME ?=
 # Values reach the program through the environment, as one argument each, whatever they hold.
 VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION RESULTS BASE ROWS NAME
 $(foreach name,$(VARIABLES),$(eval export BENCH_ARG_$(name) := $$(value $(name))))
+# those of the command line would be exported too, with what they hold expanded
+unexport $(VARIABLES) PEERS
 OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" \
 	--preset "$$BENCH_ARG_PRESET" --precision "$$BENCH_ARG_PRECISION" \
@@ -28,7 +30,7 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
-.PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test lint format clean help
+.PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test fuzz lint format clean help
 
 bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
@@ -76,6 +78,9 @@ gpu-check: $(READY) ## Everything that only a GPU can show, in ten minutes (DATA
 test: $(READY) ## The whole test suite
 	$(PY) -m pytest -n auto --dist loadscope
 
+fuzz: $(READY) ## Thousands of bad inputs more, other ones each time
+	$(PY) -m pytest -n auto --hypothesis-profile fuzz tests/bad_input
+
 lint: $(READY) ## Check style and format
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -84,7 +89,7 @@ format: $(READY) ## Format the code
 	$(VENV)/bin/ruff format .
 
 clean: ## Remove caches and the environment; results/ stays
-	rm -rf $(VENV) .bench_cache .benchmarks .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench_cache .benchmarks .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## This list

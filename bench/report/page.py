@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from bench.errors import readable
 from bench.places import without_links
 from bench.report import drawing, embedding, results, rows, workers
 from bench.report.answered import Page, Question, answered
@@ -237,6 +238,7 @@ def _environment() -> Environment:
         "markdown": lambda text: Markup(MARKDOWN.render(text)),
         "inline": lambda text: Markup(MARKDOWN.renderInline(text)),
         "escaped": escaped,
+        "code": lambda text: f"`{readable(str(text)).replace('`', ' ')}`",
         "anchor": heading_anchor,
         "link": quote,
         "cell": lambda text: " ".join(text.replace("|", "\\|").split()),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -101,7 +102,12 @@ def read(folder: str | Path) -> pd.DataFrame:
         raise BenchError(
             f"{path} cannot be read ({one_line(error)}): make it again with 'make bench'"
         ) from None
-    return _checked(stored, str(path))
+    table = _checked(stored, str(path))
+    if foreign := [name for name in table.variant.unique() if not re.fullmatch(r"[\w.-]+", name)]:
+        raise BenchError(
+            f"{path} has rows of {foreign[0]!a}, as no variant can be called: {REMEDY}"
+        )
+    return table
 
 
 def path_in(folder: Path) -> Path:

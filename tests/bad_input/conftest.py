@@ -13,9 +13,10 @@ from bench.data import files
 from bench.errors import BenchError
 from bench.gpu_check import command as gpu_check
 from bench.questions.throughput import run_cases
+from bench.report import page
 
-BEGUN = 77
-"""Exit code in place of work: nothing was wrong with what was asked for."""
+BEGUN = "begun"
+"""In place of an exit code: nothing was wrong with what was asked for, and work would begin."""
 
 
 @pytest.fixture
@@ -78,6 +79,13 @@ def answer(monkeypatch, capsys, tmp_path, counted) -> Callable[..., tuple[int, s
 def unchecked(monkeypatch) -> None:
     """Variants are taken to fulfil their contract: they are not what is tested."""
     monkeypatch.setattr(asked, "problems", lambda variant: {})
+
+
+@pytest.fixture
+def in_process(monkeypatch, inline) -> None:
+    """Pages are made in this process."""
+    monkeypatch.setattr(page.workers, "start", lambda: None)
+    monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *_, **__: inline)
 
 
 def left_in(folder: Path) -> set[Path]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
-import joblib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import asked
 from bench.config import Config
 
 ROOT = Path(__file__).parents[2]
