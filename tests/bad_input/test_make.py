@@ -21,7 +21,7 @@ HOSTILE = [
     "`touch touched`",
     '"; touch touched; "',
     "'; touch touched; '",
-    "' \"$(touch touched)\" `touch touched`",
+    '\' "$(touch touched)" `touch touched`',
     "x && touch touched || touch touched",
     "x | touch touched > touched &",
     "two words",
