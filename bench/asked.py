@@ -72,9 +72,9 @@ def as_typed(name: str, value: object) -> object:
 
 def jobs_of(config: Config) -> int:
     """Worker processes: as many as asked for, or one a core that this process may use."""
-    import joblib  # knows affinity and the quota of a control group
+    from joblib import cpu_count  # knows affinity and the quota of a control group
 
-    return config.jobs or joblib.cpu_count()
+    return config.jobs or cpu_count()
 
 
 def check(config: Config) -> None:
@@ -184,6 +184,8 @@ def sound_variants(text: str, console: Console) -> tuple[str, ...]:
                 raise BenchError(broken)
             _leave_out(broken, console)
         sound += [] if wrong else [name]
+    if not sound:
+        raise BenchError("no variant fulfils its contract: name others with --variants")
     return tuple(sound)
 
 

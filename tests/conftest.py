@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 # a fixture is made once for all inputs of a test, and the machine may be busy
 PATIENT = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("test", max_examples=60, derandomize=True, **PATIENT)
-settings.register_profile("fuzz", max_examples=2000, **PATIENT)
+settings.register_profile("fuzz", max_examples=500, **PATIENT)
 settings.load_profile("test")
 
 

@@ -217,6 +217,11 @@ def test_timings_of_another_kind(answer, tmp_path, content):
         assert "make throughput" in text
 
 
+def test_timings_are_not_compared_with_themselves(answer):
+    path = ROOT / "results/mnist5k/cpu/throughput.json"
+    assert "compared with itself" in answer("throughput-compare", path, path)[1]
+
+
 @pytest.mark.parametrize(
     ("variable", "dataset"), [("BENCH_CACHE", "digits"), ("BENCH_DATA", "mnist")]
 )

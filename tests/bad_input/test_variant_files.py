@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from itertools import count
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vaes
-from bench import variant_checks
+from bench import asked, variant_checks
+from bench.grid import runner
 from vaes import discover
 
 FILE = """
@@ -203,4 +205,13 @@ def test_one_that_breaks_its_contract_is_left_out_of_all(answer, tmp_path, monke
     monkeypatch.setattr("bench.asked.discover", lambda files=(): own)
     code, text = answer("run", "--dataset", "digits")
     assert code == "begun"
+    assert asked.some_left_out("all", tuple(own.variants)[:-1])
     assert f"left out: variant '{path.stem}' breaks its contract, has finite densities" in text
+
+
+def test_a_task_that_exits_is_a_failure_of_its_own():
+    """And not the end of the grid, with success."""
+    future = Future()
+    future.set_exception(SystemExit(0))
+    (done,) = runner._done(future, [None])
+    assert "the worker process died" in done.reason
