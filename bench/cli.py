@@ -365,6 +365,13 @@ def _usable(name: str, value: object) -> object:
     return value
 
 
+def _say_error(message: str) -> None:
+    """On one line, without the middle of a very long one."""
+    said = readable(f"error: {message}")
+    said = said if len(said) < 1000 else f"{said[:500]} … {said[-300:]}"
+    console.print(said, style="bold red", **PLAIN)
+
+
 def main() -> None:
     """Run the command line; a mistake is one line and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -378,12 +385,11 @@ def main() -> None:
             given.arguments[name] = _usable(name, value)
         sys.exit(command(*given.args, **given.kwargs))
     except (BenchError, cyclopts.CycloptsError) as error:
-        console.print(f"error: {readable(str(error))}", style="bold red", **PLAIN)
+        _say_error(str(error))
         sys.exit(2)
     except OSError as error:
         name = shown(str(error.filename)) if error.filename else "a file"
-        said = readable(f"error: {name} cannot be used ({error.strerror}): check the path")
-        console.print(said, style="bold red", **PLAIN)
+        _say_error(f"{name} cannot be used ({error.strerror}): check the path")
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("interrupted: finished runs are kept, the same command goes on from here")

@@ -20,7 +20,7 @@ def one_line(error: BaseException) -> str:
     """What an error says in its first sentence, or else its type, without line breaks."""
     if type(error).__name__ == "ConnectionError":  # requests' text is a chain of inner objects
         return "no connection"
-    return readable(str(error)).partition(". ")[0] or type(error).__name__
+    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> BenchError:
@@ -28,5 +28,4 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> BenchError:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(known)}"
-    name = name if len(name) < 100 else f"{name[:100]}…"
     return BenchError(f"unknown {kind} '{name}': {hint}")

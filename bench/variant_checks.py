@@ -56,10 +56,10 @@ def verdicts(variant: type[Autoencoder]) -> Iterator[tuple[Check, str]]:
             except KeyboardInterrupt:
                 raise
             except Broken as error:
-                wrong = readable(str(error))
+                wrong = str(error)
             except BaseException as error:  # whatever a user's code does
                 wrong = f"{type(error).__name__}: {one_line(error)}"
-            yield check, wrong
+            yield check, readable(wrong)
             if wrong and check in (builds, has_the_shapes, has_finite_densities):
                 return
 
