@@ -21,6 +21,8 @@ NAME ?=
 # Values reach the program through the environment, as one argument each, whatever they hold.
 VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION RESULTS BASE ROWS NAME
 $(foreach name,$(VARIABLES),$(eval export BENCH_ARG_$(name) := $$(value $(name))))
+# those of the command line would be exported too, with what they hold expanded
+unexport $(VARIABLES) PEERS
 OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" \
 	--preset "$$BENCH_ARG_PRESET" --precision "$$BENCH_ARG_PRECISION" \
@@ -28,7 +30,7 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 .DEFAULT_GOAL := help
-.PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test test-all lint format clean help
+.PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test test-all fuzz lint format clean help
 
 bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
@@ -53,9 +55,9 @@ variant: $(READY) ## Write a first, working file of a variant, vaes/NAME.py (NAM
 check: $(READY) ## Put variants through their contract (NAME=)
 	$(PY) -m bench check "$$BENCH_ARG_NAME"
 
-throughput: $(READY) $(if $(PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)
+throughput: $(READY) $(if $(value PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)
 	$(PY) -m bench throughput --full --dataset "$$BENCH_ARG_DATASET" \
-		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE" $(if $(PEERS),--peers)
+		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE" $(if $(value PEERS),--peers)
 
 throughput-compare: $(READY) ## Compare two commits' timings: BASE=<throughput.json of the other>
 	$(PY) -m bench throughput-compare "$$BENCH_ARG_BASE"
@@ -71,13 +73,16 @@ check-results: $(READY) ## Train and evaluate the mnist5k headline anew, and com
 
 gpu-check: $(READY) ## Everything that only a GPU can show, in ten minutes (DATASET=; DEVICE=cpu: a rehearsal)
 	$(PY) -m bench gpu-check --dataset "$$BENCH_ARG_DATASET" \
-		$(if $(filter-out auto,$(DEVICE)),--device "$$BENCH_ARG_DEVICE")
+		$(if $(filter-out auto,$(value DEVICE)),--device "$$BENCH_ARG_DEVICE")
 
 test: $(READY) ## The test suite
 	$(PY) -m pytest -n auto --dist loadscope -m "not slow"
 
 test-all: $(READY) ## The test suite with what takes long: rounds of kills and signals, timings, whole benches
 	$(PY) -m pytest -n auto --dist loadscope
+
+fuzz: $(READY) ## Thousands of bad inputs more, other ones each time
+	$(PY) -m pytest -n auto --hypothesis-profile fuzz tests/bad_input
 
 lint: $(READY) ## Check style and format
 	$(VENV)/bin/ruff check .
@@ -87,7 +92,7 @@ format: $(READY) ## Format the code
 	$(VENV)/bin/ruff format .
 
 clean: ## Remove caches and the environment; results/ stays
-	rm -rf $(VENV) .bench_cache .benchmarks .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench_cache .benchmarks .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## This list

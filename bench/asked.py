@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from bench import bounds
 from bench.config import (
     OPTIONS,
     PRECISIONS,
@@ -24,14 +25,17 @@ from bench.config import (
     of_dataset,
     preset,
 )
+from bench.console import PLAIN
 from bench.data.dataset import Dataset, load, notices_of
 from bench.data.own import is_own
-from bench.errors import BenchError, nearest
+from bench.errors import BenchError, nearest, readable
 from bench.grid.tasks import Grid
 from bench.inference.gradients import ESTIMATORS, admit, estimator_for, of_bound
+from bench.places import usable
 from bench.questions import Question, measured, named
 from bench.training.optimizers import OPTIMIZERS
 from bench.training.schedules import schedule
+from bench.variant_checks import problems
 from vaes import (
     ACTIVATIONS,
     DECODERS,
@@ -62,8 +66,10 @@ def config_of(options: Mapping[str, object]) -> Config:
 
 
 def jobs_of(config: Config) -> int:
-    """Worker processes: as many as asked for, or one a core."""
-    return config.jobs or os.cpu_count() or 1
+    """Worker processes: as many as asked for, or one a core that this process may use."""
+    from joblib import cpu_count  # knows affinity and the quota of a control group
+
+    return config.jobs or cpu_count()
 
 
 def check(config: Config) -> None:
@@ -73,12 +79,9 @@ def check(config: Config) -> None:
     _hidden(config)
     _betas(config)
     schedule(config.schedule)
-    least = {"seeds": 1, "epochs": 1, "samples": 1, "jobs": 0, "kl_warmup_epochs": 0}
-    least |= {"latent": 1, "batch_size": 1, "beta": 0, "free_bits": 0, "early_stopping": 0}
-    for name, lowest in least.items():
-        value = getattr(config, name)
-        if value is not None and not lowest <= value < math.inf:
-            raise BenchError(f"{_option(name)} must be at least {lowest}, not {value}")
+    for field in fields(config):
+        if field.name in bounds.BOUNDS:
+            bounds.check(field.name, getattr(config, field.name))
     if not 0 < config.epsilon < math.inf:
         raise BenchError(f"--epsilon must be above 0, e.g. 1e-8, not {config.epsilon}")
     known = {
@@ -126,24 +129,17 @@ def _check_together(config: Config) -> None:
         )
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def preset_of(config: Config) -> Preset:
     chosen = preset(config.preset)
     if config.importance_samples is None:
         return chosen
-    try:
-        counts = tuple(sorted({int(part) for part in config.importance_samples.split(",")}))
-    except ValueError:
-        counts = ()
-    if not counts or counts[0] < 1:
+    counts = bounds.counts(config.importance_samples, bounds.MOST_IMPORTANCE_SAMPLES)
+    if counts is None:
         raise BenchError(
-            f"--importance-samples '{config.importance_samples}' must be numbers from 1 on, "
-            "e.g. '1,10,100'"
+            f"--importance-samples '{config.importance_samples}' must be numbers from 1 to "
+            f"{bounds.MOST_IMPORTANCE_SAMPLES:,}, e.g. '1,10,100'"
         )
-    return replace(chosen, importance_samples=counts)
+    return replace(chosen, importance_samples=tuple(sorted(set(counts))))
 
 
 def _names(text: str) -> list[str]:
@@ -154,7 +150,7 @@ def variants_named(text: str, console: Console) -> tuple[str, ...]:
     """The variants of a comma-separated list, or all of `vaes/`; BenchError names what is none."""
     found = discover(files=variant_files(text))
     for reason in found.broken.values():
-        console.print(f"not a variant, left out: {reason}", style="yellow", markup=False)
+        _leave_out(reason, console)
     if text == "all":
         return tuple(found.variants)
     names = [Path(name).stem if name.endswith(".py") else name for name in _names(text)]
@@ -168,12 +164,38 @@ def variants_named(text: str, console: Console) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=list(found.variants).index))
 
 
+def _leave_out(reason: str, console: Console) -> None:
+    console.print(f"not a variant, left out: {readable(reason)}", style="yellow", **PLAIN)
+
+
+def sound_variants(text: str, console: Console) -> tuple[str, ...]:
+    """`variants_named` that fulfil their contract; BenchError where one that is named does not."""
+    known, sound = discover(files=variant_files(text)).variants, []
+    for name in variants_named(text, console):
+        wrong = problems(known[name])
+        for check, reason in wrong.items():
+            broken = f"variant '{name}' breaks its contract, {check.replace('_', ' ')}: {reason}"
+            if text != "all":
+                raise BenchError(broken)
+            _leave_out(broken, console)
+        sound += [] if wrong else [name]
+    if not sound:
+        raise BenchError("no variant fulfils its contract: name others with --variants")
+    return tuple(sound)
+
+
+def some_left_out(text: str, variants: tuple[str, ...]) -> bool:
+    """Whether a file of `vaes/` is no variant, or was not `sound` where all were asked for."""
+    return bool(discover().broken) or (text == "all" and len(variants) < len(discover().variants))
+
+
 def variant_files(text: str) -> tuple[Path, ...]:
     """The files named by their paths among comma-separated variants.
 
     Raises BenchError where one is not there, or has the name of another variant.
     """
-    files = [Path(name).expanduser().absolute() for name in _names(text) if name.endswith(".py")]
+    paths = (name for name in _names(text) if name.endswith(".py"))
+    files = [usable("variant file", path).absolute() for path in paths]
     taken = {*discover().variants, *discover().broken}
     for file in files:
         if not file.is_file():
@@ -201,7 +223,7 @@ def check_variants(
             continue
         try:
             admit(chosen, posterior, model.prior, run.samples, run.free_bits)
-        except BenchError as error:
+        except Exception as error:  # BenchError, or whatever a posterior of a user's raises
             raise BenchError(f"variant '{name}' cannot be trained so: {error}") from None
 
 
@@ -270,13 +292,13 @@ def _hidden(config: Config) -> int | tuple[int, ...] | None:
     """Units of the hidden layers, as `Run` has them; None where the data set decides."""
     if config.hidden is None:
         return None
-    with suppress(ValueError):
-        widths = tuple(int(part) for part in config.hidden.removesuffix(",").split(","))
-        if min(widths) > 0:
-            return widths if "," in config.hidden else widths[0]
-    raise BenchError(
-        f"--hidden '{config.hidden}' must be numbers of units from 1 on, e.g. '200' or '512,256'"
-    )
+    widths = bounds.counts(config.hidden.removesuffix(","), bounds.MOST_UNITS)
+    if widths is None:
+        raise BenchError(
+            f"--hidden '{config.hidden}' must be numbers of units from 1 to "
+            f"{bounds.MOST_UNITS:,}, e.g. '200' or '512,256'"
+        )
+    return widths if "," in config.hidden else widths[0]
 
 
 def _betas(config: Config) -> tuple[float, float]:
@@ -369,4 +391,4 @@ def _in_a_path(name: str, value: object) -> str:
 
 
 def cache_folder(config: Config) -> Path:
-    return config.cache or Path(os.environ.get("BENCH_CACHE", CACHE))
+    return config.cache or usable("$BENCH_CACHE", os.environ.get("BENCH_CACHE") or CACHE)

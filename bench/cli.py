@@ -9,6 +9,8 @@ from __future__ import annotations
 import gc
 import sys
 import tomllib
+from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -17,10 +19,11 @@ import cyclopts
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
-from bench import cli_finished
+from bench import bounds, cli_finished
 from bench.config import Config, as_typed
-from bench.console import console
-from bench.errors import BenchError
+from bench.console import PLAIN, console
+from bench.errors import BenchError, readable
+from bench.places import shown, usable
 
 app = App(
     name="python -m bench",
@@ -31,6 +34,8 @@ app = App(
 app.command(cli_finished.app, name="*")
 
 DEFAULT = Config()
+LONGEST = 100_000
+"""Characters of an option."""
 Options = Annotated[Config, Parameter(name="*")]
 Hidden = Annotated[str | None, Parameter(show=False)]
 FORMER_NAMES = {
@@ -48,8 +53,6 @@ def run(*, config: Options = DEFAULT, measurements: Hidden = None) -> int:
 
     What was done before is found in the cache; an interrupted grid resumes.
     """
-    from dataclasses import replace
-
     from bench.report import workers
 
     workers.start()  # while this process imports what it needs
@@ -202,6 +205,8 @@ def throughput_compare(
     """
     from bench.questions.throughput.run_cases import compare
 
+    if base.resolve() == new.resolve():
+        raise BenchError(f"{base} would be compared with itself: name another commit's")
     compare(base, new)
     return 0
 
@@ -318,10 +323,10 @@ def _from_file(words: list[str]) -> list[Dict]:
     ]
     if "--config" not in given[:-1]:
         return []
-    path = Path(given[given.index("--config") + 1]).expanduser()
+    path = usable("--config", given[given.index("--config") + 1])
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"--config {path} cannot be read as a TOML file: {error}") from None
     return [
         Dict(
@@ -332,19 +337,59 @@ def _from_file(words: list[str]) -> list[Dict]:
     ]
 
 
+def _utf8(word: str) -> str:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise BenchError(f"{shown(word)} is no UTF-8: rename the file, or type it anew") from None
+    return word
+
+
+def _usable(name: str, value: object) -> object:
+    """An option's value, a path with `~` expanded; raises BenchError on what could never work."""
+    if isinstance(value, Config):
+        options = ((f.name, getattr(value, f.name)) for f in fields(value))
+        return replace(value, **{name: _usable(name, option) for name, option in options})
+    if name in bounds.BOUNDS:
+        bounds.check(name, value)
+    if isinstance(value, Path):
+        return usable(f"'{name}'", value)
+    if isinstance(value, str):
+        if len(value) > LONGEST:
+            raise BenchError(
+                f"--{name.replace('_', '-')} has {len(value):,} characters: give fewer"
+            )
+        return str(usable("--data-dir", value)) if name == "data_dir" else value
+    return value
+
+
+def _say_error(message: str) -> None:
+    """On one line, without the middle of a very long one."""
+    said = readable(f"error: {message}")
+    said = said if len(said) < 1000 else f"{said[:500]} … {said[-300:]}"
+    console.print(said, style="bold red", **PLAIN)
+
+
 def main() -> None:
     """Run the command line; a mistake is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # a stream that was put there by another program
+            stream.reconfigure(errors="replace")  # a small character set has no ± or −
     try:
-        app.config = _from_file(sys.argv[1:])
-        sys.exit(app(sys.argv[1:], exit_on_error=False, print_error=False))
+        words = [_utf8(word) for word in sys.argv[1:]]
+        app.config = _from_file(words)
+        command, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+        for name, value in given.arguments.items():
+            given.arguments[name] = _usable(name, value)
+        sys.exit(command(*given.args, **given.kwargs))
     except (BenchError, cyclopts.CycloptsError) as error:
-        message = " ".join(str(error).split())
-        console.print(f"error: {message}", style="bold red", markup=False, soft_wrap=True)
+        _say_error(str(error))
         sys.exit(2)
     except OSError as error:  # a folder that vanishes, a disk that fills up
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        message = (
-            f"error: {reason}: free or change the disk and run again; what was finished is kept"
+        name = shown(str(error.filename)) if error.filename else "a file"
+        reason = error.strerror or str(error)
+        _say_error(
+            f"{name} cannot be used ({reason}): check the path, free or change the disk, and run "
+            "again; what was finished is kept"
         )
-        console.print(message, style="bold red", markup=False, soft_wrap=True)
         sys.exit(2)

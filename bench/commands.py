@@ -24,6 +24,7 @@ from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
+from bench.places import usable
 from bench.processes import ProcessPoolExecutor, deaf
 from bench.questions import QUESTIONS
 from bench.questions.throughput import run_cases as timing
@@ -47,7 +48,7 @@ NOT_OF_A_PAGE = ("jobs", "results", "cache", "config")
 def run(config: Config, console: Console) -> int:
     """`python -m bench run`: the exit code, 1 where something failed."""
     asked.check(config)
-    variants = asked.variants_named(config.variants, console)
+    variants = asked.sound_variants(config.variants, console)
     questions = asked.questions_named(config.questions)
     data = asked.data_named(config, console)
     overrides = asked.overrides_of(config, data)
@@ -56,17 +57,21 @@ def run(config: Config, console: Console) -> int:
     code, folders = 0, []
     for device in asked.devices_of(config.device):
         folder = config.results / asked.folder_name(config, data, overrides) / device
-        results.prepare(folder)
         grid = asked.grid(config, data, variants, questions, device)
         if config.questions != "all" or data.binarization == "real":
             _say_what_is_left_out(grid, console)
+        results.prepare(folder)
         outcome = _run_grid(grid, data, config, folder, console)
         code |= bool(outcome.failures)
         if config.questions == "all" and config.preset != "quick" and data.binarization != "real":
             with _writing(config.results, console):
                 _time_once(grid, folder, data)
         folders.append(folder)
-    return code | _redraw(config.results, folders, console) | bool(discover().broken)
+    return (
+        code
+        | _redraw(config.results, folders, console)
+        | asked.some_left_out(config.variants, variants)
+    )
 
 
 def tune(config: Config, console: Console) -> int:
@@ -75,7 +80,7 @@ def tune(config: Config, console: Console) -> int:
     chosen = asked.preset_of(config)
     if not chosen.tuned:
         raise BenchError(f"preset '{config.preset}' has one learning rate for all: name another")
-    variants = asked.variants_named(config.variants, console)
+    variants = asked.sound_variants(config.variants, console)
     data = asked.data_named(config, console)
     if data.binarization == "real" and data.name not in OPTIONS:
         raise BenchError(f"'{data.name}' is a real-valued table: it is tuned when it is run")
@@ -135,10 +140,9 @@ def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]
         found = discover().variants
         return {name: found[name] for name in asked.variants_named(names, console)}
     try:
-        return {names: variant_in(Path(names).expanduser())}
-    except Exception as error:  # whatever a user's file does
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise BenchError(f"{names} is no variant: {reason}") from None
+        return {names: variant_in(usable("variant file", names))}
+    except ImportError as error:
+        raise BenchError(f"{names} is no variant: {one_line(error)}") from None
 
 
 def throughput(
@@ -147,7 +151,7 @@ def throughput(
     """`python -m bench throughput`: times every case; the rest of a folder stays as it is."""
     if peers:
         timing.require_peers()
-    variants = asked.variants_named(config.variants, console)
+    variants = asked.sound_variants(config.variants, console)
     data = asked.data_named(config, console)
     if data.binarization == "real":
         raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
@@ -246,13 +250,22 @@ def _run_grid(
 
 
 def _say_what_is_left_out(grid: Grid, console: Console) -> None:
-    """Questions that are not asked of such models, as that for pictures of what is no image."""
+    """Questions that are not asked of such models, as that for pictures of what is no image.
+
+    Raises BenchError where that is all of them.
+    """
     runs = [grid.run(variant, 0) for variant in grid.variants]
-    for question in grid.questions:
-        if not any(any(question.requests(run, grid.preset)) for run in runs):
-            why = f"likelihood '{runs[0].likelihood}' and decoder '{runs[0].decoder}'"
-            said = f"{question.name}: left out, it has nothing to measure with {why}"
-            console.print(said, style="yellow", markup=False, soft_wrap=True)
+    left_out = [
+        question.name
+        for question in grid.questions
+        if not any(any(question.requests(run, grid.preset)) for run in runs)
+    ]
+    why = f"nothing to measure with likelihood '{runs[0].likelihood}', decoder '{runs[0].decoder}'"
+    if len(left_out) == len(grid.questions):
+        raise BenchError(f"{', '.join(left_out)}: {why}, and nothing else was asked for")
+    for name in left_out:
+        said = f"{name}: left out, it has {why}"
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
 
 
 def _say_where_the_time_went(outcome: Outcome, console: Console) -> None:

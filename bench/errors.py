@@ -10,7 +10,13 @@ class BenchError(Exception):
     """A mistake of the user's or the machine's, told in one line with its remedy."""
 
 
-def one_line(error: Exception) -> str:
+def readable(text: str) -> str:
+    """A text on one line; what cannot be printed, or written as UTF-8, stands as its escape."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def one_line(error: BaseException) -> str:
     """What an error says in its first sentence, or else its type, without line breaks."""
     if type(error).__name__ == "ConnectionError":  # requests' text is a chain of inner objects
         return "no connection"

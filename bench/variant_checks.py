@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from bench.errors import BenchError, one_line
+from bench.errors import BenchError, one_line, readable
 from bench.inference.elbo import elbo_terms
 from bench.inference.gradients import estimator_for
 from bench.inference.importance import log_weights
@@ -23,6 +23,7 @@ from bench.inference.reparameterize import draw, standard_normal
 from bench.randomness import generator
 from bench.training.step import objective
 from vaes import VAE, Autoencoder
+from vaes._deadline import TimeUp, deadline
 
 Check = Callable[[type[Autoencoder]], None]
 
@@ -30,6 +31,10 @@ D, L, H, B = 16, 3, 8, 5
 """Pixels (a square of 4), latents, hidden units and images of the checks."""
 STANDARD_ERRORS = 5
 """By so many two estimates of one number may differ (P < 1e-6)."""
+
+
+SECONDS = 60.0
+"""After which a check is given up."""
 
 
 class Broken(BenchError):
@@ -46,12 +51,15 @@ def verdicts(variant: type[Autoencoder]) -> Iterator[tuple[Check, str]]:
             torch.manual_seed(0)  # of weights, and of what posteriors draw by themselves
             wrong = ""
             try:
-                check(variant)
+                with deadline(SECONDS, f"the check '{check.__name__.replace('_', ' ')}'"):
+                    check(variant)
+            except KeyboardInterrupt:
+                raise
             except Broken as error:
                 wrong = str(error)
-            except Exception as error:  # whatever a user's code does
+            except BaseException as error:  # whatever a user's code does
                 wrong = f"{type(error).__name__}: {one_line(error)}"
-            yield check, wrong
+            yield check, readable(wrong)
             if wrong and check in (builds, has_the_shapes, has_finite_densities):
                 return
 
@@ -65,9 +73,9 @@ def problems(variant: type[Autoencoder]) -> dict[str, str]:
 def _calling(what: str, expected: str) -> Iterator[None]:
     try:
         yield
-    except Broken:
+    except (Broken, KeyboardInterrupt, TimeUp):
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit among them
         raise Broken(
             f"{what} raised {type(error).__name__} ({one_line(error)}): {expected}"
         ) from None
@@ -76,6 +84,10 @@ def _calling(what: str, expected: str) -> Iterator[None]:
 def _expect(condition: object, message: str) -> None:
     if not condition:
         raise Broken(message)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _made(variant: type[Autoencoder]) -> Autoencoder:
@@ -107,13 +119,16 @@ def builds(variant: type[Autoencoder]) -> None:
     ):
         _made(variant)
     _expect(
-        isinstance(variant.rank, int | float) and math.isfinite(variant.rank),
+        _is_number(variant.rank),
         f"rank is {variant.rank!r}: give a number, its place in tables",
     )
     with _calling("choices", "give a mapping of names to numbers"):
         for name, values in variant.choices.items():
             _expect(
-                len(values) > 0 and all(isinstance(value, int | float) for value in values),
+                len(values) > 0
+                and all(
+                    isinstance(value, int | float) and math.isfinite(value) for value in values
+                ),
                 f"choices[{name!r}] is {values!r}: give numbers to choose from",
             )
             variant(D, L, H, **{name: values[0]})
@@ -165,6 +180,18 @@ def has_finite_densities(variant: type[Autoencoder]) -> None:
             f"{what} of the posterior's own samples is {values.flatten()[:3].tolist()}…, of shape "
             f"{tuple(values.shape)}: expected finite numbers of shape (4, {B}); is a scale "
             "negative or zero?",
+        )
+    for name in ("mean", "variance"):
+        with _calling(f"the posterior's {name}", "leave it out where it is unknown"):
+            try:
+                values = getattr(posterior, name)
+            except NotImplementedError:  # it is then estimated
+                continue
+        _expect(
+            values.shape == (B, L) and values.isfinite().all(),
+            f"the posterior's {name} is {values.flatten()[:3].tolist()}…, of shape "
+            f"{tuple(values.shape)}: expected finite numbers of shape ({B}, {L}); a family without "
+            f"a {name}, such as Cauchy's, has no ELBO",
         )
 
 

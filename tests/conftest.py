@@ -8,11 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 # before the first import of either: every call is checked against its signature's shapes
 install_import_hook(["vaes", "bench.inference"], "beartype.beartype")
 torch.set_num_threads(1)
+
+# a fixture is made once for all inputs of a test, and the machine may be busy
+PATIENT = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("test", max_examples=40, derandomize=True, **PATIENT)
+settings.register_profile("fuzz", max_examples=500, **PATIENT)
+settings.load_profile("test")
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """How many bad inputs were tried, by `counted` of tests/bad_input."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    ended = [report for report in reports if getattr(report, "when", None) == "teardown"]
+    tried = sum(dict(report.user_properties).get("inputs", 0) for report in ended)
+    failed = any(
+        "bad_input" in report.nodeid for report in terminalreporter.stats.get("failed", ())
+    )
+    if tried:
+        verdict = "see the failures" if failed else "no answer was a traceback"
+        terminalreporter.write_line(f"{tried:,} bad inputs: {verdict}")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,7 +15,7 @@ from vaes import discover
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors",),
-    ("config", "storage", "console", "stopping", "processes"),
+    ("config", "storage", "console", "places", "bounds", "archives", "stopping", "processes"),
     ("randomness",),
     ("data",),
     ("inference",),

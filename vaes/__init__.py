@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import keyword
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from vaes._deadline import deadline
 from vaes._likelihoods import LIKELIHOODS
 from vaes._networks import ACTIVATIONS, DECODERS, GatedLayers
 from vaes._priors import PRIORS
@@ -27,9 +31,16 @@ __all__ = [
     "Autoencoder",
     "Discovery",
     "discover",
+    "is_name",
     "variant_in",
     "with_options",
 ]
+
+
+IMPORT_SECONDS = 20.0
+"""After which the import of a file is given up."""
+NO_VALUE = ("NA", "NaN", "NULL", "nan", "null", "all")
+"""Words that tables read as no value, and the one that means every variant."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +64,50 @@ def discover(folder: Path | None = None, files: Iterable[Path] = ()) -> Discover
     for path in [*sorted((folder or Path(__file__).parent).glob("*.py")), *files]:
         if path.stem.startswith("_") or path.stem == "base":
             continue
-        try:
-            variants[path.stem] = variant_in(path)
-        except Exception as error:  # a broken file must not stop the others
-            broken[path.stem] = f"{path.name}: {type(error).__name__}: {error}"
+        found = _variant_or_reason(path, _stamp(path))
+        if isinstance(found, str):
+            broken[path.stem] = f"{path.name}: {found}"
+        else:
+            variants[path.stem] = found
     ordered = dict(sorted(variants.items(), key=lambda item: (item[1].rank, item[0])))
     return Discovery(ordered, broken)
 
 
+def is_name(name: str) -> bool:
+    """Whether a variant can be called so: in tables, in folders and as a module."""
+    return name.isidentifier() and not keyword.iskeyword(name) and name not in NO_VALUE
+
+
 def variant_in(path: Path) -> type[Autoencoder]:
-    """The variant's class of one file; raises what importing it raises, or TypeError."""
-    return _only_variant(_import(path))
+    """The variant's class of one file; raises ImportError with the reason where it has none."""
+    found = _variant_or_reason(path, _stamp(path))
+    if isinstance(found, str):
+        raise ImportError(found)
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file is edited."""
+    try:
+        stat = path.stat()
+    except OSError:  # that it cannot be read is told by its import
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
+
+
+@cache
+def _variant_or_reason(path: Path, stamp: tuple[int, int]) -> type[Autoencoder] | str:
+    """The class of a file, or why there is none: whatever a broken file does, it must not stop the
+    others, nor be waited for again."""
+    if not is_name(path.stem):
+        return "no variant can have this name: use letters, digits and underscores, e.g. low_rank"
+    try:
+        with deadline(IMPORT_SECONDS, "its import"):
+            return _only_variant(_import(path))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def mixins(
@@ -117,4 +161,7 @@ def _only_variant(module: ModuleType) -> type[Autoencoder]:
     if len(found) != 1:
         names = ", ".join(c.__name__ for c in found) or "none"
         raise TypeError(f"expected exactly one public Autoencoder or VAE class, found {names}")
+    rank = found[0].rank
+    if not isinstance(rank, int | float) or math.isnan(rank):
+        raise TypeError(f"rank is {rank!r}: give a number, its place in tables")
     return found[0]

@@ -16,6 +16,7 @@ from bench.data.own import is_own, read_own
 from bench.data.sources import SOURCES
 from bench.data.splits import SPLITS, TEST_LABELS, Arrays
 from bench.errors import BenchError, nearest
+from bench.places import usable
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,7 @@ def load(name: str, data_dir: str | Path | None = None, binarize: str | None = N
     if name not in SOURCES:
         raise nearest("data set", name, [*SOURCES, "<path>.npz", "<folder>"])
     folder = data_dir or os.environ.get("BENCH_DATA")
-    arrays = SOURCES[name].read(name, Path(folder).expanduser() if folder else None)
+    arrays = SOURCES[name].read(name, usable("data folder", folder) if folder else None)
     return _dataset(name, arrays, SOURCES[name].binarization, binarize)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
+import math
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -17,12 +17,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
+from bench.archives import check_unpacked, gunzip
 from bench.errors import BenchError, one_line
+from bench.places import usable
 
 TORCHVISION = {"mnist": Path("MNIST", "raw"), "fashion_mnist": Path("FashionMNIST", "raw")}
 """Where torchvision puts files, below its `root`."""
 SYSTEM_FOLDERS = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
-UNREADABLE = (OSError, EOFError, zlib.error)
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,14 @@ _MNIST = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",
     "https://storage.googleapis.com/cvdf-datasets/mnist",
 )
+# The second, its authors' first, is a website of S3, which has no https.
 _FASHION = (
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
 )
 # The second holds the same digits as MATLAB matrices, see `_as_amat`.
 _LAROCHELLE = (
-    "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist",
+    "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist",
     "https://raw.githubusercontent.com/mingzhang-yin/ARM-gradient/"
     "9b5f74da4e4009c5556e8d7a87c88c8e291c253d",
 )
@@ -185,7 +188,7 @@ def decompressed(path: Path) -> tuple[bytes, str]:
     """
     payload = path.read_bytes()
     if payload.startswith(b"\x1f\x8b"):
-        payload = gzip.decompress(payload)
+        payload = gunzip(payload)
     if payload.startswith(b"MATLAB 5.0"):
         payload = _as_amat(payload)
     return payload, hashlib.sha256(payload).hexdigest()
@@ -193,9 +196,10 @@ def decompressed(path: Path) -> tuple[bytes, str]:
 
 def _as_amat(matrix: bytes) -> bytes:
     """Binary images `(N, D)` of a MATLAB file as the text of digits that Larochelle published."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
+        check_unpacked(sum(8 * math.prod(shape) for _, shape, _ in whosmat(io.BytesIO(matrix))))
         digits = loadmat(io.BytesIO(matrix))["X"].astype("u1") + ord("0")
     except Exception as error:  # damaged files raise whatever scipy came across
         raise OSError(one_line(error)) from None
@@ -226,8 +230,8 @@ def _cache() -> Path:
     try:
         import pooch
     except ImportError:
-        return Path.home() / ".cache" / "vae-bench"
-    return Path(pooch.os_cache("vae-bench"))
+        return usable("the user cache", "~/.cache/vae-bench")
+    return usable("the user cache", pooch.os_cache("vae-bench"))
 
 
 def _download(dataset: str, file: PublishedFile) -> bytes:

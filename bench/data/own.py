@@ -14,7 +14,8 @@ from bench.data.naming import roles
 from bench.data.sources import SOURCES
 from bench.data.splits import SPLITS, TEST_LABELS, TRAIN_LABELS, Arrays, cut_from_training
 from bench.data.traps import ROUNDING, check_numbers, copies, doubtful, is_table
-from bench.errors import BenchError, one_line
+from bench.errors import BenchError
+from bench.places import shown, usable
 
 SMALLEST_SPLIT = {"train": 100, "valid": 10, "test": 10}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -133,22 +134,13 @@ def as_bytes(what: str, images: np.ndarray) -> np.ndarray:
 
 
 def _existing(name: str) -> Path:
-    shown = name if len(name) < 300 else f"{name[:100]}… ({len(name):,} characters)"
-    try:
-        name.encode()
-        path = Path(name).expanduser()
-        exists = path.is_dir() or path.is_file()
-    except UnicodeEncodeError:
-        raise BenchError(f"the path {shown!a} is no UTF-8: rename it") from None
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise BenchError(f"data file {shown} cannot be found ({reason}): check the path") from None
+    path = usable("data file", name)
     if Path(name).stem in SOURCES:
-        raise BenchError(f"{shown} has the name of a built-in data set: rename the file")
+        raise BenchError(f"{shown(name)} has the name of a built-in data set: rename the file")
     if not Path(name).stem.strip("."):
-        raise BenchError(f"{shown} names no folder: give it by its own name")
-    if not exists:
-        raise BenchError(f"data file {shown} does not exist: check the path")
+        raise BenchError(f"{shown(name)} names no folder: give it by its own name")
+    if not (path.is_dir() or path.is_file()):
+        raise BenchError(f"data file {shown(name)} does not exist: check the path")
     return path
 
 

@@ -28,6 +28,7 @@ from bench.data.own import is_own
 from bench.errors import BenchError
 from bench.gpu_check.steps import ROOT, STEPS, Check, Step
 from bench.grid.environment import commit, machine
+from bench.places import without_links
 
 COMMITTED = ROOT / "results"
 LOG = "gpu-check.log"
@@ -64,6 +65,7 @@ def gpu_check(
     amounts(preset)  # an unknown one is told at once
     names = variants_named(variants, console)
     check = Check(device, dataset, names, preset, minutes, str(results.resolve()))
+    without_links(check.folder)
     check.folder.mkdir(parents=True, exist_ok=True)
     with (check.folder / LOG).open("w", encoding="utf-8") as log:
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE, Run
+from bench.errors import readable
 from bench.grid import FAILURE, TUNING
 from bench.grid.contract import Measurement, Result, Row, what_was_trained
 from bench.grid.tasks import Grid, Task
@@ -100,7 +101,7 @@ def _line(run: Run, question: str, row: Row) -> dict[str, object]:
         "standard_error": row.standard_error,
         "n": row.n,
         "unit": row.unit or None,
-        "reason": row.reason or None,
+        "reason": readable(row.reason) or None,
     }
 
 

@@ -291,5 +291,5 @@ def together(tasks: list[Task]) -> list[list[Task]]:
 def _done(future: Future, tasks: list[Task]) -> list[Done]:
     try:
         return future.result()
-    except Exception as error:  # a worker that died, e.g. killed for memory
+    except (Exception, SystemExit) as error:  # a worker that died, e.g. killed for memory
         return [Done(f"the worker process died ({error})")] * len(tasks)

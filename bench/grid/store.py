@@ -84,5 +84,5 @@ def _decode(data: bytes, key: str) -> dict:
         raise Unreadable("of another run")
     try:
         return torch.load(io.BytesIO(payload), weights_only=True)
-    except Exception:  # pickle and torch raise a dozen unrelated types
-        raise Unreadable("of another version") from None
+    except Exception:  # pickles that would run code among them
+        raise Unreadable("of something else than plain values and tensors") from None

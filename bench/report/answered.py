@@ -17,7 +17,7 @@ import pandas as pd
 
 from bench.config import Run
 from bench.data.sources import SOURCES
-from bench.errors import BenchError, one_line
+from bench.errors import BenchError, one_line, readable
 from bench.report import drawing, results, rows
 from bench.report.figure import Figure
 from bench.report.from_the_notes import Statement
@@ -214,5 +214,5 @@ def _made(found: Results) -> dict[str, object]:
         "grey": config.get("binarization") == "none"
         and config.get("likelihood", Run.likelihood) == Run.likelihood,
         "notices": [*environment.get("notices", []), *_notice(config)],
-        "again": " && ".join(run["command"] for run in runs),
+        "again": readable(" && ".join(str(run["command"]) for run in runs)),
     }

@@ -23,6 +23,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from bench.errors import readable
+from bench.places import without_links
 from bench.processes import ProcessPoolExecutor, end_with_parent
 from bench.report import drawing, embedding, results, rows, workers
 from bench.report.answered import Page, Question, answered
@@ -153,6 +155,7 @@ def _redraw(page: Page, drawn: Mapping[str, Future]) -> None:
             made[f"tables/{table.name}.tex"] = table.latex().encode()
     made["README.md"] = _template("folder.md").render(page=page).encode()
     folder = page.results.folder
+    without_links(folder)
     kept = {rows.path_in(folder).name, results.HISTORY}
     with rewritten(folder) as new:
         for pattern in ("*.csv", "*.md", "page.json", "tables", "figures"):
@@ -260,6 +263,7 @@ def _environment() -> Environment:
         "markdown": lambda text: Markup(MARKDOWN.render(text)),
         "inline": lambda text: Markup(MARKDOWN.renderInline(text)),
         "escaped": escaped,
+        "code": lambda text: f"`{readable(str(text)).replace('`', ' ')}`",
         "anchor": heading_anchor,
         "link": quote,
         "cell": lambda text: " ".join(text.replace("|", "\\|").split()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.archives import check_unpacked
 from bench.errors import BenchError, one_line
 from bench.grid import FAILURE, TRAINING, TUNING
+from bench.places import without_links
 from bench.report import rows as tidy
 from bench.report.style import ordered
 from bench.storage import rewritten, set_aside, write_atomically
@@ -197,10 +200,9 @@ def _parts(rows: pd.DataFrame) -> list[tuple]:
 def prepare(folder: Path) -> None:
     """Make the results folder; BenchError where it cannot be written."""
     try:
+        without_links(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise BenchError(
             f"the results folder {folder} cannot be written ({error.strerror}): "
@@ -250,6 +252,7 @@ def _read_history(path: Path) -> pd.DataFrame:
 def _read_pictures(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            check_unpacked(sum(member.file_size for member in arrays.zip.infolist()))
             found = dict(arrays)
     except Exception as error:  # numpy and zipfile raise a dozen unrelated types
         raise _unreadable(path, error) from None

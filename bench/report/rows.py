@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.archives import gunzip
 from bench.errors import BenchError, one_line
 from bench.storage import write_atomically
 
@@ -100,7 +102,12 @@ def read(folder: str | Path) -> pd.DataFrame:
         raise BenchError(
             f"{path} cannot be read ({one_line(error)}): make it again with 'make bench'"
         ) from None
-    return _checked(stored, str(path))
+    table = _checked(stored, str(path))
+    if foreign := [name for name in table.variant.unique() if not re.fullmatch(r"[\w.-]+", name)]:
+        raise BenchError(
+            f"{path} has rows of {foreign[0]!a}, as no variant can be called: {REMEDY}"
+        )
+    return table
 
 
 def path_in(folder: Path) -> Path:
@@ -114,7 +121,7 @@ def whole(path: Path) -> io.BytesIO:
     content = path.read_bytes()
     if path.suffix == ".gz":
         try:
-            content = gzip.decompress(content)
+            content = gunzip(content)
         except (EOFError, zlib.error):
             raise ValueError("it is cut off") from None
     if not content.endswith(b"\n"):

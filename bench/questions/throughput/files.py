@@ -24,6 +24,9 @@ STATISTICS = (
 )
 """Of a case's rounds: what `pytest-benchmark compare` shows."""
 
+TIMES = ("min", "median", "rounds")
+"""Of these, what is compared."""
+
 
 def stored(path: Path) -> dict:
     """pytest-benchmark's JSON; raises BenchError where it is missing, damaged or foreign."""
@@ -31,13 +34,32 @@ def stored(path: Path) -> dict:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BenchError(f"{path} does not exist: make it with 'make throughput'") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BenchError(
             f"{path} cannot be read ({one_line(error)}): make it again with 'make throughput'"
         ) from None
-    if not isinstance(found, dict) or not {"benchmarks", "machine_info"} <= found.keys():
+    if not _is_of_pytest_benchmark(found):
         raise BenchError(f"{path} is another program's: make it again with 'make throughput'")
     return found
+
+
+def _is_of_pytest_benchmark(found: object) -> bool:
+    """Whether it has what `compare` and the report need of timings, of one case or more."""
+    if not isinstance(found, dict) or not isinstance(found.get("machine_info"), dict):
+        return False
+    cases = found.get("benchmarks")
+    return (
+        isinstance(cases, list)
+        and len(cases) > 0
+        and all(
+            isinstance(case, dict)
+            and {"name", "fullname", "group", "params"} <= case.keys()
+            and isinstance(case["name"], str)
+            and isinstance(case.get("stats"), dict)
+            and all(isinstance(case["stats"].get(name), float | int) for name in TIMES)
+            for case in cases
+        )
+    )
 
 
 def joined(old: Mapping, new: Mapping) -> dict:
