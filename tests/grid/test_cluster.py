@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,6 +40,7 @@ from bench.report import rows as tidy
 
 pytest.importorskip("distributed", reason="needs the extra: requirements-cluster.lock")
 
+ROOT = Path(__file__).parents[2]
 DASK = Path(sys.executable).with_name("dask")
 VARIANT = """
 import time
@@ -243,6 +245,30 @@ def test_without_the_extra_it_is_one_line(grid, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(BenchError, match=r"make ENGINE=dask"):
         Cluster("tcp://127.0.0.1:1", grid, load("digits"), Progress(Console(quiet=True)))
+
+
+def test_the_lock_has_what_is_declared_and_replaces_nothing():
+    def pinned(name: str) -> set[str]:
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        return {line.partition("==")[0] for line in lines if not line.startswith("#")}
+
+    extra = pinned("requirements-cluster.lock")
+    assert not extra & pinned("requirements.lock")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {d.partition(">=")[0] for d in project["optional-dependencies"]["cluster"]} <= extra
+
+
+def test_make_installs_the_extra_only_when_asked(tmp_path):
+    def planned(*arguments: str) -> str:
+        command = ["make", "--dry-run", f"VENV={tmp_path}", "bench", *arguments]
+        outer = ("MAKE", "MFLAGS", "BENCH_ARG")  # `make test` hands down its own
+        own = {name: v for name, v in os.environ.items() if not name.startswith(outer)}
+        return subprocess.run(
+            command, cwd=ROOT, env=own, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "requirements-cluster.lock" not in planned()
+    assert "--no-deps -r requirements-cluster.lock" in planned("ENGINE=dask", "SCHEDULER=tcp://h:1")
 
 
 # --- what is lost ----------------------------------------------------------------------------
