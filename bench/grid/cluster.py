@@ -112,7 +112,7 @@ class Cluster(Executor):
         gpu = " --resources GPU=1" if self.gpu else ""
         return (
             f"no worker yet at {self.address}, start some: "
-            f"dask worker {self.address} --nthreads 1 --nworkers auto{gpu}"
+            f"dask worker {self.address} --nthreads 1 --nworkers -1{gpu}"
         )
 
     def submit(self, work: Callable, /, *given) -> Future:

@@ -41,7 +41,7 @@ def unpacked_and_done() -> Callable[..., bytes]:
         if worker.state.nthreads != 1:
             return pickle.dumps(
                 f"worker {worker.address} has {worker.state.nthreads} threads, and a task is for "
-                "one: start it with 'dask worker … --nthreads 1 --nworkers auto'"
+                "one: start it with 'dask worker … --nthreads 1 --nworkers -1'"
             )
         folder = Path(worker.local_directory) / f"vae-bench-{digest}"
         if not folder.exists():
