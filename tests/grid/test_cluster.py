@@ -38,7 +38,9 @@ from bench.grid.tasks import Grid
 from bench.questions import named
 from bench.report import rows as tidy
 
-pytest.importorskip("distributed", reason="needs the extra: requirements-cluster.lock")
+distributed = pytest.importorskip(
+    "distributed", reason="needs the extra: requirements-cluster.lock"
+)
 
 ROOT = Path(__file__).parents[2]
 DASK = Path(sys.executable).with_name("dask")
@@ -90,6 +92,9 @@ def machines(folder: Path, workers: int) -> Iterator[Machines]:
     try:
         for _ in range(workers):
             started.start_worker()
+        with distributed.Client(started.address, timeout=60, set_as_default=False) as client:
+            if workers:
+                client.wait_for_workers(workers, timeout=60)
         yield started
     finally:
         started.close()
