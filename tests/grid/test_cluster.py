@@ -38,9 +38,7 @@ from bench.grid.tasks import Grid
 from bench.questions import named
 from bench.report import rows as tidy
 
-distributed = pytest.importorskip(
-    "distributed", reason="needs the extra: requirements-cluster.lock"
-)
+distributed = pytest.importorskip("distributed", reason="needs requirements-cluster.lock")
 
 ROOT = Path(__file__).parents[2]
 DASK = Path(sys.executable).with_name("dask")
