@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PEERS_READY := $(VENV)/.peers
+CLUSTER_READY := $(VENV)/.cluster
 
 DATASET ?= mnist5k
 VARIANTS ?= all
@@ -11,6 +12,8 @@ QUESTIONS ?= all
 SEEDS ?=
 DEVICE ?= auto
 JOBS ?= 0
+ENGINE ?= local
+SCHEDULER ?=
 PRESET ?= default
 PRECISION ?= float32
 PEERS ?=
@@ -19,12 +22,16 @@ ROWS ?= all
 NAME ?=
 
 # Values reach the program through the environment, as one argument each, whatever they hold.
-VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS PRESET PRECISION RESULTS BASE ROWS NAME
+VARIABLES := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS ENGINE SCHEDULER PRESET PRECISION \
+	RESULTS BASE ROWS NAME
 $(foreach name,$(VARIABLES),$(eval export BENCH_ARG_$(name) := $$(value $(name))))
 # those of the command line would be exported too, with what they hold expanded
 unexport $(VARIABLES) PEERS
+WORKERS = --jobs "$$BENCH_ARG_JOBS" --engine "$$BENCH_ARG_ENGINE" \
+	$${BENCH_ARG_SCHEDULER:+--scheduler "$$BENCH_ARG_SCHEDULER"}
+WORKERS_READY = $(if $(filter dask,$(ENGINE)),$(CLUSTER_READY))
 OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
-	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" \
+	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" $(WORKERS) \
 	--preset "$$BENCH_ARG_PRESET" --precision "$$BENCH_ARG_PRECISION" \
 	--results "$$BENCH_ARG_RESULTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
@@ -32,17 +39,17 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 .DEFAULT_GOAL := help
 .PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test test-all fuzz lint format clean help
 
-bench: $(READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=)
+bench: $(READY) $(WORKERS_READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=; on a cluster: ENGINE=dask SCHEDULER=)
 	$(PY) -m bench run $(OPTIONS)
 
 quick: export BENCH_ARG_DATASET := digits
 quick: export BENCH_ARG_PRESET := quick
-quick: $(READY) ## The same path on the smallest data, in about a minute
+quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in about a minute
 	$(PY) -m bench run $(OPTIONS)
 
-tune: $(READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= DEVICE= JOBS= PRESET= RESULTS=)
+tune: $(READY) $(WORKERS_READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= DEVICE= JOBS= ENGINE= SCHEDULER= PRESET= RESULTS=)
 	$(PY) -m bench tune --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
-		--device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" --preset "$$BENCH_ARG_PRESET" \
+		--device "$$BENCH_ARG_DEVICE" $(WORKERS) --preset "$$BENCH_ARG_PRESET" \
 		--results "$$BENCH_ARG_RESULTS" $${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 validate: $(READY) ## Make published numbers again under their own conditions: results/validation/ (ROWS= DEVICE= JOBS= PRESET=quick)
@@ -104,8 +111,8 @@ $(READY): requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	touch $@
 
-# an optional extra, complete with what it needs beyond requirements.lock, so that no resolver is
-# asked: none of its packages may replace torch
-$(PEERS_READY): requirements-peers.lock $(READY)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.lock
+# optional extras, complete with what they need beyond requirements.lock, so that no resolver is
+# asked: none of their packages may replace torch
+$(PEERS_READY) $(CLUSTER_READY): $(VENV)/.%: requirements-%.lock $(READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@

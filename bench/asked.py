@@ -47,6 +47,8 @@ from vaes import (
 )
 
 CACHE = ".bench_cache"
+ENGINES = ("local", "dask")
+"""What runs a grid's tasks; the first is the default."""
 BOUND_OF = {"elbo": "elbo", "iwae": "iw_bound"}
 """Objective → what its estimators differentiate, of `bench.inference.gradients.BOUNDS`."""
 FIELDS = {"latent": "latent_dim", "hidden": "hidden_dim", "beta": "kl_weight"}
@@ -100,6 +102,17 @@ def check(config: Config) -> None:
         if name is not None and name not in names:
             raise nearest(kind.replace("_", " "), name, names)
     _check_together(config)
+    check_engine(config)
+
+
+def check_engine(config: Config) -> None:
+    """Refuse an engine without what it needs."""
+    if config.engine not in ENGINES:
+        raise nearest("engine", config.engine, ENGINES)
+    if config.engine == "dask" and not config.scheduler:
+        raise BenchError("--engine dask needs --scheduler, e.g. tcp://host:8786")
+    if config.engine == "local" and config.scheduler:
+        raise BenchError("--scheduler is of a cluster: add --engine dask")
 
 
 def _check_together(config: Config) -> None:
@@ -323,14 +336,16 @@ def _rate(config: Config) -> float | None:
     )
 
 
-def devices_of(text: str) -> list[str]:
+def devices_of(text: str, engine: str = Config.engine) -> list[str]:
+    """The devices named; `auto` is what this machine has, on a cluster a CPU."""
+    here = engine == Config.engine
     if text == "auto":
-        return ["cuda" if torch.cuda.is_available() else "cpu"]
+        return ["cuda" if here and torch.cuda.is_available() else "cpu"]
     devices = _names(text)
     for name in devices:
         if name not in ("cpu", "cuda"):
             raise nearest("device", name, ["auto", "cpu", "cuda"])
-        if name == "cuda" and not torch.cuda.is_available():
+        if name == "cuda" and here and not torch.cuda.is_available():
             raise BenchError(
                 "device 'cuda' was asked for but torch finds no CUDA GPU: use --device cpu"
             )

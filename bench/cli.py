@@ -71,6 +71,8 @@ def tune(
     variants: str = Config.variants,
     device: str = Config.device,
     jobs: int = Config.jobs,
+    engine: str = Config.engine,
+    scheduler: str | None = None,
     preset: str = Config.preset,
     seeds: int | None = None,
     data_dir: str | None = None,
@@ -92,6 +94,10 @@ def tune(
         auto, cpu or cuda.
     jobs
         Worker processes, one thread each (0: one a core).
+    engine
+        local, or dask: the workers of a cluster.
+    scheduler
+        Address of a cluster's Dask scheduler, e.g. tcp://host:8786.
     preset
         How long trainings are: default, full.
     seeds
@@ -110,6 +116,8 @@ def tune(
         variants=variants,
         device=device,
         jobs=jobs,
+        engine=engine,
+        scheduler=scheduler,
         preset=preset,
         seeds=seeds,
         data_dir=data_dir,

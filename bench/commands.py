@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from multiprocessing import get_context
@@ -18,7 +19,7 @@ from bench.config import OPTIONS, Config, Run, of_dataset
 from bench.data.dataset import Dataset, notices_of
 from bench.errors import BenchError, nearest, one_line
 from bench.grid import TUNING, fingerprint, recorded
-from bench.grid.environment import commit, environment, machine
+from bench.grid.environment import commit, environment, machine, of_workers
 from bench.grid.outcome import Outcome, history, pictures, rows
 from bench.grid.progress import Progress
 from bench.grid.runner import execute
@@ -41,7 +42,7 @@ SCREEN_COLUMNS = 4
 """As many columns of the headline table as fit 80 characters; the page has them all."""
 MADE_BY_MAKE = ("dataset", "variants", "seeds", "device", "preset", "precision", "questions")
 """The fields of `Config` that the Makefile has a variable for."""
-NOT_OF_A_PAGE = ("jobs", "results", "cache", "config")
+NOT_OF_A_PAGE = ("jobs", "engine", "scheduler", "results", "cache", "config")
 """Fields that change no number, or that stand in others."""
 
 
@@ -55,7 +56,7 @@ def run(config: Config, console: Console) -> int:
     known = discover(files=asked.variant_files(config.variants)).variants
     asked.check_variants(known, variants, overrides)
     code, folders = 0, []
-    for device in asked.devices_of(config.device):
+    for device in asked.devices_of(config.device, config.engine):
         folder = config.results / asked.folder_name(config, data, overrides) / device
         grid = asked.grid(config, data, variants, questions, device)
         if config.questions != "all" or data.binarization == "real":
@@ -63,7 +64,8 @@ def run(config: Config, console: Console) -> int:
         results.prepare(folder)
         outcome = _run_grid(grid, data, config, folder, console)
         code |= bool(outcome.failures)
-        if config.questions == "all" and config.preset != "quick" and data.binarization != "real":
+        timed = config.questions == "all" and config.preset != "quick" and config.engine == "local"
+        if timed and data.binarization != "real":
             with _writing(config.results, console):
                 _time_once(grid, folder, data)
         folders.append(folder)
@@ -84,7 +86,7 @@ def tune(config: Config, console: Console) -> int:
     data = asked.data_named(config, console)
     if data.binarization == "real" and data.name not in OPTIONS:
         raise BenchError(f"'{data.name}' is a real-valued table: it is tuned when it is run")
-    device, *more = asked.devices_of(config.device)
+    device, *more = asked.devices_of(config.device, config.engine)
     if more:
         raise BenchError(f"what is chosen holds for any device: name one, not '{config.device}'")
     folder = config.results / asked.folder_name(config, data, {}) / device
@@ -217,26 +219,22 @@ def _run_grid(
     console: Console,
     choosing: bool = False,
 ) -> Outcome:
-    """Run the grid on worker processes, store its rows in the folder, and say what failed."""
-    workers = 1 if grid.device == "cuda" else asked.jobs_of(config)
+    """Run the grid on workers, store its rows in the folder, and say what failed."""
     where = environment(grid.device)
     store = Store(grid.cache)
     with locked(grid.cache, lambda line: console.print(line, markup=False, soft_wrap=True)):
         store.sweep()
-        with Progress(console, workers) as progress:
-            context = get_context("spawn")
-            with deaf():
-                queue = context.Queue()
-            progress.listen(queue)
-            with ProcessPoolExecutor(workers, context, start_worker, (queue,)) as pool:
-                outcome = execute(grid, data.to(grid.device), pool, progress.report, choosing)
+        with Progress(console) as progress, _workers(grid, data, config, progress) as pool:
+            outcome = execute(grid, data, pool, progress.report, choosing)
     with _writing(config.results, console):
         notices = results.store(
             folder,
             tidy.frame(rows(grid, outcome)),
             history(outcome),
             pictures(outcome),
-            where | _described(grid, data, config, workers, choosing),
+            where
+            | of_workers(outcome.workers.values())
+            | _described(grid, data, config, progress.workers, choosing),
         )
         if config.config:
             write_atomically(folder / "config.toml", config.config.read_bytes())
@@ -247,6 +245,24 @@ def _run_grid(
     console.print(f"{outcome.executed} tasks done, {outcome.cached} found in the cache")
     _say_where_the_time_went(outcome, console)
     return outcome
+
+
+@contextmanager
+def _workers(grid: Grid, data: Dataset, config: Config, progress: Progress) -> Iterator[Executor]:
+    """Processes of one thread each (a GPU has one), or the workers of a cluster."""
+    if config.engine == "dask":
+        from bench.grid.cluster import Cluster
+
+        with Cluster(config.scheduler, grid, data, progress) as pool:
+            yield pool
+        return
+    progress.workers = 1 if grid.device == "cuda" else asked.jobs_of(config)
+    context = get_context("spawn")
+    with deaf():
+        queue = context.Queue()
+    progress.listen(queue)
+    with ProcessPoolExecutor(progress.workers, context, start_worker, (queue,)) as pool:
+        yield pool
 
 
 def _say_what_is_left_out(grid: Grid, console: Console) -> None:

@@ -37,6 +37,12 @@ class Config:
     jobs: int = 0
     """Worker processes, one thread each (0: one a core)."""
 
+    engine: str = "local"
+    """local (processes of this machine), or dask: the workers of a cluster, see --scheduler."""
+
+    scheduler: str | None = None
+    """Address of a cluster's Dask scheduler, e.g. tcp://host:8786."""
+
     preset: str = "default"
     """How much is done: default, quick, full."""
 

@@ -119,6 +119,15 @@ def test_no_report_imports_a_measure():
         assert not [name for name in imported(path) if ".measure" in name], path
 
 
+def test_a_cluster_is_imported_only_where_it_is_asked_for():
+    code = (
+        "import sys; from bench import commands, cli; "
+        "sys.exit(' '.join({'dask', 'distributed'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_waits_for_no_heavy_import():
     code = (
         "import sys; from bench import cli; "

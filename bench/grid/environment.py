@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -16,16 +18,29 @@ PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "altair")
 
 def environment(device: str) -> dict[str, object]:
     """The machine, the packages and the commit; neither host nor user."""
+    gpu = device == "cuda" and torch.cuda.is_available()  # a cluster may have it instead
     return {
         "cpu": machine(),
         "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "gpu": torch.cuda.get_device_name() if gpu else None,
         "platform": platform.platform(),
         "python": sys.version.split()[0],
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "commit": commit(),
         "load_average_at_start": os.getloadavg()[0],
     }
+
+
+def of_workers(workers: Iterable[Mapping[str, str | None]]) -> dict[str, object]:
+    """Of a grid that ran elsewhere: the machines of its workers, each a `Done.where`.
+
+    How many workers ran on each kind, and in the terms of `environment` what all of them are.
+    """
+    kinds = Counter(tuple((k, v) for k, v in w.items() if k != "worker") for w in workers)
+    each = [{**dict(kind), "workers": n} for kind, n in sorted(kinds.items(), key=str)]
+    models = {k: dict.fromkeys(kind[k] for kind in each if kind[k]) for k in ("cpu", "gpu")}
+    joined = {k: ", ".join(names) or None for k, names in models.items()}
+    return {**joined, "cores": kinds.total(), "workers": each} if each else {}
 
 
 def machine() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,7 @@ class Outcome:
         failures: task → reason.
         cached, executed: how many tasks were found done, and how many were done.
         spent: purpose (a question, training, tuning) → what was done for it.
+        workers: those of other machines → what they run on, as `Done.where`.
     """
 
     trained: dict[Run, Trained] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Outcome:
     cached: int = 0
     executed: int = 0
     spent: dict[str, Spent] = field(default_factory=dict)
+    workers: dict[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     def spend(self, purpose: str, seconds: float) -> None:
         """A task was done for a purpose."""

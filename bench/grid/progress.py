@@ -23,7 +23,7 @@ PLAIN_SECONDS = 30
 class Progress:
     """Listens to the runner and to the workers' epochs; a context manager."""
 
-    def __init__(self, console: Console, workers: int) -> None:
+    def __init__(self, console: Console, workers: int = 0) -> None:
         self.console, self.workers = console, workers
         self.started = time.monotonic()
         self.running: dict[str, dict] = {}
@@ -47,12 +47,15 @@ class Progress:
 
         def follow() -> None:
             while True:
-                label, entry = queue.get()
-                self.running[label] = entry
-                self.begun.setdefault(label, time.monotonic())
-                self._show()
+                self.hear(*queue.get())
 
         threading.Thread(target=follow, daemon=True).start()
+
+    def hear(self, label: str, entry: dict) -> None:
+        """One message: a task's latest entry of its history, with its `worker` on a cluster."""
+        self.running[label] = entry
+        self.begun.setdefault(label, time.monotonic())
+        self._show()
 
     def report(self, event: str, task: Task, value: object) -> None:
         """The runner's news of a task."""
@@ -88,14 +91,15 @@ class Progress:
                 self.console.print(line, markup=False, soft_wrap=True)
 
     def _line(self, label: str, entry: dict) -> str:
-        if not entry:
-            return "measuring"
+        on = f"  on {entry['worker']}" if "worker" in entry else ""
+        if "epoch" not in entry:
+            return f"measuring{on}"
         epoch, epochs = int(entry["epoch"]), self.epochs.get(label, 0)
         passed = time.monotonic() - self.begun.get(label, self.started)
         left = _minutes(passed / max(1, epoch) * (epochs - epoch))
         elbo, distortion = entry["valid_elbo"], entry["valid_distortion"]
         value = f"cross-entropy {distortion:.2f}" if math.isnan(elbo) else f"ELBO {elbo:.2f}"
-        return f"epoch {epoch}/{epochs}  validation {value}  {left} left"
+        return f"epoch {epoch}/{epochs}  validation {value}  {left} left{on}"
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 
 from bench.config import LEARNING_RATE, Run, of_dataset
 from bench.data.dataset import Dataset
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 from bench.grid import TRAINING, TUNING, recorded
 from bench.grid.contract import Measurement, Request
 from bench.grid.outcome import Outcome
@@ -156,6 +156,10 @@ class Runner:
         tasks = self.futures.pop(future)
         for task, done in zip(tasks, _done(future, tasks), strict=True):
             self.outcome.spend(self.purposes[task], done.seconds)
+            if done.where is not None:
+                self.outcome.workers[done.where["worker"]] = done.where
+            if done.content is not None and not self.store.path(self.key(task)).exists():
+                self.store.keep(self.key(task), done.content)
             content = None if done.reason else self.store.load(self.key(task))
             if content is not None:
                 self.outcome.executed += 1
@@ -291,5 +295,7 @@ def together(tasks: list[Task]) -> list[list[Task]]:
 def _done(future: Future, tasks: list[Task]) -> list[Done]:
     try:
         return future.result()
+    except BenchError:  # of an executor that is of no use any more
+        raise
     except (Exception, SystemExit) as error:  # a worker that died, e.g. killed for memory
-        return [Done(f"the worker process died ({error})")] * len(tasks)
+        return [Done(f"the worker process died ({one_line(error)})")] * len(tasks)

@@ -58,6 +58,17 @@ class Store:
                 set_aside(path)
             return None
 
+    def packed(self, key: str) -> bytes | None:
+        """The file of a key as it is, for another store's `keep`; None where there is none."""
+        try:
+            return self.path(key).read_bytes()
+        except OSError:
+            return None
+
+    def keep(self, key: str, packed: bytes) -> None:
+        """Write what is `packed` in another store; raises BenchError as `save` does."""
+        write_atomically(self.path(key), packed)
+
     def save(self, key: str, content: dict) -> None:
         """Write atomically: a reader sees the whole file or none.
 

@@ -101,10 +101,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a task: why it failed ("" where it did not), and the seconds it took."""
+    """What came of a task: why it failed ("" where it did not), and the seconds it took.
+
+    Of another machine also what it stored, as `Store.packed`, and where: the `worker` and what
+    that runs on.
+    """
 
     reason: str = ""
     seconds: float = 0.0
+    content: bytes | None = None
+    where: Mapping[str, str | None] | None = None
 
 
 def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str:
@@ -128,12 +134,19 @@ def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str
 
 _progress: list = []
 """The queue epochs are told through, once the worker is started with one."""
+given: list[Dataset] = []
+"""The data, of a worker on another machine, which has no files of it."""
 
 
 def start_worker(queue=None) -> None:
     """Initialise a worker process: one torch thread, epochs told through `queue`."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    tell_through(queue)
+
+
+def tell_through(queue=None) -> None:
+    """Put `(label, history entry)` of every epoch into a queue from now on."""
     _progress[:] = [queue] if queue is not None else []
 
 
@@ -151,7 +164,8 @@ def _tell(label: str, entry: dict) -> None:
 
 @lru_cache(maxsize=2)
 def _data(dataset: str, data_dir: str | None, binarize: str | None, device: str) -> Dataset:
-    return load(dataset, data_dir, binarize).to(device)
+    data = given[0] if given else load(dataset, data_dir, binarize)
+    return data.to(device)
 
 
 def work(tasks: list[Task], keys: list[str], trained_key: str, grid: Grid) -> list[Done]:
