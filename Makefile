@@ -29,7 +29,7 @@ $(foreach name,$(VARIABLES),$(eval export BENCH_ARG_$(name) := $$(value $(name))
 unexport $(VARIABLES) PEERS
 WORKERS = --jobs "$$BENCH_ARG_JOBS" --engine "$$BENCH_ARG_ENGINE" \
 	$${BENCH_ARG_SCHEDULER:+--scheduler "$$BENCH_ARG_SCHEDULER"}
-WORKERS_READY = $(if $(filter dask,$(ENGINE)),$(CLUSTER_READY))
+WORKERS_READY = $(if $(filter dask,$(value ENGINE)),$(CLUSTER_READY))
 OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" $(WORKERS) \
 	--preset "$$BENCH_ARG_PRESET" --precision "$$BENCH_ARG_PRECISION" \

@@ -94,7 +94,7 @@ def test_exported_weights_give_the_codes(bench, place):
     assert (code, text) == (0, f"wrote {path}\n")
     out = ("--out", place / "codes.npz", "--variant", "autoencoder")
     assert bench("codes", place / "test.npy", *out)[0] == 0
-    x = apply.read_images(place / "test.npy", load("digits"))
+    x = apply.images_of(place / "test.npy", load("digits"))
     codes = np.load(place / "codes.npz")["mean"]
     np.testing.assert_allclose(imported(path).encode(x).detach(), codes, atol=1e-6)
 

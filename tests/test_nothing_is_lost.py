@@ -233,7 +233,12 @@ def folder(drawn, tmp_path, inline, monkeypatch) -> Path:
     return tmp_path / "results" / "toy" / "cpu"
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+REFUSED = "unreadable"
+"""Nothing is written where a link stands; see `tests/bad_input`."""
+MENDED = [damage for damage in DAMAGES if damage != REFUSED]
+
+
+@pytest.mark.parametrize("damage", MENDED)
 @pytest.mark.parametrize("name", STORED)
 def test_a_damaged_file_is_told_by_name_and_set_aside_by_the_next_run(folder, name, damage):
     before = results.read(folder)
@@ -249,7 +254,7 @@ def test_a_damaged_file_is_told_by_name_and_set_aside_by_the_next_run(folder, na
     else:
         made = stored_environment(before)
         results.store(folder, before.rows, before.history, before.pictures, made)
-        assert damage == "unreadable" or (folder / f"{name}.unreadable").exists()
+        assert (folder / f"{name}.unreadable").exists()
     assert page.write(folder.parents[1], None, QUESTIONS).problems == []
 
 
@@ -257,7 +262,7 @@ def stored_environment(found: results.Results) -> dict:
     return {k: v for k, v in found.environment.items() if k != results.DIGESTS}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", MENDED)
 @pytest.mark.parametrize("name", [*DRAWN, *(f"../../{name}" for name in ABOVE)])
 def test_a_damaged_page_is_whole_again_after_a_report(folder, name, damage):
     path = folder / name

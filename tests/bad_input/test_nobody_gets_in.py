@@ -116,7 +116,11 @@ def test_rows_that_are_a_pickle(tmp_path, touched):
 
 
 def test_nothing_in_the_code_could_read_one():
+    """But between the processes of one run: a cluster's parent and workers, as Dask's own."""
+    own = {Path("bench/grid/cluster.py"), Path("bench/grid/remote.py")}
     for path in CODE:
+        if path.relative_to(ROOT) in own:
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue

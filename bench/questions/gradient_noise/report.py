@@ -169,7 +169,7 @@ def _percent(share: Estimate) -> str:
 def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str]) -> str:
     """Whether the measured order by precision a second is that of the ELBO after an equal time."""
     trained = results.of("estimator_training", variant=rows.variant.iloc[0])
-    if trained.learning_rate.isna().all():
+    if trained.learning_rate.isna().all() or not (trained.metric == "step_seconds").any():
         return ""
     elbo = select(scores_of(trained), budget="equal_time")
     # what diverged comes last

@@ -38,27 +38,26 @@ def stored(path: Path) -> dict:
         raise BenchError(
             f"{path} cannot be read ({one_line(error)}): make it again with 'make throughput'"
         ) from None
-    if not _is_of_pytest_benchmark(found):
+    known = isinstance(found, dict) and isinstance(found.get("machine_info"), dict)
+    cases = found.get("benchmarks") if known else None
+    if not isinstance(cases, list) or not all(isinstance(case, dict) for case in cases):
         raise BenchError(f"{path} is another program's: make it again with 'make throughput'")
     return found
 
 
-def _is_of_pytest_benchmark(found: object) -> bool:
-    """Whether it has what `compare` and the report need of timings, of one case or more."""
-    if not isinstance(found, dict) or not isinstance(found.get("machine_info"), dict):
-        return False
-    cases = found.get("benchmarks")
+def check_comparable(path: Path) -> None:
+    """Raises BenchError where a file lacks what `pytest-benchmark compare` needs of it."""
+    cases = stored(path)["benchmarks"]
+    if not cases or not all(map(_has_times, cases)):
+        raise BenchError(f"{path} has no timings to compare: make it again with 'make throughput'")
+
+
+def _has_times(case: dict) -> bool:
     return (
-        isinstance(cases, list)
-        and len(cases) > 0
-        and all(
-            isinstance(case, dict)
-            and {"name", "fullname", "group", "params"} <= case.keys()
-            and isinstance(case["name"], str)
-            and isinstance(case.get("stats"), dict)
-            and all(isinstance(case["stats"].get(name), float | int) for name in TIMES)
-            for case in cases
-        )
+        {"name", "fullname", "group", "params"} <= case.keys()
+        and isinstance(case["name"], str)
+        and isinstance(case.get("stats"), dict)
+        and all(isinstance(case["stats"].get(name), float | int) for name in TIMES)
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.data.own import is_own
 from bench.errors import BenchError
-from bench.questions.throughput.files import FILE, joined, stored, without_rounds
+from bench.questions.throughput.files import FILE, check_comparable, joined, stored, without_rounds
 from bench.storage import write_atomically
 
 FOLDER = Path(__file__).parent
@@ -115,7 +115,7 @@ def compare(base: Path, new: Path) -> None:
     Raises BenchError where one is missing or damaged.
     """
     for path in (base, new):
-        stored(path)
+        check_comparable(path)
     files = [str(path.absolute()) for path in (base, new)]  # it cannot mix the two kinds
     command = [sys.executable, "-m", "pytest_benchmark", "compare", *files]
     # by name, not by full name: a case is the same wherever its file was moved
