@@ -94,9 +94,11 @@ class Task:
 
     @property
     def label(self) -> str:
+        run = self.run
+        how = "" if run.estimator == Run.estimator else f" by {run.estimator}, S = {run.samples}"
         if self.question:
-            return f"{self.run.label}: {self.question.name}"
-        return f"{self.run.label}: {self.run.length} at rate {self.run.learning_rate:g}"
+            return f"{run.label}{how}: {self.question.name}"
+        return f"{run.label}: {run.length} at rate {run.learning_rate:g}{how}"
 
 
 @dataclass(frozen=True)
