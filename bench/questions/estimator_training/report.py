@@ -28,8 +28,8 @@ TIMED = ["estimator", "S"]
 REFERENCE = "pathwise"
 SCATTER = 10
 """An estimator whose seeds spread so many times wider than pathwise's has no mean to speak of."""
-ENOUGH = 0.95
-"""Share of the equal time that the longest training must have taken to be read at it."""
+ENOUGH = 0.85
+"""Share of the equal time that the longest training must take to be read at it, as it ended."""
 Key = tuple[str, str, int]
 """(budget, estimator, S)."""
 
