@@ -64,13 +64,13 @@ check: $(READY) ## Put variants through their contract (NAME=)
 
 throughput: $(READY) $(if $(value PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)
 	$(PY) -m bench throughput --full --dataset "$$BENCH_ARG_DATASET" \
-		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE" $(if $(value PEERS),--peers)
+		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE" --results "$$BENCH_ARG_RESULTS" $(if $(value PEERS),--peers)
 
 throughput-compare: $(READY) ## Compare two commits' timings: BASE=<throughput.json of the other>
 	$(PY) -m bench throughput-compare "$$BENCH_ARG_BASE"
 
 report: $(READY) ## Redraw every table and figure from the stored rows (of one folder: DATASET=)
-	$(PY) -m bench report $(if $(filter command line environment,$(origin DATASET)),--dataset "$$BENCH_ARG_DATASET")
+	$(PY) -m bench report --results "$$BENCH_ARG_RESULTS" $(if $(filter command line environment,$(origin DATASET)),--dataset "$$BENCH_ARG_DATASET")
 
 check-results: $(READY) ## Train and evaluate the mnist5k headline anew, and compare it with the committed one: a training of everything where the cache is empty (JOBS=)
 	fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \

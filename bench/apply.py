@@ -63,7 +63,7 @@ def finished(config: Config, seed: int, console: Console) -> Subject:
 
 
 def images_of(path: Path, data: Dataset) -> Tensor:
-    """Images `(N, D)` of a file, float32, as a model of these data takes them.
+    """Images `(N, D)` of a file, float32, as a model of these data takes them, on their device.
 
     Whatever own data may be, of one array: bytes or values from 0 to 1, of real-valued data
     numbers. Binarized as the data's own test images were, so that their grey originals become the
@@ -83,14 +83,14 @@ def images_of(path: Path, data: Dataset) -> Tensor:
             f"{data.test.shape[1]}: give images of the data that the model was trained on"
         )
     if data.binarization == "real":
-        return torch.tensor(images, dtype=torch.float32)
+        return torch.tensor(images, dtype=torch.float32, device=data.test.device)
     grey = as_bytes(what, images)
     if data.binarization == "binary" and not is_binary(grey):
         raise BenchError(f"{what} is grey, and the images of '{data.name}' are binary: binarize it")
     if data.binarization == "none" or is_binary(grey):
-        return as_float(torch.tensor(grey))
+        return as_float(torch.tensor(grey)).to(data.test.device)
     splits = {"train": data.train, "valid": data.valid.cpu(), "test": torch.tensor(grey)}
-    return as_float(binarized_splits(splits, data.binarization)["test"])
+    return as_float(binarized_splits(splits, data.binarization)["test"]).to(data.test.device)
 
 
 def check_out(path: Path) -> None:

@@ -41,6 +41,7 @@ from vaes import (
     DECODERS,
     LIKELIHOODS,
     PRIORS,
+    VAE,
     Autoencoder,
     discover,
     with_options,
@@ -62,7 +63,7 @@ def config_of(options: Mapping[str, object]) -> Config:
     for name, value in options.items():
         if name not in known:
             raise nearest("option", name, known)
-        typed = as_typed(value)
+        typed = as_typed(name, value)
         given[known[name].name] = str(typed) if "str" in known[name].type else typed
     return Config(**given)
 
@@ -119,7 +120,8 @@ def _check_together(config: Config) -> None:
     """Refuse settings of which one makes another void."""
     if config.gated and config.activation != Config.activation:
         raise BenchError("--gated layers have no --activation: drop one of the two")
-    if config.early_stopping and config.schedule == Config.schedule:
+    steps = 1000
+    if config.early_stopping and schedule(config.schedule).common(steps) < steps - 1:
         raise BenchError(
             "--early-stopping may end a training before its learning rate decays: "
             "add --schedule constant"
@@ -224,9 +226,18 @@ def variant_files(text: str) -> tuple[Path, ...]:
 def check_variants(
     known: Mapping[str, type[Autoencoder]], names: Iterable[str], overrides: Mapping[str, object]
 ) -> None:
-    """Refuse an estimator, or free bits, that a variant named does not admit."""
+    """Refuse an estimator, free bits, a prior or training images that a variant named does not
+    admit."""
     run = Run("", "", 0, 0).with_(**overrides)
     for name in names:
+        own_prior = issubclass(known[name], VAE) and known[name].prior is not VAE.prior
+        if own_prior and run.prior != Run.prior:
+            raise BenchError(f"variant '{name}' has a prior of its own: leave out --prior, or it")
+        if known[name].choices and run.training_split != Run.training_split:
+            raise BenchError(
+                f"variant '{name}' has hyperparameters to be chosen on validation images, and "
+                f"--training-split {run.training_split} trains on them: leave one of the two out"
+            )
         variant = with_options(known[name], **run.networks)
         try:
             model = variant(16, 3, 8)
@@ -402,6 +413,8 @@ def _in_a_path(name: str, value: object) -> str:
         return value.replace(":", "-")
     if value is True:
         return name
+    if isinstance(value, tuple) and len(value) == 1:  # not the two layers of a bare number
+        value = (*value, "alone")
     return "-".join(map(str, (name, *(value if isinstance(value, tuple) else (value,)))))
 
 

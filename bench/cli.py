@@ -338,7 +338,7 @@ def _from_file(words: list[str]) -> list[Dict]:
         raise BenchError(f"--config {path} cannot be read as a TOML file: {error}") from None
     return [
         Dict(
-            {name: as_typed(value) for name, value in options.items()},
+            {name: as_typed(name, value) for name, value in options.items()},
             source=str(path),
             use_commands_as_keys=False,
         )

@@ -276,7 +276,7 @@ def _say_what_is_left_out(grid: Grid, console: Console) -> None:
         for question in grid.questions
         if not any(any(question.requests(run, grid.preset)) for run in runs)
     ]
-    why = f"nothing to measure with likelihood '{runs[0].likelihood}', decoder '{runs[0].decoder}'"
+    why = "nothing to measure with these data and options"
     if len(left_out) == len(grid.questions):
         raise BenchError(f"{', '.join(left_out)}: {why}, and nothing else was asked for")
     for name in left_out:
@@ -340,7 +340,8 @@ def command(config: Config, device: str, name: str = "run") -> str:
         words = ["make", target, *(f"{name.upper()}={value}" for name, value in changed.items())]
     else:
         options = ((f"--{name.replace('_', '-')}", value) for name, value in changed.items())
-        words = [".venv/bin/python", "-m", "bench", name, *(w for pair in options for w in pair)]
+        given = ((option,) if value == "True" else (option, value) for option, value in options)
+        words = [".venv/bin/python", "-m", "bench", name, *(w for pair in given for w in pair)]
     return shlex.join(words)
 
 

@@ -107,7 +107,7 @@ class Config:
     """train, or train+valid: validation images too, which then choose nothing."""
 
     objective: str = "elbo"
-    """elbo, or iwae: the bound L_K with K = samples."""
+    """elbo, or iwae: the bound L_K with K = samples; the best epoch is by the ELBO all the same."""
 
     estimator: str = "auto"
     """Gradient estimator of the training, or 'auto' (pathwise where it is admitted); iwae, dreg and
@@ -225,6 +225,11 @@ class Run:
         """What its variant is combined with: arguments of `vaes.with_options`."""
         names = ("likelihood", "decoder", "activation", "gated", "prior")
         return {name: getattr(self, name) for name in names}
+
+    def apart(self, **changes) -> Run:
+        """A run of another length, or other images: without the warm-up and the early stopping,
+        which are of so many epochs of the run itself."""
+        return self.with_(kl_warmup_epochs=0, early_stopping=0, **changes)
 
     def identity(self) -> dict:
         """The fields that differ from their defaults: a new option leaves old keys valid."""
@@ -363,11 +368,11 @@ OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
 """Data sets with their own model: fields of `Run`."""
 
 
-def as_typed(value: object) -> object:
+def as_typed(name: str, value: object) -> object:
     """A value of a TOML file as one types it: `hidden = [512, 256]` is `--hidden 512,256`, and
     `hidden = [400]`, a single layer, is `--hidden 400,`."""
     if isinstance(value, list):
-        return ",".join(map(str, value)) + "," * (len(value) == 1)
+        return ",".join(map(str, value)) + "," * (name == "hidden" and len(value) == 1)
     return value
 
 

@@ -45,6 +45,11 @@ def validate(config: Config, names: str, console: Console, draws: int = DRAWS) -
 
     Of the preset `quick` those that take minutes.
     """
+    asked.check(config)
+    device, *more = asked.devices_of(config.device)
+    if more:
+        raise BenchError(f"what is published is made again on one device, not '{config.device}'")
+    config = replace(config, device=device)
     known = rows()
     chosen = [*known] if names == "all" else [name.strip() for name in names.split(",")]
     for name in chosen:
@@ -114,8 +119,7 @@ def _training(row: Published, minus: bool, config: Config) -> _Training:
     data = _loaded(own.dataset, own.data_dir, own.binarize)
     variants = asked.variants_named(variant, Console(quiet=True))
     conditions = Conditions(row.quantities, row.epochs, row.samples, row.stage)
-    (device,) = asked.devices_of(config.device)
-    grid = asked.grid(own, data, variants, (conditions,), device)
+    grid = asked.grid(own, data, variants, (conditions,), config.device)
     return _Training(row, minus, replace(grid, seeds=row.seeds), data)
 
 

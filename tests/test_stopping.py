@@ -18,13 +18,21 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 5
 
 
-def alive(mark: str) -> list[str]:
-    """The command lines of processes that have the mark in their environment."""
+HEARING = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # tests may run where these are ignored
+os.execv(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]])
+"""
+
+
+def processes(mark: str) -> list[int]:
+    """Those that have the mark in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if mark.encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_text().replace("\0", " "))
+                found.append(int(process.name))
         except OSError:
             pass
     return found
@@ -34,7 +42,7 @@ def stopped(arguments: list, ready: Callable[[], bool], number: int, everyone: b
     """Send the signal when it is ready, to all its processes or to the first alone."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *map(str, arguments)],
+        [sys.executable, "-c", HEARING, *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -42,6 +50,20 @@ def stopped(arguments: list, ready: Callable[[], bool], number: int, everyone: b
         start_new_session=True,
         env=os.environ | {"MARK": mark},
     )
+    try:
+        _told(process, ready, number, everyone, mark)
+    finally:
+        for left in processes(mark):
+            os.kill(left, signal.SIGKILL)
+
+
+def _told(
+    process: subprocess.Popen,
+    ready: Callable[[], bool],
+    number: int,
+    everyone: bool,
+    mark: str,
+) -> None:
     deadline = time.monotonic() + 120
     while not ready() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -56,7 +78,7 @@ def stopped(arguments: list, ready: Callable[[], bool], number: int, everyone: b
         line for line in before if "Traceback" in line or "leaked" in line or "stop" in line
     ]
     until = time.monotonic() + SECONDS
-    while (left := alive(mark)) and time.monotonic() < until:
+    while (left := processes(mark)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not left
 

@@ -128,10 +128,19 @@ def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str
     if task.question is not None:
         code.append(task.question.measure)
         # a registry leads to no function: those it is asked for are named in the settings
-        named = (v for _, vs in task.settings for v in (vs if isinstance(vs, tuple) else (vs,)))
+        named = _flat(task.settings)
         code += [ESTIMATORS[name].function for name in named if name in ESTIMATORS]
         identity |= {"measurement": task.question.name, "settings": task.settings}
     return fingerprint.key(identity, *code)
+
+
+def _flat(values: object) -> Iterator[object]:
+    """What tuples of tuples hold."""
+    for value in values:
+        if isinstance(value, tuple):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 _progress: list = []

@@ -31,7 +31,7 @@ from bench.errors import BenchError, nearest
 from bench.inference.divergence import divergence, divergence_by_latent
 from bench.inference.reparameterize import Noise, draw, reparameterize, rsample
 from bench.inference.sobol import MOST_LATENTS, first_cells, shift_from, shifted_normals
-from bench.inference.tensors import detached
+from bench.inference.tensors import detached, tensors
 from vaes._shapes import Float
 
 Surrogate = Callable[["Target", Distribution, Noise, int], Float[Tensor, "*B"]]
@@ -371,14 +371,14 @@ def admit(
 
     Raises BenchError naming the estimator, S and the reason where it does not.
     """
-    decoded = {True: 0, False: 0}
+    decoded, like = {True: 0, False: 0}, next(iter(tensors(posterior).values()))
 
     def log_likelihood(z: Float[Tensor, "*S L"]) -> Float[Tensor, "*S"]:
         decoded[torch.is_grad_enabled()] += z.shape[:-1].numel() // posterior.batch_shape.numel()
         return z.sum(-1)
 
     def noise(n: int) -> Float[Tensor, "S *B L"]:
-        return prior.mean.new_ones(n, *posterior.batch_shape, *posterior.event_shape)
+        return like.new_ones(n, *posterior.batch_shape, *posterior.event_shape)
 
     try:
         with torch.enable_grad():

@@ -18,8 +18,10 @@ from vaes._shapes import Float
 
 
 def is_probabilistic_pca(model: VAE) -> bool:
-    """Whether the model's p(x) is known exactly: a linear decoder, Gaussian likelihood."""
-    return isinstance(model, LinearDecoder) and isinstance(model, GaussianLikelihood)
+    """Whether the model's p(x) is known exactly: linear decoder, Gaussian likelihood, and prior
+    N(0, I)."""
+    linear = isinstance(model, LinearDecoder) and isinstance(model, GaussianLikelihood)
+    return linear and type(model).prior is VAE.prior
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ TARGETS = {
     "SCHEDULER": "bench quick tune",
     "PRESET": "bench tune validate",
     "PRECISION": "bench quick",
-    "RESULTS": "bench quick tune validate",
+    "RESULTS": "bench quick tune validate throughput report",
     "BASE": "throughput-compare",
     "ROWS": "validate",
     "NAME": "variant check",

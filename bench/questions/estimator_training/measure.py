@@ -54,7 +54,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
         contestants["pathwise", samples] = step_cost(Passes(samples, 0)) / plain
     yield Request(run, (("timed", tuple(sorted(contestants))),))
     every = max(1, steps // POINTS)
-    open_run = run.with_(learning_rate=None, hyperparameters=(), validated_every=every)
+    open_run = run.apart(learning_rate=None, hyperparameters=(), validated_every=every)
     for (name, samples), times in contestants.items():
         if times > DEAREST:
             yield _left_out(run, name, f"a step costs {times:.0f} pathwise steps")

@@ -48,7 +48,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
     yield Request(run)
     for size, steps in of_dataset(preset.short_lists, run.dataset).items():
         length = max(EPOCH, size)
-        short = run.with_(
+        short = run.apart(
             train_size=length,
             distinct=size,
             epochs=max(1, steps * run.batch_size // length),

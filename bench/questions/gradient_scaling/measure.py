@@ -29,7 +29,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
         return
     settings = amounts(preset.gradient_images, preset.gradient_passes // 4)
     for latent_dim in LATENT_DIMS:
-        short = run.with_(latent_dim=latent_dim, steps=preset.scaling_steps)
+        short = run.apart(latent_dim=latent_dim, steps=preset.scaling_steps)
         yield Request(short, tuple(settings.items()))
 
 

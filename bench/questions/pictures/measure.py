@@ -32,7 +32,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
     if run.likelihood != "bernoulli" or run.seed != 0:
         return
     yield Request(run, (("view", "samples"),))
-    flat = run.with_(latent_dim=2, epochs=max(1, run.epochs // 5))
+    flat = run.apart(latent_dim=2, epochs=max(1, run.epochs // 5))
     yield Request(flat, (("view", "plane"),))
 
 

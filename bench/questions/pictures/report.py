@@ -98,7 +98,7 @@ def _samples_figure(results: Results, prior: Arrays) -> Figure:
             drawn.show(right, drawn.tiles(prior[variant], ACROSS))
             drawn.name_row(left, variant)
         panels[1, 0].set_title("reconstructions", fontsize=12)
-        panels[1, 1].set_title("decoded draws of N(0, I)", fontsize=12)
+        panels[1, 1].set_title("decoded draws of the prior", fontsize=12)
         return figure
 
     return captioned(__file__, "samples", draw=draw, variants=", ".join(map(title, prior)))

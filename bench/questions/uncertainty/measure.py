@@ -63,7 +63,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
     if run.variant == REFERENCE:
         # every image is followed by a noisy copy, so that an epoch has twice the steps
         epochs = max(1, run.epochs // (2 * SHARE))
-        shorter = run.with_(epochs=2 * epochs, learning_rate=None, hyperparameters=())
+        shorter = run.apart(epochs=2 * epochs, learning_rate=None, hyperparameters=())
         yield Request(shorter, settings)
         yield Request(shorter.with_(augmentation=AUGMENTATION, epochs=epochs), settings)
 
