@@ -371,7 +371,8 @@ def admit(
 
     Raises BenchError naming the estimator, S and the reason where it does not.
     """
-    decoded, like = {True: 0, False: 0}, next(iter(tensors(posterior).values()))
+    decoded = {True: 0, False: 0}
+    like = next(iter((*tensors(posterior).values(), *tensors(prior).values())))
 
     def log_likelihood(z: Float[Tensor, "*S L"]) -> Float[Tensor, "*S"]:
         decoded[torch.is_grad_enabled()] += z.shape[:-1].numel() // posterior.batch_shape.numel()
