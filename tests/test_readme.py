@@ -121,7 +121,10 @@ def test_the_committed_results_are_linked():
 
 
 def test_what_the_readme_names_exists():
-    for path in re.findall(r"\| `([^`]+)` \|", TEXT) + re.findall(
-        r"\]\((?!https://)([^)]+)\)", TEXT
-    ):
+    links = re.findall(r"\]\((?!https://)([^)#]+)", TEXT)
+    for path in [*re.findall(r"\| `([^`]+)` \|", TEXT), *links]:
         assert (ROOT / path).exists(), path
+    headings = re.findall(r"\]\(([^)#]+\.md)#([^)]+)\)", TEXT)
+    for path, heading in headings:
+        titles = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), flags=re.MULTILINE)
+        assert heading in map(heading_anchor, titles), heading
