@@ -28,6 +28,7 @@ COLUMNS += ("K", "seconds", "commit", "reason")
 """A line a number measured on a training of ours, `minus` where it is the one that is subtracted;
 or a training's failure, with the reason."""
 ROUNDING = 1e-12
+RISING = "rises toward it"
 EXACTLY = 0.005
 """Relative difference up to which two variances have three digits in common, rounded."""
 
@@ -64,7 +65,7 @@ def verdict_on_the_way(row: Published, values: pd.DataFrame, number: Number) -> 
 
 def _tolerance(row: Published, number: Number) -> str:
     if row.lengths:
-        return "rises toward it"
+        return RISING
     if number.at_least is not None:
         return f"same sign, at least {number.at_least:g}"
     return f"± {number.tolerance:g}"
@@ -168,9 +169,11 @@ def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFra
     published, exact = table(rows, values), closed_form_table(closed)
     (agreed, missed), (exact_ones, inexact) = counted(published), counted(exact)
     others = len(exact.lines) - exact_ones - inexact
+    rising = sum(line[-2].text == RISING and line[-1].text == "agrees" for line in published.lines)
     said = (
-        f"Of {agreed + missed} published numbers made again {agreed} agree within their tolerance; "
-        f"of {len(exact.lines)} variances in closed form {exact_ones} agree to three digits"
+        f"Of {agreed + missed} published numbers made again {agreed - rising} agree within their "
+        f"tolerance{f', {rising} of a longer training is risen toward' * bool(rising)}; of "
+        f"{len(exact.lines)} variances in closed form {exact_ones} agree to three digits"
         f"{f', {others} within three standard errors' * bool(others)}"
         f"{f', {inexact} do not' * bool(inexact)}."
     )
