@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.distributions import ContinuousBernoulli
 
-from bench import asked
+from bench import asked, contestants
 from bench.config import Config
 from bench.data.binarization import as_float, binarized_splits, is_binary
 from bench.data.dataset import Dataset, load
@@ -41,7 +41,7 @@ def finished(config: Config, seed: int, console: Console) -> Subject:
     Raises BenchError where the cache does not have it.
     """
     asked.check(config)
-    variants = asked.variants_named(config.variants, console)
+    variants = contestants.variants_named(config.variants, console)
     data = load(config.dataset, config.data_dir, config.binarize)
     device, *more = asked.devices_of(config.device)
     if more or len(variants) > 1:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import gc
 import sys
-import tomllib
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
 import cyclopts
 from cyclopts import App, Parameter
-from cyclopts.config import Dict
 
-from bench import bounds, cli_finished
-from bench.config import Config, as_typed
+from bench import cli_finished
+from bench.config import Config
 from bench.console import PLAIN, console
 from bench.errors import BenchError, readable
-from bench.places import shown, usable
+from bench.places import shown
+from bench.typed import from_file, usable_option, utf8
 
 app = App(
     name="python -m bench",
@@ -34,8 +33,6 @@ app = App(
 app.command(cli_finished.app, name="*")
 
 DEFAULT = Config()
-LONGEST = 100_000
-"""Characters of an option."""
 Options = Annotated[Config, Parameter(name="*")]
 Hidden = Annotated[str | None, Parameter(show=False)]
 FORMER_NAMES = {
@@ -321,56 +318,6 @@ def _commands() -> ModuleType:
     return commands
 
 
-def _from_file(words: list[str]) -> list[Dict]:
-    """What the file of `--config FILE` says of options that are not on the command line.
-
-    Lists become what one types: `hidden = [512, 256]` is `--hidden 512,256`.
-    """
-    given = [
-        part for w in words for part in (w.split("=", 1) if w.startswith("--config=") else [w])
-    ]
-    if "--config" not in given[:-1]:
-        return []
-    path = usable("--config", given[given.index("--config") + 1])
-    try:
-        options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BenchError(f"--config {path} cannot be read as a TOML file: {error}") from None
-    return [
-        Dict(
-            {name: as_typed(name, value) for name, value in options.items()},
-            source=str(path),
-            use_commands_as_keys=False,
-        )
-    ]
-
-
-def _utf8(word: str) -> str:
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        raise BenchError(f"{shown(word)} is no UTF-8: rename the file, or type it anew") from None
-    return word
-
-
-def _usable(name: str, value: object) -> object:
-    """An option's value, a path with `~` expanded; raises BenchError on what could never work."""
-    if isinstance(value, Config):
-        options = ((f.name, getattr(value, f.name)) for f in fields(value))
-        return replace(value, **{name: _usable(name, option) for name, option in options})
-    if name in bounds.BOUNDS:
-        bounds.check(name, value)
-    if isinstance(value, Path):
-        return usable(f"'{name}'", value)
-    if isinstance(value, str):
-        if len(value) > LONGEST:
-            raise BenchError(
-                f"--{name.replace('_', '-')} has {len(value):,} characters: give fewer"
-            )
-        return str(usable("--data-dir", value)) if name == "data_dir" else value
-    return value
-
-
 def _say_error(message: str) -> None:
     """On one line, without the middle of a very long one."""
     said = readable(f"error: {message}")
@@ -384,11 +331,11 @@ def main() -> None:
         with suppress(AttributeError):  # a stream that was put there by another program
             stream.reconfigure(errors="replace")  # a small character set has no ± or −
     try:
-        words = [_utf8(word) for word in sys.argv[1:]]
-        app.config = _from_file(words)
+        words = [utf8(word) for word in sys.argv[1:]]
+        app.config = from_file(words)
         command, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)
         for name, value in given.arguments.items():
-            given.arguments[name] = _usable(name, value)
+            given.arguments[name] = usable_option(name, value)
         sys.exit(command(*given.args, **given.kwargs))
     except (BenchError, cyclopts.CycloptsError) as error:
         _say_error(str(error))

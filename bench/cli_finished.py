@@ -94,13 +94,13 @@ def listing(*, config: Options = DEFAULT) -> int:
     What is found in the cache is done, what is not is missing; runs whose learning rate or
     hyperparameters have yet to be chosen on validation are to be tuned.
     """
-    from bench import asked, listing
+    from bench import asked, contestants, listing
     from bench.data.dataset import load
     from bench.grid.survey import Survey
     from bench.report.screen import screen
 
     asked.check(config)
-    variants = asked.variants_named(config.variants, console)
+    variants = contestants.variants_named(config.variants, console)
     questions = asked.questions_named(config.questions)
     data = load(config.dataset, config.data_dir, config.binarize)
     for device in asked.devices_of(config.device):

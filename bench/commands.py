@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Screen
 
-from bench import asked
+from bench import asked, contestants
 from bench.config import OPTIONS, Config, Run, of_dataset
 from bench.data.dataset import Dataset, notices_of
 from bench.errors import BenchError, nearest, one_line
@@ -35,26 +34,23 @@ from bench.report.screen import screen
 from bench.report.section import Section
 from bench.storage import locked, sweep, write_atomically
 from bench.training.loop import train
+from bench.typed import command
 from bench.variant_checks import verdicts
 from vaes import Autoencoder, discover, variant_in
 
 SCREEN_COLUMNS = 4
 """As many columns of the headline table as fit 80 characters; the page has them all."""
-MADE_BY_MAKE = ("dataset", "variants", "seeds", "device", "preset", "precision", "questions")
-"""The fields of `Config` that the Makefile has a variable for."""
-NOT_OF_A_PAGE = ("jobs", "engine", "scheduler", "results", "cache", "config")
-"""Fields that change no number, or that stand in others."""
 
 
 def run(config: Config, console: Console) -> int:
     """`python -m bench run`: the exit code, 1 where something failed."""
     asked.check(config)
-    variants = asked.sound_variants(config.variants, console)
+    variants = contestants.sound_variants(config.variants, console)
     questions = asked.questions_named(config.questions)
     data = asked.data_named(config, console)
     overrides = asked.overrides_of(config, data)
-    known = discover(files=asked.variant_files(config.variants)).variants
-    asked.check_variants(known, variants, overrides)
+    known = discover(files=contestants.variant_files(config.variants)).variants
+    contestants.check_variants(known, variants, overrides)
     code, folders = 0, []
     for device in asked.devices_of(config.device, config.engine):
         folder = config.results / asked.folder_name(config, data, overrides) / device
@@ -72,7 +68,7 @@ def run(config: Config, console: Console) -> int:
     return (
         code
         | _redraw(config.results, folders, console)
-        | asked.some_left_out(config.variants, variants)
+        | contestants.some_left_out(config.variants, variants)
     )
 
 
@@ -82,7 +78,7 @@ def tune(config: Config, console: Console) -> int:
     chosen = asked.preset_of(config)
     if not chosen.tuned:
         raise BenchError(f"preset '{config.preset}' has one learning rate for all: name another")
-    variants = asked.sound_variants(config.variants, console)
+    variants = contestants.sound_variants(config.variants, console)
     data = asked.data_named(config, console)
     if data.binarization == "real" and data.name not in OPTIONS:
         raise BenchError(f"'{data.name}' is a real-valued table: it is tuned when it is run")
@@ -94,18 +90,8 @@ def tune(config: Config, console: Console) -> int:
     questions = tuple(question for question in QUESTIONS if question.tuned)
     seeds = config.seeds or of_dataset(chosen.sweep_seeds, data.name)
     chosen = replace(chosen, sweep_seeds={"": seeds})
-    grid = Grid(
-        config.dataset,
-        variants,
-        seeds,
-        chosen,
-        device,
-        (),
-        config.data_dir,
-        asked.cache_folder(config),
-        questions,
-        asked.variant_files(config.variants),
-    )
+    grid = asked.grid(config, data, variants, questions, device)
+    grid = replace(grid, seeds=seeds, preset=chosen)
     outcome = _run_grid(grid, data, config, folder, console, choosing=True)
     known = [contest for contest in outcome.contests if contest.succeeded()]
     recorded.record(
@@ -140,7 +126,7 @@ def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]
     """The variants of a list of names, or the one in a file anywhere."""
     if not names.endswith(".py"):
         found = discover().variants
-        return {name: found[name] for name in asked.variants_named(names, console)}
+        return {name: found[name] for name in contestants.variants_named(names, console)}
     try:
         return {names: variant_in(usable("variant file", names))}
     except ImportError as error:
@@ -153,7 +139,7 @@ def throughput(
     """`python -m bench throughput`: times every case; the rest of a folder stays as it is."""
     if peers:
         timing.require_peers()
-    variants = asked.sound_variants(config.variants, console)
+    variants = contestants.sound_variants(config.variants, console)
     data = asked.data_named(config, console)
     if data.binarization == "real":
         raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
@@ -324,25 +310,6 @@ def _described(
     }
     known = {"image_shape": list(data.image_shape), "notices": list(notices_of(data))}
     return {"config": settings, "runs": [run]} | known
-
-
-def command(config: Config, device: str, name: str = "run") -> str:
-    """The command that does the same again, as one types it into a shell."""
-    changed = {
-        field.name: str(getattr(config, field.name))
-        for field in fields(Config)
-        if field.name not in NOT_OF_A_PAGE and getattr(config, field.name) != field.default
-    }
-    if "device" in changed:
-        changed["device"] = device
-    if set(changed) <= set(MADE_BY_MAKE):
-        target = "bench" if name == "run" else name
-        words = ["make", target, *(f"{name.upper()}={value}" for name, value in changed.items())]
-    else:
-        options = ((f"--{name.replace('_', '-')}", value) for name, value in changed.items())
-        given = ((option,) if value == "True" else (option, value) for option, value in options)
-        words = [".venv/bin/python", "-m", "bench", name, *(w for pair in given for w in pair)]
-    return shlex.join(words)
 
 
 def _time_once(grid: Grid, folder: Path, data: Dataset) -> None:

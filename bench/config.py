@@ -368,6 +368,11 @@ OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
 """Data sets with their own model: fields of `Run`."""
 
 
+def listed(text: str) -> list[str]:
+    """The names of a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def as_typed(name: str, value: object) -> object:
     """A value of a TOML file as one types it: `hidden = [512, 256]` is `--hidden 512,256`, and
     `hidden = [400]`, a single layer, is `--hidden 400,`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from bench import asked
+from bench import asked, contestants
 from bench.config import Config
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError, nearest, one_line
@@ -117,7 +117,7 @@ def _training(row: Published, minus: bool, config: Config) -> _Training:
     own = replace(asked.config_of(options), data_dir=config.data_dir, cache=config.cache)
     asked.check(own)
     data = _loaded(own.dataset, own.data_dir, own.binarize)
-    variants = asked.variants_named(variant, Console(quiet=True))
+    variants = contestants.variants_named(variant, Console(quiet=True))
     conditions = Conditions(row.quantities, row.epochs, row.samples, row.stage)
     grid = asked.grid(own, data, variants, (conditions,), config.device)
     return _Training(row, minus, replace(grid, seeds=row.seeds), data)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import asked, cli, commands
+from bench import cli, commands, contestants
 from bench.config import PRESETS, Config
 from bench.errors import BenchError
 from bench.grid import recorded, tasks
@@ -135,7 +135,7 @@ def test_what_no_training_can_tell_is_not_recorded(
 ):
     found = discover()
     more = Discovery({**found.variants, "broken": Broken}, {})
-    for module in (commands, tasks, asked):
+    for module in (commands, tasks, contestants):
         monkeypatch.setattr(module, "discover", lambda **files: more)
     monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], tuned=True, halvings=0))
     text = io.StringIO()

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors",),
     ("config", "storage", "console", "places", "bounds", "archives", "stopping", "processes"),
+    ("typed",),
     ("randomness",),
     ("data",),
     ("inference",),
@@ -25,6 +26,7 @@ LAYERS = (
     ("grid",),
     ("report",),
     ("questions",),
+    ("contestants",),
     ("asked",),
     ("apply", "compare", "listing", "weights"),
     ("commands",),

@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from bench.asked import variants_named
 from bench.config import preset as amounts
+from bench.contestants import variants_named
 from bench.data.dataset import load
 from bench.data.own import is_own
 from bench.errors import BenchError

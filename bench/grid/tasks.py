@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from bench.grid import fingerprint
 from bench.grid.contract import Measurement, Result, Row, Subject
 from bench.grid.store import Store
 from bench.inference.gradients import ESTIMATORS
+from bench.processes import end_with_parent
 from bench.randomness import generator
 from bench.training.loop import Trained, train, train_branches
 from bench.training.stacked import train_stacked
@@ -152,20 +152,13 @@ given: list[Dataset] = []
 def start_worker(queue=None) -> None:
     """Initialise a worker process: one torch thread, epochs told through `queue`."""
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     tell_through(queue)
 
 
 def tell_through(queue=None) -> None:
     """Put `(label, history entry)` of every epoch into a queue from now on."""
     _progress[:] = [queue] if queue is not None else []
-
-
-def _end_with_parent(parent: int) -> None:
-    """A killed parent must not leave workers behind that train on unseen."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _tell(label: str, entry: dict) -> None:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from bench.inference.gradient_variance import seeded
-from bench.inference.gradients import ESTIMATORS, Target
+from bench.inference.gradients import ESTIMATORS
 from bench.inference.gram_matrix import depended_on, gram_of_passes, norm_and_products_of_mean
+from bench.inference.target import Target
 from vaes import VAE
 from vaes._shapes import Float
 

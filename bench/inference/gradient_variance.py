@@ -29,7 +29,7 @@ from torch.distributions import Distribution
 from torch.func import grad, vmap
 
 from bench.inference.decoded import MOST_AT_ONCE, LogLikelihood, in_parts, log_likelihood_for
-from bench.inference.gradients import ESTIMATORS, Estimator, Passes, Target, admit
+from bench.inference.gradients import ESTIMATORS, Estimator, Passes, admit
 from bench.inference.gram_matrix import (
     bound_parameters,
     depended_on,
@@ -40,6 +40,7 @@ from bench.inference.gram_matrix import (
     varying_paths,
 )
 from bench.inference.reparameterize import Noise
+from bench.inference.target import Target
 from bench.inference.tensors import substitute, tensors
 from vaes import VAE
 from vaes._shapes import Float

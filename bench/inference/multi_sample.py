@@ -11,9 +11,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Distribution
 
-from bench.inference.gradients import Target, registered
+from bench.inference.gradients import registered
 from bench.inference.importance import iw_bound
 from bench.inference.reparameterize import Noise, rsample
+from bench.inference.target import Target
 from bench.inference.tensors import detached
 from vaes._shapes import Float
 

@@ -12,8 +12,9 @@ from torch.distributions import Distribution
 
 from bench.inference.decoded import Known
 from bench.inference.gradient_variance import PASSES_AT_ONCE, PosteriorGradient, gradients_of
-from bench.inference.gradients import Estimator, Target
+from bench.inference.gradients import Estimator
 from bench.inference.reparameterize import reparameterize
+from bench.inference.target import Target
 from vaes._shapes import Float
 
 

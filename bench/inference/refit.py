@@ -16,8 +16,9 @@ from torch.distributions import Distribution, Independent, TransformedDistributi
 from torch.distributions.constraints import Constraint, real
 
 from bench.errors import BenchError
-from bench.inference.gradients import Target, estimator_for, sticking_the_landing
+from bench.inference.gradients import estimator_for, sticking_the_landing
 from bench.inference.reparameterize import standard_normal
+from bench.inference.target import Target
 from bench.inference.tensors import detached
 from vaes import VAE
 from vaes._shapes import Float

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from bench.errors import BenchError
-from bench.inference.gradients import Target, registered
+from bench.inference.gradients import registered
 from bench.inference.reparameterize import Noise
+from bench.inference.target import Target
 from vaes._shapes import Float
 
 

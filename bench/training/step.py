@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.config import Run
-from bench.inference.gradients import Surrogate, Target
+from bench.inference.gradients import Surrogate
 from bench.inference.reparameterize import Noise
+from bench.inference.target import Target
 from bench.training.optimizers import OPTIMIZERS
 from vaes import VAE, Autoencoder
 

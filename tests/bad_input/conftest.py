@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import asked, cli, commands, new_variant, validation
+from bench import cli, commands, contestants, new_variant, validation
 from bench.data import files
 from bench.errors import BenchError
 from bench.gpu_check import command as gpu_check
@@ -78,7 +78,7 @@ def answer(monkeypatch, capsys, tmp_path, counted) -> Callable[..., tuple[int, s
 @pytest.fixture
 def unchecked(monkeypatch) -> None:
     """Variants are taken to fulfil their contract: they are not what is tested."""
-    monkeypatch.setattr(asked, "problems", lambda variant: {})
+    monkeypatch.setattr(contestants, "problems", lambda variant: {})
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from bench.inference.gradient_variance import (
     signal,
     total_variance,
 )
-from bench.inference.gradients import ESTIMATORS, Target
+from bench.inference.gradients import ESTIMATORS
+from bench.inference.target import Target
 from bench.inference.tensors import tensors
 from bench.questions.published import closed_forms
 from bench.training.step import objective

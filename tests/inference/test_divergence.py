@@ -8,8 +8,9 @@ from torch.distributions import Bernoulli, Independent, MultivariateNormal
 
 from bench.errors import BenchError
 from bench.inference.divergence import divergence, divergence_by_latent
-from bench.inference.gradients import ESTIMATORS, Target
+from bench.inference.gradients import ESTIMATORS
 from bench.inference.reparameterize import standard_normal
+from bench.inference.target import Target
 from vaes.base import diagonal_gaussian
 
 PRIOR = diagonal_gaussian(torch.zeros(3), torch.ones(3))

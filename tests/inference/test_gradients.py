@@ -25,8 +25,9 @@ from torch.distributions.transforms import AffineTransform
 
 from bench.errors import BenchError
 from bench.inference import gradients
-from bench.inference.gradients import BOUNDS, ESTIMATORS, Target, admit, estimator_for, of_bound
+from bench.inference.gradients import BOUNDS, ESTIMATORS, admit, estimator_for, of_bound
 from bench.inference.sobol import CELLS, MOST_LATENTS, cells_of, first_cells, shift_from
+from bench.inference.target import Target
 from vaes._ops import bernoulli_log_likelihood
 from vaes.base import diagonal_gaussian
 

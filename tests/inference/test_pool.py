@@ -7,9 +7,10 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.gradient_variance import Moments, PosteriorGradient, gradients_of, signal
-from bench.inference.gradients import ESTIMATORS, Target, of_bound
+from bench.inference.gradients import ESTIMATORS, of_bound
 from bench.inference.pool import Pool
 from bench.inference.reparameterize import reparameterize
+from bench.inference.target import Target
 from tests.posteriors import Mixture, perturbed
 from vaes import discover
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench import asked, validation
+from bench import asked, contestants, validation
 from bench.config import PRESETS, Config, Run
 from bench.data import files as download
 from bench.errors import BenchError
@@ -30,7 +30,7 @@ def test_the_conditions_of_a_row_are_options_of_a_run(name):
         assert config.learning_rate != "auto"
     assert row.epochs[-1] == config.epochs
     variant = str(validation.ROOT / row.variant) if "/" in row.variant else row.variant
-    assert asked.variants_named(variant, Console(quiet=True))
+    assert contestants.variants_named(variant, Console(quiet=True))
     for number in row.numbers:
         judged = [number.tolerance, number.at_least, row.lengths or None]
         assert sum(how is not None for how in judged) == 1

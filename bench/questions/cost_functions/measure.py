@@ -16,8 +16,9 @@ from torch import Tensor
 
 from bench.config import REFERENCE, Preset, Run
 from bench.grid.contract import Request, Result, Row, Subject
-from bench.inference.gradients import ESTIMATORS, Target
+from bench.inference.gradients import ESTIMATORS
 from bench.inference.reparameterize import Noise
+from bench.inference.target import Target
 from bench.questions.cost_functions import PARAMETERS
 from vaes.base import diagonal_gaussian
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.inference.gradients import ESTIMATORS, Target
+from bench.inference.gradients import ESTIMATORS
+from bench.inference.target import Target
 from vaes.base import diagonal_gaussian
 
 A, B, C = 0.7, -1.1, 3.0

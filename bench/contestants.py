@@ -1,0 +1,107 @@
+"""The variants asked for: found by name or path, sound by their contract, fit for the options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from bench.config import Run, listed
+from bench.console import PLAIN
+from bench.errors import BenchError, nearest, readable
+from bench.inference.gradients import admit, estimator_for
+from bench.places import usable
+from bench.variant_checks import problems
+from vaes import VAE, Autoencoder, discover, with_options
+
+
+def variants_named(text: str, console: Console) -> tuple[str, ...]:
+    """The variants of a comma-separated list, or all of `vaes/`; BenchError names what is none."""
+    found = discover(files=variant_files(text))
+    for reason in found.broken.values():
+        _leave_out(reason, console)
+    if text == "all":
+        return tuple(found.variants)
+    wanted = [Path(name).stem if name.endswith(".py") else name for name in listed(text)]
+    for name in wanted:
+        if name in found.broken:
+            raise BenchError(f"variant '{name}' cannot be used: {found.broken[name]}")
+        if name not in found.variants:
+            raise nearest("variant", name, found.variants)
+    if not wanted:
+        raise BenchError("no variant named: give --variants names of files in vaes/, or 'all'")
+    return tuple(sorted(set(wanted), key=list(found.variants).index))
+
+
+def _leave_out(reason: str, console: Console) -> None:
+    console.print(f"not a variant, left out: {readable(reason)}", style="yellow", **PLAIN)
+
+
+def sound_variants(text: str, console: Console) -> tuple[str, ...]:
+    """`variants_named` that fulfil their contract; BenchError where one that is named does not."""
+    known, sound = discover(files=variant_files(text)).variants, []
+    for name in variants_named(text, console):
+        wrong = problems(known[name])
+        for check, reason in wrong.items():
+            broken = f"variant '{name}' breaks its contract, {check.replace('_', ' ')}: {reason}"
+            if text != "all":
+                raise BenchError(broken)
+            _leave_out(broken, console)
+        sound += [] if wrong else [name]
+    if not sound:
+        raise BenchError("no variant fulfils its contract: name others with --variants")
+    return tuple(sound)
+
+
+def some_left_out(text: str, variants: tuple[str, ...]) -> bool:
+    """Whether a file of `vaes/` is no variant, or was not `sound` where all were asked for."""
+    return bool(discover().broken) or (text == "all" and len(variants) < len(discover().variants))
+
+
+def variant_files(text: str) -> tuple[Path, ...]:
+    """The files named by their paths among comma-separated variants.
+
+    Raises BenchError where one is not there, or has the name of another variant.
+    """
+    paths = (name for name in listed(text) if name.endswith(".py"))
+    files = [usable("variant file", path).absolute() for path in paths]
+    taken = {*discover().variants, *discover().broken}
+    for file in files:
+        if not file.is_file():
+            raise BenchError(f"variant file {file} does not exist: check the path")
+        if file.stem in taken:
+            raise BenchError(
+                f"variant file {file} has the name of another variant: rename the file"
+            )
+        taken.add(file.stem)
+    return tuple(files)
+
+
+def check_variants(
+    known: Mapping[str, type[Autoencoder]], names: Iterable[str], overrides: Mapping[str, object]
+) -> None:
+    """Refuse an estimator, free bits, a prior or training images that a variant named does not
+    admit."""
+    run = Run("", "", 0, 0).with_(**overrides)
+    for name in names:
+        own_prior = issubclass(known[name], VAE) and known[name].prior is not VAE.prior
+        if own_prior and run.prior != Run.prior:
+            raise BenchError(f"variant '{name}' has a prior of its own: leave out --prior, or it")
+        if known[name].choices and run.training_split != Run.training_split:
+            raise BenchError(
+                f"variant '{name}' has hyperparameters to be chosen on validation images, and "
+                f"--training-split {run.training_split} trains on them: leave one of the two out"
+            )
+        variant = with_options(known[name], **run.networks)
+        try:
+            model = variant(16, 3, 8)
+            posterior = model.posterior(torch.zeros(1, 16))
+            chosen = estimator_for(run.estimator, posterior, model.prior).__name__
+        except Exception:  # an autoencoder, or one that says itself what is wrong when trained
+            continue
+        try:
+            admit(chosen, posterior, model.prior, run.samples, run.free_bits)
+        except Exception as error:  # BenchError, or whatever a posterior of a user's raises
+            raise BenchError(f"variant '{name}' cannot be trained so: {error}") from None
