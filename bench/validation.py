@@ -145,7 +145,7 @@ def _executed(
         ThreadPoolExecutor(len(trainings) or 1) as threads,
     ):
         progress.listen(queue)
-        closed = [pool.submit(closed_forms.lines, name, draws) for name in closed_forms.ESTIMATED]
+        closed = [pool.submit(closed_forms.lines, name, draws) for name in closed_forms.SHOWN]
         grids = [
             threads.submit(execute, t.grid, t.data.to(t.grid.device), pool, progress.report)
             for t in trainings

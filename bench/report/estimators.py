@@ -43,6 +43,11 @@ Printed = Mapping[str, Mapping[object, object]]
 """Column of rows → its values in their order, each as it is printed."""
 
 
+def follows_paths(name: str) -> bool:
+    """Whether it differentiates through the samples, as those do that figures draw solid."""
+    return name in ESTIMATORS and ESTIMATORS[name].line == "solid"
+
+
 def labels(names: Iterable[str]) -> dict[str, str]:
     """Estimators as they are printed: in the order they are written, then those no longer there."""
     present = set(names)

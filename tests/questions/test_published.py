@@ -105,7 +105,7 @@ WAY = Published(
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ((-99, -95, -90), "agrees"),
+        ((-99, -95, -90), "rises"),
         ((-99, -89, -90), "missed"),
         ((-99, -95, -79), "missed"),
         ((-99, -95, math.nan), "not run"),
@@ -149,7 +149,10 @@ def test_rows_are_made_again_and_kept(tmp_path, inline, monkeypatch):
     code = validation.validate(config, "exact_ppca", console, draws=50_000)
     page = (tmp_path / "r/validation/README.md").read_text(encoding="utf-8")
     assert "published: 1 agree, 0 do not" in text.getvalue(), text.getvalue()
-    assert "Of 1 published numbers made again 1 agree within their tolerance" in page
+    assert (
+        "1 of 1 numbers, of 1 trainings, agree within their tolerance; 1 of 2 rows were not run"
+        in page
+    )
     assert "Not run: PyTorch's VAE example." in page
     stored = pd.read_csv(tmp_path / "r/validation/values.csv")
     assert set(stored.quantity) == {"log_likelihood", "exact_log_likelihood"}

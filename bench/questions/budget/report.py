@@ -46,7 +46,7 @@ def sections(results: Results) -> list[Section]:
     parts = [sentence_case(survives), _gains(elbo), _equal_time_said(results)]
     parts.append(_rates_said(results, found))
     takeaway = " ".join(filter(None, parts)) or f"`{title(REFERENCE)}` alone was trained."
-    drawn = [_differences_figure(rows, found, per)] if found else []
+    drawn = [_differences_figure(results, found, per)] if found else []
     figures = [*drawn, _rates_figure(results, per)]
     tables, notes = [_table(results, rows, elbo, found)], prose(__file__, item=per)
     return [Section(ASKED, takeaway, survives, tables, figures, notes)]
@@ -67,15 +67,14 @@ def at_equal_time(results: Results) -> dict[str, Estimate]:
     """Variant → its test ELBO less the reference's at the time that both were trained for; {}
     where no budgets were measured.
 
-    ELBOs between two lengths are interpolated in the logarithm of the training's seconds, their
-    median over seeds: some ran while the machine was loaded.
+    ELBOs between two lengths are interpolated in the logarithm of the training's seconds.
     """
     rows = results.of("budget")
     values = rows.pivot_table(index=["variant", "seed", "epochs"], columns="metric", values="value")
     values = values.reindex(columns=["elbo", "training_seconds"]).dropna()
     if REFERENCE not in values.index.unique("variant"):
         return {}
-    seconds = values.training_seconds.groupby(["variant", "epochs"]).median()
+    seconds = training_seconds(results)
     found = {}
     for variant in values.index.unique("variant"):
         until = min(seconds[variant].max(), seconds[REFERENCE].max())
@@ -86,6 +85,31 @@ def at_equal_time(results: Results) -> dict[str, Estimate]:
         if variant != REFERENCE:
             found[variant] = interval((reached[0] - reached[1]).dropna())
     return {variant: estimate for variant, estimate in found.items() if estimate}
+
+
+def training_seconds(results: Results) -> pd.Series:
+    """(variant, epochs) → seconds of a training.
+
+    Those of the reference's longest, by its epochs and by the ratio of a step to one of the
+    reference's, the two timed in turns (question `flexibility`): seconds of whole trainings tell
+    what else the machine did meanwhile. Where no ratio was measured they must do, by their median
+    over seeds.
+    """
+    found = results.of("budget", "training_seconds")
+    seconds = found.groupby(["variant", "epochs"]).value.median()
+    timed = results.of("flexibility", "step_time_ratio")
+    ratios = timed.groupby("variant").value.median().to_dict() | {REFERENCE: 1.0}
+    longest = seconds[REFERENCE].index.max()
+    each = seconds[REFERENCE, longest] / longest
+    in_turns = len(ratios) > 1
+    return pd.Series(
+        {
+            (variant, epochs): ratios[variant] * epochs * each
+            if in_turns and variant in ratios
+            else took
+            for (variant, epochs), took in seconds.items()
+        }
+    )
 
 
 def _at_time(elbo: pd.Series, seconds: pd.Series, until: float) -> float:
@@ -242,14 +266,14 @@ def _table(results: Results, rows: pd.DataFrame, elbo: pd.DataFrame, found: Foun
     return Table("budget", columns, lines, caption, groups, variants)
 
 
-def _differences_figure(rows: pd.DataFrame, found: Found, per: str) -> Figure:
-    medians = rows.groupby(["variant", "epochs", "metric"]).value.median()
-    lines = []
+def _differences_figure(results: Results, found: Found, per: str) -> Figure:
+    steps = results.of("budget", "training_steps").groupby(["variant", "epochs"]).value.median()
+    seconds, lines = training_seconds(results), []
     for (variant, epochs), claim in found.items():
         d = claim.difference
         at = {"variant": variant, "difference": d.mean, "low": d.low, "high": d.high}
-        took = {m: medians[variant, epochs, f"training_{m}"] for m in ("steps", "seconds")}
-        lines.append(at | took)
+        place = variant, epochs
+        lines.append(at | {"steps": steps[place], "seconds": seconds[place]})
     frame = pd.DataFrame(lines)
     y = ("difference", f"ELBO − {title(REFERENCE)}'s (nats per {per})")
     axes = {"steps": "training steps", "seconds": "training time (s)"}

@@ -188,7 +188,12 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         if not pairs:
             continue
         tau, p = kendalltau(both.precision, both.elbo.rank())
-        parts.append(f"{agree} of {pairs} pairs {when} (Kendall's τ {decimal(tau)}, p = {p:.2g})")
+        text = f"{agree} of {pairs} pairs {when} (Kendall's τ {decimal(tau)}, p = {p:.2g})"
+        along = both[[estimators.follows_paths(name) for name, _ in both.index]]
+        if 2 < len(along) < len(both):  # others are noisier by orders of magnitude
+            tau, p = kendalltau(along.precision, along.elbo.rank())
+            text += f", among estimators that follow a path τ {decimal(tau)}, p = {p:.2g}"
+        parts.append(text)
         named = [
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
         ]

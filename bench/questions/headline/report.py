@@ -17,9 +17,9 @@ from bench.report.figure import Figure, by_variant, named, variant_axis, variant
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
 from bench.report.section import Section, captioned, item, prose
-from bench.report.style import order, title
+from bench.report.style import order, ordered, title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
-from bench.statistics import from_error, interval, summary
+from bench.statistics import from_error, interval, paired_difference, summary
 
 LATE = 0.02
 """Of the epochs: a run that is best within the last of them may not have ended improving."""
@@ -36,6 +36,7 @@ def sections(results: Results) -> list[Section]:
         return failures
     found, bounds = elbo_claims(results), bound_claims(results)
     takeaway, answer = _sentences(rows, found, bounds)
+    takeaway += _on_training_images(rows)
     best = select(rows, metric="best_epoch").value
     last = results.history.reindex(columns=["epoch"]).epoch.max()
     if late := int((best > (1 - LATE) * last).sum()):
@@ -46,6 +47,20 @@ def sections(results: Results) -> list[Section]:
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
     asked = "What the posterior's variance buys"
     return [Section(asked, takeaway, answer, tables, figures, notes), *failures]
+
+
+def _on_training_images(rows: pd.DataFrame) -> str:
+    """The same comparison where nothing need generalize: what is lost from there is overfitting, not
+    what a posterior buys."""
+    trained = select(rows, metric="train_elbo").dropna(subset="value")
+    differences = {
+        title(variant): paired_difference(trained, variant, REFERENCE)
+        for variant in ordered(trained.variant.unique())
+        if variant != REFERENCE
+    }
+    told = claims({name: found for name, found in differences.items() if found})
+    said = sentence(told, "above it", "below it", "undecided against it", sign=True)
+    return f" By the ELBO of training images: {said}." if said else ""
 
 
 def elbo_claims(results: Results) -> list[Claim]:

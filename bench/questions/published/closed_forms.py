@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.inference.gradients import ESTIMATORS
 from bench.inference.target import Target
+from bench.randomness import generator
 from vaes.base import diagonal_gaussian
 
 A, B, C = 0.7, -1.1, 3.0
@@ -33,6 +34,14 @@ ESTIMATED = (
     "pathwise_control_variate",
 )
 """The estimators whose variances are known."""
+
+
+SHOWN = tuple(
+    name
+    for name in ESTIMATED
+    if name not in ("pathwise_sampled_kl", "sticking_the_landing", "score_function_analytic_kl")
+)
+"""Without a KL, which f has none of, the others are the same as one of these."""
 
 
 def gradients(
@@ -117,12 +126,12 @@ def measured(name: str, samples: int, draws: int) -> list[tuple[float, float]]:
 
     Raises BenchError where the estimator does not admit S = `samples`.
     """
-    generator = torch.Generator().manual_seed(samples)
+    draws_of = generator("cpu", "closed forms", name, samples)
     at_once = min(draws, AT_ONCE)
     sums = torch.zeros(2, 2, dtype=torch.float64)
     for _ in range(draws // at_once):
         for place, (g, mean) in enumerate(
-            zip(gradients(name, samples, at_once, generator), means())
+            zip(gradients(name, samples, at_once, draws_of), means())
         ):
             squares = (g - mean).square()
             sums[place] += torch.stack([squares.sum(), squares.square().sum()])

@@ -28,9 +28,8 @@ COLUMNS += ("K", "seconds", "commit", "reason")
 """A line a number measured on a training of ours, `minus` where it is the one that is subtracted;
 or a training's failure, with the reason."""
 ROUNDING = 1e-12
-RISING = "rises toward it"
 EXACTLY = 0.005
-"""Relative difference up to which two variances have three digits in common, rounded."""
+"""Relative difference up to which two variances agree."""
 
 
 def ours(values: pd.DataFrame, row: Published, quantity: str, epochs: int) -> Estimate:
@@ -56,16 +55,16 @@ def verdict(number: Number, published: float, our: Estimate) -> str:
 
 
 def verdict_on_the_way(row: Published, values: pd.DataFrame, number: Number) -> str:
-    """Whether every longer training is better, and none beyond what was published of more."""
+    """`rises` where every longer training is better, and none beyond what was published of more."""
     way = [ours(values, row, number.quantity, epochs).mean for epochs in row.lengths]
     if any(map(math.isnan, way)):
         return "not run"
-    return "agrees" if way == sorted(way) and way[-1] < number.value else "missed"
+    return "rises" if way == sorted(way) and way[-1] < number.value else "missed"
 
 
 def _tolerance(row: Published, number: Number) -> str:
     if row.lengths:
-        return RISING
+        return "of a longer training"
     if number.at_least is not None:
         return f"same sign, at least {number.at_least:g}"
     return f"± {number.tolerance:g}"
@@ -81,7 +80,7 @@ def lines(row: Published, values: pd.DataFrame) -> Iterator[list]:
             published = number.value
             if math.isnan(published):
                 published = ours(values, row, EXACT + number.quantity, epochs).mean
-            said = verdict(number, published, our) if not row.lengths else ""
+            said = "" if row.lengths else verdict(number, published, our)
             if row.lengths and epochs == row.lengths[-1]:
                 said = verdict_on_the_way(row, values, number)
             here = own[(own.epochs == epochs) & (own.quantity == number.quantity)]
@@ -124,7 +123,7 @@ def _made(rows: Mapping[str, Published], values: pd.DataFrame) -> list[Published
 
 
 def agreement(exact: float, value: float, standard_error: float) -> str:
-    """Of a variance with that of theory: to three digits, or as far as heavy tails allow."""
+    """Of a variance with that of theory: within half a per cent, or as far as heavy tails allow."""
     difference = abs(value - exact)
     if difference <= EXACTLY * abs(exact) + ROUNDING:
         return "agrees"
@@ -167,21 +166,20 @@ def counted(table: Table) -> tuple[int, int]:
 def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFrame) -> str:
     """`results/validation/README.md`."""
     published, exact = table(rows, values), closed_form_table(closed)
-    (agreed, missed), (exact_ones, inexact) = counted(published), counted(exact)
+    agreed, missed = counted(published)
+    exact_ones, inexact = counted(exact)
     others = len(exact.lines) - exact_ones - inexact
-    rising = sum(line[-2].text == RISING and line[-1].text == "agrees" for line in published.lines)
+    made, not_run = _made(rows, values), len(rows) - len(_made(rows, values))
+    trainings = sum(not row.lengths for row in made)
     said = (
-        f"Of {agreed + missed} published numbers made again {agreed - rising} agree within their "
-        f"tolerance{f', {rising} of a longer training is risen toward' * bool(rising)}; of "
-        f"{len(exact.lines)} variances in closed form {exact_ones} agree to three digits"
+        f"{agreed} of {agreed + missed} numbers, of {trainings} trainings, agree within their "
+        f"tolerance; {not_run} of {len(rows)} rows were not run. Of {len(exact.lines)} variances "
+        f"in closed form {exact_ones} agree within {EXACTLY:.1%}"
         f"{f', {others} within three standard errors' * bool(others)}"
         f"{f', {inexact} do not' * bool(inexact)}."
     )
-    left = [row.title for row in rows.values() if row not in _made(rows, values)]
-    sources = [
-        f"- {row.title}: {row.source}.{f' {row.remark}' * bool(row.remark)}"
-        for row in _made(rows, values)
-    ]
+    left = [row.title for row in rows.values() if row not in made]
+    sources = [f"- {row.title}: {row.source}.{f' {row.remark}' * bool(row.remark)}" for row in made]
     return prose(
         __file__,
         said=said,
