@@ -50,8 +50,8 @@ def sections(results: Results) -> list[Section]:
 
 
 def _on_training_images(rows: pd.DataFrame) -> str:
-    """The same comparison where nothing need generalize: what is lost from there is overfitting, not
-    what a posterior buys."""
+    """The same comparison where nothing need generalize: what is lost from there is overfitting,
+    and not what a posterior buys."""
     trained = select(rows, metric="train_elbo").dropna(subset="value")
     differences = {
         title(variant): paired_difference(trained, variant, REFERENCE)
