@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
 
+from vaes._likelihoods import GaussianLikelihood
 from vaes.base import VAE, diagonal_gaussian
 
 COMPONENTS = 50
@@ -32,7 +33,10 @@ class MixturePrior(VAE):
 
 
 class VampPrior(VAE):
-    """p(z) = mean over k of q(z|u_k), at learned images u_k (Tomczak & Welling 2018)."""
+    """p(z) = mean over k of q(z|u_k), at learned inputs u_k (Tomczak & Welling 2018).
+
+    Images in (0, 1), or any real values where the likelihood is Gaussian.
+    """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -41,7 +45,9 @@ class VampPrior(VAE):
 
     @property
     def prior(self) -> Distribution:
-        return _mixture(self.prior_logits, self.posterior(self.pseudo_inputs.sigmoid()))
+        real = isinstance(self, GaussianLikelihood)
+        inputs = self.pseudo_inputs if real else self.pseudo_inputs.sigmoid()
+        return _mixture(self.prior_logits, self.posterior(inputs))
 
 
 def _mixture(logits: torch.Tensor, components: Distribution) -> MixtureSameFamily:

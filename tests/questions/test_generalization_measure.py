@@ -48,6 +48,7 @@ def test_rows_of_a_short_list_are_of_its_weights_and_its_images():
         )
         assert values(rows, "cross_entropy_gap", stage="best", code=code) == [test - train]
     assert values(rows, "best_epoch", steps=3, kl_weight=1.0) == [1]
+    assert values(rows, "learning_rate", steps=3) == [one.run.learning_rate]
 
 
 @pytest.mark.parametrize("variant", discover().variants)

@@ -65,7 +65,8 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     assert overfitting.answer == (
         "yes: its gap with 250 training images is 30.1 ± 0.6 nats; noise of the code without the "
         "KL adds −5.0 ± 0.0, the KL −5.0 ± 0.0 (input-dependent); the VAEs' test cross-entropy "
-        "against it: higher for 1 of 1 with 250, higher for 1 of 1 with 1,000 images"
+        "against it: with early stopping of all higher for 1 of 1 with 250 images; "
+        "at the last step higher for 1 of 1 with 250, higher for 1 of 1 with 1,000 images"
     )
     assert "the gap is smaller for `input-dependent` (−10.0 ± 0.0)" in overfitting.takeaway
     assert "itself is higher for `input-dependent` (+4.0 ± 0.0)" in overfitting.takeaway
@@ -194,7 +195,7 @@ def test_the_longest_list_is_told_beside_the_shortest(tmp_path: Path):
         "With 1,000 images (50 steps) the gap is larger for `input-dependent` (+2.0 ± 0.0); the "
         "test cross-entropy is higher for `input-dependent` (+4.0 ± 0.0)."
     )
-    said = "against it: lower for 1 of 1 with 250, higher for 1 of 1 with 1,000 images"
+    said = "; at the last step lower for 1 of 1 with 250, higher for 1 of 1 with 1,000 images"
     assert overfitting.answer.endswith(said)
     results.rows = rows[rows.images == 250]
     (overfitting,) = report.sections(results)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 
 from bench import asked, contestants, validation
 from bench.config import PRESETS, Config, Run
 from bench.data import files as download
 from bench.errors import BenchError
-from bench.questions.published import closed_forms, report
+from bench.questions.published import closed_forms, measure, report
 from bench.questions.published.measure import Conditions
 from bench.questions.published.published import Number, Published, read, rows
 from bench.statistics import Estimate
+from tests.subjects import small_data, subject
 
 ROWS = rows()
 
@@ -192,6 +195,24 @@ def test_conditions_name_lengths_that_share_a_trunk():
 
 
 @pytest.mark.slow
+def test_the_training_elbo_is_of_images_as_training_sees_them(monkeypatch):
+    """Binary where they are drawn: an ELBO of grey pixels is of another likelihood."""
+    seen = []
+
+    def mean_elbo(model, x, *rest):
+        seen.append(x)
+        return {"elbo": torch.zeros(2, len(x))}
+
+    monkeypatch.setattr(measure, "mean_elbo", mean_elbo)
+    for binarization in ("stochastic", "none"):
+        data = replace(small_data(), binarization=binarization)
+        measure.measure(subject("input_dependent", data=data), ("train_elbo",), 1, "end")
+    drawn, grey = seen
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert (drawn.mean() - grey.mean()).abs() < 0.05
+    assert torch.equal(grey, data.train / 255)
+
+
 def test_pytorchs_example_is_made_again(tmp_path, monkeypatch):
     """Where this machine has MNIST."""
     monkeypatch.setattr(download, "_download", lambda *a: pytest.skip("MNIST is not here"))

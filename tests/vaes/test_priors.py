@@ -74,3 +74,15 @@ def test_a_mixture_of_one_place_is_its_gaussian():
     _, exact = elbo_terms(plain, x, noise, 1)
     error = sampled.std(0) / 20_000**0.5
     assert ((sampled.mean(0) - exact[0]).abs() < 5 * error).all()
+
+
+def test_inputs_of_a_vamp_prior_are_any_reals_where_the_data_are():
+    """A table's values reach beyond (0, 1); those of pixels do not."""
+    torch.manual_seed(0)
+    options = {"prior": "vamp", "likelihood": "gaussian"}
+    model = with_options(VARIANTS["input_dependent"], **options)(6, 2, 4)
+    with torch.no_grad():
+        model.pseudo_inputs.fill_(3.0)
+        alone = model.posterior(torch.full((1, 6), 3.0))
+        z = torch.randn(7, 2)
+        torch.testing.assert_close(model.prior.log_prob(z), alone.log_prob(z))

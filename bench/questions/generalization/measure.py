@@ -68,7 +68,7 @@ def measure(subject: Subject) -> Result:
     steps = len(history) * -(-length // run.batch_size)
     settings = {"images": size, "steps": steps, "kl_weight": run.kl_weight}
     best = Row("best_epoch", subject.trained.best_epoch, "epochs", settings, n=len(history))
-    result = Result([best])
+    result = Result([best, Row("learning_rate", run.learning_rate, "", settings)])
     seen = data.seen if run.distinct else fixed_draw(data, run)
     for stage in ("end", "best"):
         at = {**settings, "stage": stage}

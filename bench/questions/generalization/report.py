@@ -31,6 +31,7 @@ COLUMNS = {
     "cross_entropy_gap end sampled": Column("gap, end, sampled code", 1),
     "elbo_gap end sampled": Column("ELBO gap, end", 1),
     "best_step": Column("best at step", 0, interval=False),
+    "learning_rate": Column("learning rate", None, interval=False),
     "code_to_noise end": Column("codes ÷ noise", 1),
 }
 NO_KL = " without KL"
@@ -132,9 +133,13 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
             for v in [v for v, found in chains.items() if found][:1]
         )
         if compared:
-            few = f"{_counts(of['test'])} with {fewest.images.min():,}"
-            counted = ", ".join([few, *counted])
-            answer += f"; the VAEs' test cross-entropy against it: {counted} images"
+            few = f"with {fewest.images.min():,}"
+            early = f"with early stopping of all {_counts(of['stopped'])} {few} images; "
+            at_end = ", ".join([f"{_counts(of['test'])} {few}", *counted])
+            answer += (
+                f"; the VAEs' test cross-entropy against it: {early if of['stopped'] else ''}"
+                f"at the last step {at_end} images"
+            )
     if not sentences:
         known = f"{spoken_of(gaps)} nats" if gaps else "unknown at the mean code"
         sentences = [f"Test − train cross-entropy with {images}: {known}."]
@@ -258,6 +263,7 @@ def _gaps_table(staged: pd.DataFrame) -> Table:
         value=staged.value.where(~best, staged.value * of_epoch),
     )
     found = summary(rows, ["arm", "images", "steps", "column"])
+    columns = {key: column for key, column in COLUMNS.items() if key in {*rows.column}}
     settings = ["variant", Column("images", 0), Column("steps", 0)]
     caption = "Cross-entropy of training and test images, at the mean code where nothing is said."
     # no contestants: what has no posterior, or was trained without the KL
@@ -266,7 +272,7 @@ def _gaps_table(staged: pd.DataFrame) -> Table:
     def contest(key: tuple) -> object:
         return key[1] if key[0] in vaes else None
 
-    return Table.of_settings("generalization", settings, COLUMNS, found, caption, contest)
+    return Table.of_settings("generalization", settings, columns, found, caption, contest)
 
 
 def _gap_figure(staged: pd.DataFrame) -> Figure | None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from bench.config import Preset, Run
-from bench.data.binarization import as_float
+from bench.data.binarization import as_float, binarize
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.elbo import mean_elbo
 from bench.inference.importance import passes_at_once
@@ -77,7 +78,7 @@ def measure(subject: Subject, quantities: tuple[str, ...], samples: int, stage: 
             result.rows.append(row(exact, torch.zeros_like(exact), its))
         else:
             train = quantity == "train_elbo"
-            x = as_float(subject.data.train) if train else test
+            x = training_images(subject) if train else test
             draws = -(-(TRAIN_PASSES if train else TEST_PASSES) // len(x))
             at_once = max(1, passes_at_once(x.device) // draws)
             noise = subject.generator(quantity, "noise")
@@ -85,3 +86,12 @@ def measure(subject: Subject, quantities: tuple[str, ...], samples: int, stage: 
                 found = mean_elbo(model, x, noise, draws, at_once)
             result.rows.append(row(*found["elbo"], its))
     return result
+
+
+def training_images(subject: Subject) -> Tensor:
+    """Every training image `(N, D)` as training sees it: where they are binarized stochastically,
+    drawn once."""
+    images = subject.data.train
+    if subject.data.binarization != "stochastic":
+        return as_float(images)
+    return binarize(images, subject.generator("training images"))
