@@ -25,7 +25,7 @@ from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
 from bench.places import usable
-from bench.processes import ProcessPoolExecutor, deaf
+from bench.processes import Workers, deaf
 from bench.questions import QUESTIONS
 from bench.questions.throughput import run_cases as timing
 from bench.report import page, results
@@ -247,7 +247,7 @@ def _workers(grid: Grid, data: Dataset, config: Config, progress: Progress) -> I
     with deaf():
         queue = context.Queue()
     progress.listen(queue)
-    with ProcessPoolExecutor(progress.workers, context, start_worker, (queue,)) as pool:
+    with Workers(progress.workers, context, start_worker, (queue,)) as pool:
         yield pool
 
 
@@ -276,11 +276,12 @@ def _say_where_the_time_went(outcome: Outcome, console: Console) -> None:
     shown = Screen(box=box.SIMPLE_HEAD)
     for heading in ("time went into", "tasks", "core-seconds", "share"):
         shown.add_column(heading, justify="left" if heading == "time went into" else "right")
+    if not whole:  # all was found, or failed
+        return
     for purpose, spent in sorted(outcome.spent.items(), key=lambda pair: -pair[1].seconds):
         share = f"{spent.seconds / whole:.0%}"
         shown.add_row(purpose, str(spent.tasks), f"{spent.seconds:,.0f}", share)
-    if whole:
-        console.print(shown)
+    console.print(shown)
 
 
 def _described(

@@ -7,9 +7,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
 
 
@@ -35,9 +37,81 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
 
     def __exit__(self, kind, error, trace) -> None:
         if kind is not None:
-            for process in multiprocessing.active_children():
-                process.terminate()
+            _terminate_children()
         super().__exit__(kind, error, trace)
+
+
+class Workers(Executor):
+    """Processes of one task at a time each, as an executor.
+
+    Where one dies, e.g. killed for memory, its task alone fails, with BrokenExecutor, and another
+    takes its place. Arguments are those of `ProcessPoolExecutor`.
+    """
+
+    def __init__(self, count: int, *given) -> None:
+        self.given, self.lock, self.closed = given, threading.RLock(), False
+        self.idle = [ProcessPoolExecutor(1, *given) for _ in range(count)]
+        self.busy: dict[Future, ProcessPoolExecutor] = {}
+        self.waiting: deque[tuple[Future, Callable[[ProcessPoolExecutor], Future]]] = deque()
+
+    def submit(self, fn: Callable, /, *given, **named) -> Future:
+        future: Future = Future()
+        with self.lock:
+            self.waiting.append((future, lambda worker: worker.submit(fn, *given, **named)))
+            self._begin()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with self.lock:
+            if cancel_futures:
+                self.closed = True
+                for future, _ in self.waiting:
+                    future.cancel()
+                self.waiting.clear()
+            pending = [*self.busy, *(future for future, _ in self.waiting)]
+        if wait:
+            concurrent.futures.wait(pending)
+        for worker in [*self.idle, *self.busy.values()]:
+            worker.shutdown(wait)
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:
+            self.shutdown(wait=False, cancel_futures=True)
+            _terminate_children()
+        super().__exit__(kind, error, trace)
+
+    def _begin(self) -> None:
+        """Give what waits to who is idle."""
+        while self.idle and self.waiting and not self.closed:
+            future, begin = self.waiting.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            worker = self.busy[future] = self.idle.pop()
+            try:
+                done = begin(worker)
+            except BrokenExecutor:  # it died while it was idle
+                worker = self.busy[future] = ProcessPoolExecutor(1, *self.given)
+                done = begin(worker)
+            done.add_done_callback(partial(self._end, future))
+
+    def _end(self, future: Future, done: Future) -> None:
+        """Pass on what a worker has found; one that broke ends by itself."""
+        error = done.exception()
+        with self.lock:
+            worker = self.busy.pop(future)
+            broken = isinstance(error, BrokenExecutor)
+            self.idle.append(ProcessPoolExecutor(1, *self.given) if broken else worker)
+            self._begin()
+        if error is None:
+            future.set_result(done.result())
+        else:
+            future.set_exception(error)
+
+
+def _terminate_children() -> None:
+    """Nobody waits for what is under way."""
+    for process in multiprocessing.active_children():
+        process.terminate()
 
 
 def end_with_parent() -> None:

@@ -26,7 +26,7 @@ from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
-from bench.processes import ProcessPoolExecutor, deaf
+from bench.processes import Workers, deaf
 from bench.questions.published import closed_forms, report
 from bench.questions.published.measure import Conditions
 from bench.questions.published.published import Published, rows
@@ -141,7 +141,7 @@ def _executed(
     with (
         locked(store.folder, lambda line: console.print(line, markup=False, soft_wrap=True)),
         Progress(console, workers) as progress,
-        ProcessPoolExecutor(workers, context, start_worker, (queue,)) as pool,
+        Workers(workers, context, start_worker, (queue,)) as pool,
         ThreadPoolExecutor(len(trainings) or 1) as threads,
     ):
         progress.listen(queue)

@@ -129,3 +129,29 @@ def test_at_any_moment(tmp_path, command, seconds, number, everyone):
         shutil.copytree(ROOT / "results" / "mnist", tmp_path / "results" / "mnist")
         arguments = ["report", "--results", tmp_path / "results"]
     stopped(arguments, after(seconds), number, everyone)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_fails_its_task_alone(tmp_path):
+    """As where memory is short; the same command then does that task."""
+    mark = uuid.uuid4().hex
+    command = [sys.executable, "-m", "bench", *map(str, run_in(tmp_path))]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"MARK": mark}
+    )
+    deadline = time.monotonic() + 120
+    while not any(tmp_path.glob("cache/*.run")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    worker = next(p for p in processes(mark) if b"spawn_main" in command_line(p))
+    os.kill(worker, signal.SIGKILL)
+    text = process.communicate(timeout=240)[0]
+    assert process.returncode == 1, text
+    assert "was killed, as happens where memory is short" in text
+    assert "Traceback" not in text
+    assert "Results page:" in text
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def command_line(process: int) -> bytes:
+    return Path(f"/proc/{process}/cmdline").read_bytes()

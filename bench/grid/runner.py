@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -297,5 +297,8 @@ def _done(future: Future, tasks: list[Task]) -> list[Done]:
         return future.result()
     except BenchError:  # of an executor that is of no use any more
         raise
-    except (Exception, SystemExit) as error:  # a worker that died, e.g. killed for memory
-        return [Done(f"the worker process died ({one_line(error)})")] * len(tasks)
+    except BrokenExecutor:
+        why = "was killed, as happens where memory is short: run again, with fewer --jobs"
+    except (Exception, SystemExit) as error:
+        why = f"died ({one_line(error)})"
+    return [Done(f"the worker process {why}")] * len(tasks)

@@ -64,7 +64,10 @@ def citations(names: Iterable[str]) -> str:
 def lines(
     frame: pd.DataFrame, x: tuple | alt.X, y: alt.Y, printed: Mapping[str, str], **options
 ) -> alt.LayerChart:
-    """A line an estimator, with its colour, dashes and mark, by the column `estimator`."""
+    """A line an estimator, with its colour, dashes and mark, by the column `estimator`; the legend
+    lists those that have one."""
+    drawn = {*frame.estimator}
+    printed = {name: text for name, text in printed.items() if text in drawn}
     known, domain = [ESTIMATORS.get(name) for name in printed], list(printed.values())
     # the mark's outline would be dashed
     legend = alt.Legend(title=None, symbolSize=120, symbolStrokeWidth=0)
