@@ -17,9 +17,8 @@ from torch.distributions import ContinuousBernoulli
 from bench import asked, contestants
 from bench.config import Config
 from bench.data.binarization import as_float, binarized_splits, is_binary
-from bench.data.dataset import Dataset, load
+from bench.data.dataset import Dataset, load, unit_of
 from bench.data.own import as_bytes, read_images
-from bench.data.sources import SOURCES
 from bench.errors import BenchError
 from bench.grid.contract import Subject
 from bench.grid.survey import Survey
@@ -65,15 +64,11 @@ def finished(config: Config, seed: int, console: Console) -> Subject:
 def images_of(path: Path, data: Dataset) -> Tensor:
     """Images `(N, D)` of a file, float32, as a model of these data takes them, on their device.
 
-    Whatever own data may be, of one array: bytes or values from 0 to 1, of real-valued data
-    numbers. Binarized as the data's own test images were, so that their grey originals become the
+    Whatever own data may be, of one array: bytes or values from 0 to 1; of a table rows in its
+    own unit, which are standardised as the training rows were; of other real data numbers as they
+    are. Binarized as the data's own test images were, so that their grey originals become the
     same images. Raises BenchError on a file that is no such thing.
     """
-    if data.binarization == "real" and data.name not in SOURCES:
-        raise BenchError(
-            f"a model of the table '{data.name}' takes rows in its own standardised units: files "
-            "are read for models of images, or of built-in data"
-        )
     images = read_images(str(path))
     what = f"the array of {path}"
     images = images.reshape(len(images), -1)
@@ -83,6 +78,8 @@ def images_of(path: Path, data: Dataset) -> Tensor:
             f"{data.test.shape[1]}: give images of the data that the model was trained on"
         )
     if data.binarization == "real":
+        unit = unit_of(data)
+        images = images if unit is None else unit.standardised(images)
         return torch.tensor(images, dtype=torch.float32, device=data.test.device)
     grey = as_bytes(what, images)
     if data.binarization == "binary" and not is_binary(grey):
@@ -147,7 +144,8 @@ def _deviation(model: VAE, x: Tensor, subject: Subject) -> Tensor:
 def samples(subject: Subject, count: int, seed: int) -> dict[str, np.ndarray]:
     """`count` images drawn from the prior: `mean` of each pixel given the code, and `draws`.
 
-    `(N, H, W)`; the mean of a binary pixel is the probability that it is white.
+    `(N, H, W)`; the mean of a binary pixel is the probability that it is white. Rows of a table are
+    in its own unit.
     Raises BenchError for an autoencoder, which has no prior.
     """
     model = _vae(subject, "samples")
@@ -165,8 +163,9 @@ def samples(subject: Subject, count: int, seed: int) -> dict[str, np.ndarray]:
         mean = logits.sigmoid()
         drawn = torch.bernoulli(mean, generator=draws)
     found = {"mean": mean, "draws": drawn}
-    shape = subject.data.image_shape
-    return {name: values.unflatten(-1, shape).cpu().numpy() for name, values in found.items()}
+    shape, unit = subject.data.image_shape, unit_of(subject.data)
+    arrays = {name: values.unflatten(-1, shape).cpu().numpy() for name, values in found.items()}
+    return arrays if unit is None else {name: unit.original(a) for name, a in arrays.items()}
 
 
 def likelihood(subject: Subject, images: Tensor, count: int, k: int) -> dict[str, np.ndarray]:

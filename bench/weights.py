@@ -6,11 +6,14 @@ import json
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
 from bench.config import Run
+from bench.data.dataset import in_its_unit, unit_of
+from bench.data.unit import Unit
 from bench.errors import BenchError, nearest, one_line
 from bench.grid.contract import Subject
 from bench.grid.environment import commit
@@ -22,11 +25,12 @@ def exported(subject: Subject, stage: str) -> bytes:
     """A safetensors file of the weights of a stage; what they are is its metadata, in JSON.
 
     `variant`, `stage`, `run` (every field of `bench.config.Run`), `data_dim`, `image_shape`,
-    `binarization`, `commit` and `torch`. Raises BenchError on an unknown stage.
+    `binarization`, `unit` (of a table: `mean` and `scale` of its columns, which are standardised
+    with them before they are encoded), `commit` and `torch`. Raises BenchError on an unknown stage.
     """
     if stage not in STAGES:
         raise nearest("stage", stage, STAGES)
-    data = subject.data
+    data, unit = subject.data, unit_of(subject.data)
     described = {
         "variant": subject.run.variant,
         "stage": stage,
@@ -34,6 +38,7 @@ def exported(subject: Subject, stage: str) -> bytes:
         "data_dim": data.test.shape[1],
         "image_shape": data.image_shape,
         "binarization": data.binarization,
+        "unit": unit and {"mean": unit.mean.tolist(), "scale": unit.scale.tolist()},
         "commit": commit(),
         "torch": torch.__version__,
     }
@@ -44,7 +49,8 @@ def exported(subject: Subject, stage: str) -> bytes:
 def imported(path: Path) -> Autoencoder:
     """The model of a file that `exported` made, on the CPU and evaluating.
 
-    Raises BenchError where it is none, or its variant is not here.
+    One of a table takes standardised rows, and its log p(x|z) is in the table's own unit. Raises
+    BenchError where it is none, or its variant is not here.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -52,7 +58,8 @@ def imported(path: Path) -> Autoencoder:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         given = {f.name: _tuples(told["run"][f.name]) for f in fields(Run)}
         data_dim = told["data_dim"]
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        unit = told.get("unit") and Unit(**{k: np.array(v) for k, v in told["unit"].items()})
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BenchError(
             f"{path} is no file of 'export-weights' ({one_line(error)}): export it again"
         ) from None
@@ -60,7 +67,9 @@ def imported(path: Path) -> Autoencoder:
     if run.variant not in variants:
         raise nearest("variant", run.variant, variants)
     variant = with_options(variants[run.variant], **run.networks)
-    model = variant(data_dim, run.latent_dim, run.hidden_dim, **dict(run.hyperparameters))
+    model = in_its_unit(variant, unit)(
+        data_dim, run.latent_dim, run.hidden_dim, **dict(run.hyperparameters)
+    )
     model.load_state_dict(weights)
     return model.eval()
 

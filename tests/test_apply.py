@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 from posteriors import ModuleFlow, perturbed
+from safetensors import safe_open
 from subjects import of_digits, small_data, subject
 
 from bench import apply
 from bench.data.binarization import as_float
-from bench.data.dataset import load
+from bench.data.dataset import in_its_unit, load
 from bench.data.sources import SOURCES
 from bench.errors import BenchError
 from bench.grid.contract import Subject
@@ -21,7 +23,8 @@ from bench.inference.elbo import elbo_terms
 from bench.inference.importance import effective_sample_size, iw_bound, log_weights
 from bench.inference.probabilistic_pca import exact_posterior, marginal
 from bench.inference.reparameterize import standard_normal
-from vaes import VAE, with_options
+from bench.weights import exported, imported
+from vaes import VAE, discover, with_options
 from vaes.base import Autoencoder
 
 
@@ -182,6 +185,43 @@ def test_real_images_are_taken_as_they_are(tmp_path):
     np.save(tmp_path / "real.npy", np.full((2, 20), np.inf))
     with pytest.raises(BenchError, match="holds inf"):
         apply.images_of(tmp_path / "real.npy", data)
+
+
+def of_table(tmp_path) -> Subject:
+    """A Gaussian model of a table whose columns are of units far apart."""
+    rows = np.random.default_rng(0).normal((5, -300, 0.2), (2, 40, 0.01), (400, 3))
+    np.save(tmp_path / "table.npy", rows)
+    data = load(str(tmp_path / "table.npy"))
+    variant = with_options(discover().variants["input_dependent"], "gaussian")
+    found = subject("input_dependent", data=data, likelihood="gaussian")
+    torch.manual_seed(0)
+    weights = variant(3, found.run.latent_dim, found.run.hidden_dim).state_dict()
+    found.trained.checkpoints.update(dict.fromkeys(found.trained.checkpoints, weights))
+    return replace(found, variant=in_its_unit(variant, data.unit))
+
+
+def test_rows_of_a_table_are_given_and_drawn_in_its_own_unit(tmp_path):
+    found = of_table(tmp_path)
+    rows = found.data.unit.original(as_float(found.data.test).numpy())
+    np.save(tmp_path / "rows.npy", rows)
+    x = apply.images_of(tmp_path / "rows.npy", found.data)
+    torch.testing.assert_close(x, as_float(found.data.test), atol=1e-4, rtol=0)
+    drawn = apply.samples(found, 2000, 0)["draws"].reshape(2000, 3)
+    # the decoder's mean moves little: s = 1 of standardised columns
+    np.testing.assert_allclose(drawn.mean(0), (5, -300, 0.2), rtol=0.2)
+    np.testing.assert_allclose(drawn.std(0), (2, 40, 0.01), rtol=0.3)
+
+
+def test_weights_of_a_table_come_back_in_its_unit(tmp_path):
+    found = of_table(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(exported(found, "best"))
+    model = imported(tmp_path / "model.safetensors")
+    x, z = as_float(found.data.test), torch.zeros(len(found.data.test), 3)
+    torch.testing.assert_close(model.log_likelihood(x, z), found.model().log_likelihood(x, z))
+    with safe_open(tmp_path / "model.safetensors", "np") as file:
+        unit = json.loads(file.metadata()["unit"])
+    np.testing.assert_allclose(unit["mean"], found.data.unit.mean)
+    np.testing.assert_allclose(unit["scale"], found.data.unit.scale)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from bench.data.binarization import BINARIZATIONS, binarized_splits, is_binary
 from bench.data.own import is_own, read_own
 from bench.data.sources import SOURCES
 from bench.data.splits import SPLITS, TEST_LABELS, Arrays
+from bench.data.unit import Unit
 from bench.errors import BenchError, nearest
 from bench.places import usable
 
@@ -52,11 +53,10 @@ class OwnDataset(Dataset):
     """Data of the user's own.
 
     `notices` are what the user should know of them, a line each. Where they are a table of real
-    values, these are standardised, and a log density in the table's own unit is `log_scale` nats
-    lower than theirs; it is in the fingerprint.
+    values, these are standardised, and their `unit` says how; it is in the fingerprint.
     """
 
-    log_scale: float
+    unit: Unit | None
     notices: tuple[str, ...]
 
 
@@ -65,15 +65,19 @@ def notices_of(data: Dataset) -> tuple[str, ...]:
     return data.notices if isinstance(data, OwnDataset) else ()
 
 
-def in_its_unit(variant: type, data: Dataset) -> type:
-    """The variant with log p(x|z) a density in the unit of the user's table, not of its
-    standardised values; of any other data the variant itself."""
-    if not isinstance(data, OwnDataset) or data.binarization != "real":
+def unit_of(data: Dataset) -> Unit | None:
+    """Of the user's table, whose values are standardised; None of any other data."""
+    return data.unit if isinstance(data, OwnDataset) else None
+
+
+def in_its_unit(variant: type, unit: Unit | None) -> type:
+    """The variant with log p(x|z) a density in a table's unit, not of its standardised values."""
+    if unit is None:
         return variant
 
     class InItsUnit(variant):
         def log_likelihood(self, x, z):
-            return super().log_likelihood(x, z) - data.log_scale
+            return super().log_likelihood(x, z) - unit.log_scale
 
     return InItsUnit
 
@@ -92,13 +96,13 @@ def load(name: str, data_dir: str | Path | None = None, binarize: str | None = N
         raise nearest("binarization", binarize, BINARIZATIONS)
     if is_own(name):
         own = read_own(name)
-        default = "real" if own.is_table else "stochastic"
+        default = "stochastic" if own.unit is None else "real"
         data = _dataset(Path(name).stem, own.arrays, default, binarize)
         known = {field.name: getattr(data, field.name) for field in fields(Dataset)}
-        if own.is_table:
-            scaled = f"{data.fingerprint} {own.log_scale!r}"
+        if own.unit is not None:
+            scaled = f"{data.fingerprint} {own.unit.log_scale!r}"
             known["fingerprint"] = hashlib.sha256(scaled.encode()).hexdigest()
-        return OwnDataset(**known, log_scale=own.log_scale, notices=own.notices)
+        return OwnDataset(**known, unit=own.unit, notices=own.notices)
     if name not in SOURCES:
         raise nearest("data set", name, [*SOURCES, "<path>.npz", "<folder>"])
     folder = data_dir or os.environ.get("BENCH_DATA")

@@ -14,6 +14,7 @@ from bench.data.naming import roles
 from bench.data.sources import SOURCES
 from bench.data.splits import SPLITS, TEST_LABELS, TRAIN_LABELS, Arrays, cut_from_training
 from bench.data.traps import ROUNDING, check_numbers, copies, doubtful, is_table
+from bench.data.unit import Unit
 from bench.errors import BenchError
 from bench.places import shown, usable
 
@@ -29,15 +30,12 @@ class Own:
     Attributes:
         arrays: by split, uint8 pixels or, of a table, float32 in the unit of 1 / 255; and the
             classes of the test images where they are known.
-        log_scale: Σ_d log s_d, by which a log density of the table's own unit is lower than that
-            of its standardised values; 0 for pixels.
+        unit: of a table's columns, which are standardised; None for pixels.
         notices: what the user should know, a line each.
-        is_table: whether the values are real, not pixels.
     """
 
     arrays: Arrays
-    is_table: bool
-    log_scale: float
+    unit: Unit | None
     notices: tuple[str, ...]
 
 
@@ -86,19 +84,22 @@ def read_own(name: str) -> Own:
     _check_alike(path, images)
     table = is_table(path, images, names)
     notices += copies(path, images, names)
-    log_scale = 0.0
-    if table:
-        images, log_scale = standardised(images)
+    unit = Unit.of(images["train"]) if table else None
+    if unit is not None:
+        images = {
+            split: (unit.standardised(rows) * 255).astype(np.float32)
+            for split, rows in images.items()
+        }
         notices.append(
             "columns are standardised with the mean and standard deviation s of the training rows; "
-            f"likelihoods are of the file's own unit: Σ log s = {log_scale:.6g} nats lower"
+            f"likelihoods are of the file's own unit: Σ log s = {unit.log_scale:.6g} nats lower"
         )
     else:
         notices += doubtful(images, names)
         images = _to_bytes(images)
     if TEST_LABELS in arrays:
         images[TEST_LABELS] = arrays[TEST_LABELS].astype(np.uint8)
-    return Own(images, table, log_scale, (_summary(images), *notices))
+    return Own(images, unit, (_summary(images), *notices))
 
 
 def read_images(name: str) -> np.ndarray:
@@ -204,18 +205,6 @@ def _to_bytes(images: Arrays) -> Arrays:
         split: np.rint(array.astype(np.float64) * 255).astype(np.uint8)
         for split, array in images.items()
     }
-
-
-def standardised(images: Arrays) -> tuple[Arrays, float]:
-    """Tables with the mean and the standard deviation s of the training rows taken out, float32
-    in the unit of 1 / 255 that bytes have, and Σ log s."""
-    train = images["train"].astype(np.float64)
-    mean, scale = train.mean(0), train.std(0)
-    splits = {
-        split: ((table.astype(np.float64) - mean) / scale * 255).astype(np.float32)
-        for split, table in images.items()
-    }
-    return splits, float(np.log(scale).sum())
 
 
 def _summary(images: Arrays) -> str:

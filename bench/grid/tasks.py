@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from bench.config import LEARNING_RATE, OPTIONS, SIZES, Preset, Run, of_dataset
-from bench.data.dataset import Dataset, in_its_unit, load
+from bench.data.dataset import Dataset, in_its_unit, load, unit_of
 from bench.data.training_set import training_set
 from bench.errors import BenchError
 from bench.grid import fingerprint
@@ -239,7 +239,7 @@ def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:
     """What a run trains, and what on."""
     variant = with_options(grid.known[run.variant], **run.networks)
     data = _data(grid.dataset, grid.data_dir, run.binarize, run.device)
-    return in_its_unit(variant, data), training_set(data, run)
+    return in_its_unit(variant, unit_of(data)), training_set(data, run)
 
 
 def trained_to(trained: Trained) -> dict:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.data.binarization import as_float
-from bench.data.dataset import in_its_unit, load
+from bench.data.dataset import in_its_unit, load, unit_of
 from bench.data.own import SMALLEST_SPLIT
 from bench.data.splits import SPLITS
 from bench.errors import BenchError
@@ -214,6 +214,8 @@ def test_a_table_is_standardised_with_the_training_rows(tmp_path):
     train = torch.tensor(table()[:400])
     expected = (torch.tensor(table()[500:]) - train.mean(0)) / train.std(0, correction=0)
     torch.testing.assert_close(as_float(dataset.test).double(), expected, atol=1e-4, rtol=1e-5)
+    rows = dataset.unit.original(as_float(dataset.test).numpy())
+    np.testing.assert_allclose(rows, table()[500:], atol=1e-4)
 
 
 def test_log_scale_takes_a_density_to_the_unit_of_the_file(tmp_path):
@@ -224,7 +226,9 @@ def test_log_scale_takes_a_density_to_the_unit_of_the_file(tmp_path):
     own = torch.distributions.Normal(train.mean(0), train.std(0, correction=0))
     expected = own.log_prob(torch.tensor(table()[500:])).sum(1)
     standard = torch.distributions.Normal(0.0, 1.0).log_prob(as_float(dataset.test)).sum(1)
-    torch.testing.assert_close(standard.double() - dataset.log_scale, expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        standard.double() - dataset.unit.log_scale, expected, atol=1e-3, rtol=0
+    )
 
 
 def test_another_unit_is_another_table(tmp_path):
@@ -234,7 +238,7 @@ def test_another_unit_is_another_table(tmp_path):
     np.save(tmp_path / "mine.npy", 1024 * table())
     millimetres = load(str(tmp_path / "mine.npy"))
     assert torch.equal(metres.train, millimetres.train)
-    assert millimetres.log_scale - metres.log_scale == pytest.approx(4 * math.log(1024))
+    assert millimetres.unit.log_scale - metres.unit.log_scale == pytest.approx(4 * math.log(1024))
     assert metres.fingerprint != millimetres.fingerprint
 
 
@@ -332,8 +336,8 @@ def test_a_variant_speaks_of_the_unit_of_the_file(tmp_path):
     np.save(tmp_path / "bytes.npy", BYTES)
     real, pixels = (load(str(tmp_path / f"{name}.npy")) for name in ("mine", "bytes"))
     variant = with_options(discover().variants["input_dependent"], "gaussian", "mlp", "tanh")
-    assert in_its_unit(variant, pixels) is variant
-    model = in_its_unit(variant, real)(data_dim=4, latent_dim=2, hidden_dim=3)
+    assert in_its_unit(variant, unit_of(pixels)) is variant
+    model = in_its_unit(variant, unit_of(real))(data_dim=4, latent_dim=2, hidden_dim=3)
     x, z = as_float(real.test), torch.zeros(len(real.test), 2)
     plain = variant.log_likelihood(model, x, z)
-    torch.testing.assert_close(model.log_likelihood(x, z), plain - real.log_scale)
+    torch.testing.assert_close(model.log_likelihood(x, z), plain - real.unit.log_scale)
