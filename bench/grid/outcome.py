@@ -79,7 +79,8 @@ def rows(grid: Grid, outcome: Outcome) -> Iterator[dict[str, object]]:
 
 def _tuning_lines(contest: Contest) -> Iterator[dict[str, object]]:
     """A line a candidate and seed."""
-    metric = "valid_elbo" if contest.is_elbo else "valid_cross_entropy"
+    bound = "valid_elbo" if contest.open.kl_weight == 1 else "valid_objective"
+    metric = bound if contest.is_elbo else "valid_cross_entropy"
     chosen = contest.chosen()
     for candidate, scores in contest.scores.items():
         settings = what_was_trained(candidate) | {"chosen": candidate == chosen}

@@ -121,6 +121,10 @@ def test_the_hyperparameter_of_the_highest_validation_elbo_is_chosen(grid, inlin
     table = rows_of(grid, outcome)
     tuning = table[table.question == "tuning"]
     assert tuning[tuning.chosen].hyperparameter_scale.unique() == best.hyperparameters[0][1]
+    assert tuning.metric.unique() == "valid_elbo"
+    contest.open = contest.open.with_(kl_weight=4.0)
+    table = rows_of(grid, outcome)
+    assert table[table.question == "tuning"].metric.unique() == "valid_objective"
 
 
 def test_learning_rates_are_chosen_at_each_length_and_lengths_share_trunks(

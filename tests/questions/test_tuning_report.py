@@ -126,3 +126,26 @@ def test_a_hyperparameter_is_shown_at_the_chosen_rate_of_the_longest_training():
     rates, scales = sections(of(lines))
     assert rates.tables[0].frame()["hyperparameters"].tolist() == ["scale 0.2"]
     assert scales.tables[0].frame()["scale"].astype(float).tolist() == [0.2, 0.3]
+
+
+def test_rates_of_runs_with_an_estimator_of_their_own_are_told():
+    """And not those of trainings of a few steps, which are the comparison's of estimators."""
+    whole = [x | {"estimator": "dreg"} for x in rated({0.001: -96.0, 0.002: -95.0}, 0.002)]
+    short = [
+        x | {"estimator": "dreg", "steps": 320} for x in rated({0.004: -99.0}, 0.004, epochs=None)
+    ]
+    (section,) = sections(of(whole, short))
+    assert section.tables[0].frame()["learning rate"].tolist() == [0.002]
+
+
+def test_a_weighted_objective_is_no_elbo():
+    lines = [
+        x | {"hyperparameter_scale": scale}
+        for scale, score in {0.2: -90.0, 0.3: -91.0}.items()
+        for x in rated({0.002: score}, 0.002 if scale == 0.2 else None, metric="valid_objective")
+    ]
+    rates, scales = sections(of(lines))
+    assert rates.tables[0].frame()["validation score"].tolist() == [-90.0]
+    said = "`flow`: scale 0.2 has the highest validation objective (−90.00 nats)"
+    assert scales.takeaway.startswith(said)
+    assert "ELBO" not in scales.tables[0].markdown()

@@ -15,8 +15,9 @@ from bench.report.section import Section, captioned, item, prose
 from bench.report.style import title, words
 from bench.report.table import Cell, Column, Table, decimal
 
+BOUNDS = {"valid_elbo": "validation ELBO", "valid_objective": "validation objective"}
+"""What is higher for the better candidate; an autoencoder's cross-entropy is lower."""
 COLUMNS = (
-    Column("validation ELBO"),
     Column("lowest seed"),
     Column("highest seed"),
     Column("loss against the chosen"),
@@ -27,12 +28,12 @@ COLUMNS = (
 def sections(results: Results) -> list[Section]:
     """One section on learning rates, and one a variant that had hyperparameters to choose."""
     rows = results.of("tuning")
-    rows = rows[rows.estimator.isna()]
+    rows = rows[rows.steps.isna()]  # trainings of so many steps are those of an estimator
     per = item(results)
     found = [_rates(results, rows, per)] if rows.learning_rate.notna().any() else []
-    elbos = select(rows, metric="valid_elbo").dropna(subset="value")
-    for variant in results.variants(elbos):
-        mine = _of_the_longest(select(elbos, variant=variant))
+    bounds = select(rows, metric=[*BOUNDS]).dropna(subset="value")
+    for variant in results.variants(bounds):
+        mine = _of_the_longest(select(bounds, variant=variant))
         if hyperparameters(mine):
             found.append(_section(variant, mine, per))
     return found
@@ -81,7 +82,7 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
 
 def _chosen(group: pd.DataFrame) -> list | None:
     """Rate, hyperparameters, score, losses beside it, candidates and seeds of one contest."""
-    higher = group.metric.eq("valid_elbo").map({True: 1.0, False: -1.0})
+    higher = group.metric.isin(BOUNDS).map({True: 1.0, False: -1.0})
     names = hyperparameters(group)
     keys = ["learning_rate", *(HYPERPARAMETER + name for name in names)]
     scored = group.assign(score=group.value * higher, chosen=group.chosen.fillna(False))
@@ -107,7 +108,7 @@ def _chosen(group: pd.DataFrame) -> list | None:
 
 
 def _section(variant: str, rows: pd.DataFrame, per: str) -> Section:
-    names = hyperparameters(rows)
+    names, bound = hyperparameters(rows), BOUNDS[rows.metric.iloc[0]]
     groups = rows[["value"]].assign(
         **{name: rows[HYPERPARAMETER + name] for name in names}, chosen=rows.chosen.fillna(False)
     )
@@ -121,7 +122,7 @@ def _section(variant: str, rows: pd.DataFrame, per: str) -> Section:
         ", ".join(f"{words(name)} {line[name]:g}" for name in names) for line in (best, worst)
     )
     takeaway = (
-        f"`{title(variant)}`: {best_text} has the highest validation ELBO "
+        f"`{title(variant)}`: {best_text} has the highest {bound} "
         f"({decimal(best.ELBO)} nats); {worst_text} would cost {best.ELBO - worst.ELBO:.1f} nats"
         f"{'; the best lies at the edge of the grid' if at_edge else ''}."
     )
@@ -133,25 +134,35 @@ def _section(variant: str, rows: pd.DataFrame, per: str) -> Section:
         ]
         for place, line in tried.iterrows()
     ]
-    caption = f"Validation ELBO of every candidate, nats per {per}; the chosen one is bold"
-    table = Table(f"{variant}_tuning", [*map(words, names), *COLUMNS], lines, caption)
-    figures = [_figure(variant, names[0], tried, best, per)] if len(names) == 1 else []
+    caption = f"V{bound[1:]} of every candidate, nats per {per}; the chosen one is bold"
+    columns = [*map(words, names), Column(bound), *COLUMNS]
+    table = Table(f"{variant}_tuning", columns, lines, caption)
+    figures = [_figure(variant, names[0], tried, best, per, bound)] if len(names) == 1 else []
     heading = f"How {title(variant)}'s {' and '.join(map(words, names))} was chosen"
     return Section(heading, takeaway, tables=[table], figures=figures)
 
 
-def _figure(variant: str, name: str, tried: pd.DataFrame, best: pd.Series, per: str) -> Figure:
+def _figure(
+    variant: str, name: str, tried: pd.DataFrame, best: pd.Series, per: str, bound: str
+) -> Figure:
     frame, what = named(tried.assign(variant=variant)), f"{words(name)} of {title(variant)}"
     lines = curves(
         frame,
         (name, what),
-        ("ELBO", f"validation ELBO (nats per {per})"),
+        ("ELBO", f"{bound} (nats per {per})"),
         by_variant([variant]).legend(None),
         log="x" if (tried[name] > 0).all() else "",
         ticks=list(tried[name]),
     )
     ring = alt.Chart(frame.loc[[best.name]]).mark_point(size=350, strokeWidth=2, color="#888")
     chart = lines + ring.encode(x=f"{name}:Q", y="ELBO:Q")
-    said = {"what": what, "words": words(name), "count": len(tried), "best": best[name]}
+    said = {
+        "bound": bound,
+        "title": f"V{bound[1:]}",
+        "what": what,
+        "words": words(name),
+        "count": len(tried),
+        "best": best[name],
+    }
     said |= {"highest": decimal(best.ELBO), "lowest": decimal(tried.ELBO.min())}
     return replace(captioned(__file__, "tuning", chart, **said), name=f"{variant}_tuning")
