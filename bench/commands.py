@@ -15,6 +15,7 @@ from rich.table import Table as Screen
 
 from bench import asked, contestants
 from bench.config import OPTIONS, Config, Run, of_dataset
+from bench.console import PLAIN
 from bench.data.dataset import Dataset, notices_of
 from bench.errors import BenchError, nearest, one_line
 from bench.grid import TUNING, fingerprint, recorded
@@ -51,6 +52,8 @@ def run(config: Config, console: Console) -> int:
     overrides = asked.overrides_of(config, data)
     known = discover(files=contestants.variant_files(config.variants)).variants
     contestants.check_variants(known, variants, overrides)
+    for line in contestants.unused_options(known, variants, config):
+        console.print(line, style="yellow", **PLAIN)
     code, folders = 0, []
     for device in asked.devices_of(config.device, config.engine):
         folder = config.results / asked.folder_name(config, data, overrides) / device

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from bench.config import Run, listed
+from bench.config import Config, Run, listed
 from bench.console import PLAIN
 from bench.errors import BenchError, nearest, readable
 from bench.inference.gradients import admit, estimator_for
 from bench.places import usable
 from bench.variant_checks import problems
 from vaes import VAE, Autoencoder, discover, with_options
+
+NETWORKS = ("hidden", "activation", "gated", "decoder")
+"""Options of the networks that variants have from `vaes.base`."""
 
 
 def variants_named(text: str, console: Console) -> tuple[str, ...]:
@@ -105,3 +108,27 @@ def check_variants(
             admit(chosen, posterior, model.prior, run.samples, run.free_bits)
         except Exception as error:  # BenchError, or whatever a posterior of a user's raises
             raise BenchError(f"variant '{name}' cannot be trained so: {error}") from None
+
+
+def unused_options(
+    known: Mapping[str, type[Autoencoder]], names: Iterable[str], config: Config
+) -> Iterator[str]:
+    """A line each variant with networks of its own, in which options that were given change
+    nothing."""
+    given = [name for name in NETWORKS if getattr(config, name) != getattr(Config, name)]
+    for variant in names:
+        unused = [name for name in given if not _changes(known[variant], name, config)]
+        if unused:
+            options = " and ".join(f"--{name}" for name in unused)
+            yield f"{variant}: has networks of its own, in which nothing changes by {options}"
+
+
+def _changes(variant: type[Autoencoder], name: str, config: Config) -> bool:
+    """Whether a model is another with the option."""
+    option = {} if name == "hidden" else {name: getattr(config, name)}
+    try:
+        return repr(variant(16, 3, 8)) != repr(
+            with_options(variant, **option)(16, 3, 12 if name == "hidden" else 8)
+        )
+    except Exception:  # one that says itself what is wrong when trained
+        return True
