@@ -39,7 +39,7 @@ def place(tmp_path_factory) -> Path:
         cache=place / "cache",
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "ProcessPoolExecutor", lambda *arguments: Inline())
+        patch.setattr(commands, "Workers", lambda *arguments: Inline())
         patch.setattr(commands, "_redraw", lambda *arguments: 0)
         assert commands.run(config, Console(file=io.StringIO())) == 0
     np.save(place / "test.npy", SOURCES["digits"].read("digits", None)["test"])

@@ -31,7 +31,7 @@ VARIANTS = "autoencoder,input_dependent"
 @pytest.fixture
 def bench(tiny, tmp_path, inline, monkeypatch):
     """`bench(questions="headline", …)` runs in this process; its exit code and what it said."""
-    monkeypatch.setattr(commands, "ProcessPoolExecutor", lambda *arguments: inline)
+    monkeypatch.setattr(commands, "Workers", lambda *arguments: inline)
 
     def call(**options) -> tuple[int, str]:
         asked = {"dataset": str(tiny), "preset": "quick", "variants": VARIANTS, "seeds": 1}

@@ -31,7 +31,7 @@ ABOVE = ("index.html", "README.md")
 @pytest.fixture
 def bench(tiny, tmp_path, inline, monkeypatch):
     """`bench(results=…)` runs two variants in this process; its exit code and what it said."""
-    monkeypatch.setattr(commands, "ProcessPoolExecutor", lambda *arguments: inline)
+    monkeypatch.setattr(commands, "Workers", lambda *arguments: inline)
     monkeypatch.setattr(page.workers, "start", lambda: None)
     monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *arguments: inline)
 

@@ -141,7 +141,7 @@ def test_a_difference_is_paired_by_seed():
 
 def test_rows_are_made_again_and_kept(tmp_path, inline, monkeypatch):
     """The row of probabilistic PCA, shortened, through the command; a second run keeps it."""
-    monkeypatch.setattr(validation, "ProcessPoolExecutor", lambda *arguments: inline)
+    monkeypatch.setattr(validation, "Workers", lambda *arguments: inline)
     short = {name: ROWS[name] for name in ("exact_ppca", "pytorch_example")}
     options = {**short["exact_ppca"].options, "epochs": 2}
     short["exact_ppca"] = Published(**{**vars(short["exact_ppca"]), "options": options})
@@ -168,7 +168,7 @@ def test_a_row_without_its_data_is_left_out_and_the_rest_goes_on(tmp_path, inlin
     def absent(*arguments):
         raise BenchError("no such data: check the path")
 
-    monkeypatch.setattr(validation, "ProcessPoolExecutor", lambda *arguments: inline)
+    monkeypatch.setattr(validation, "Workers", lambda *arguments: inline)
     monkeypatch.setattr(validation, "load", absent)
     validation._loaded.cache_clear()
     text = io.StringIO()
