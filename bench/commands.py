@@ -17,6 +17,7 @@ from bench import asked, contestants
 from bench.config import OPTIONS, Config, Run, of_dataset
 from bench.console import PLAIN
 from bench.data.dataset import Dataset, notices_of
+from bench.data.splits import SPLITS
 from bench.errors import BenchError, nearest, one_line
 from bench.grid import TUNING, fingerprint, recorded
 from bench.grid.environment import commit, environment, machine, of_workers
@@ -31,6 +32,7 @@ from bench.questions import QUESTIONS
 from bench.questions.throughput import run_cases as timing
 from bench.report import page, results
 from bench.report import rows as tidy
+from bench.report.made import QUICK
 from bench.report.screen import screen
 from bench.report.section import Section
 from bench.storage import locked, sweep, write_atomically
@@ -68,6 +70,8 @@ def run(config: Config, console: Console) -> int:
             with _writing(config.results, console):
                 _time_once(grid, folder, data)
         folders.append(folder)
+    if config.preset == "quick":
+        console.print(QUICK, style="yellow", **PLAIN)
     return (
         code
         | _redraw(config.results, folders, console)
@@ -313,6 +317,7 @@ def _described(
         "commit": commit(),
     }
     known = {"image_shape": list(data.image_shape), "notices": list(notices_of(data))}
+    known |= {"images": {split: len(getattr(data, split)) for split in SPLITS}}
     return {"config": settings, "runs": [run]} | known
 
 

@@ -7,20 +7,17 @@ Vega-Lite, pictures of images are PNG.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
-import pandas as pd
-
-from bench.config import Run
-from bench.data.sources import SOURCES
-from bench.errors import BenchError, one_line, readable
+from bench.errors import BenchError, one_line
 from bench.report import drawing, results, rows
 from bench.report.figure import Figure
 from bench.report.from_the_notes import Statement
+from bench.report.made import made
 from bench.report.results import Results
 from bench.report.section import Section, paragraphs
 
@@ -109,7 +106,7 @@ def answered(folder: Path, questions: Sequence[Question], redrawn: bool) -> Page
     found = results.read(folder)
     page = Page(found, problems=list(found.problems))
     try:
-        page.made = _made(found)
+        page.made = made(found)
     except Exception as error:  # another program may have written anything
         page.problems.append(
             f"{folder / results.ENVIRONMENT} cannot be shown "
@@ -160,59 +157,3 @@ def _keep(page: Page, figure: Figure, redrawn: bool) -> None:
     page.images[figure.name] = page.stored(
         figure.name, fingerprint if redrawn else ""
     ) or drawing.smaller(figure.picture(dataset), fingerprint)
-
-
-def _trained(found: Results) -> str:
-    """How long the runs of the tables were trained, and how their learning rates were chosen."""
-    epochs = found.history.reindex(columns=["epoch"]).epoch.max()
-    if pd.isna(epochs):
-        return ""
-    config = found.environment["config"]
-    rate = config.get("learning_rate")
-    how = "one learning rate for all" if rate is None else f"learning rate {rate:g} for all"
-    if "learning_rate" in config and rate is None:
-        how = "learning rates chosen on validation"
-    return f"{epochs:,.0f} epochs, {how}"
-
-
-def _settings(config: Mapping[str, object]) -> str:
-    """What of a run differs from the defaults, as one says it."""
-    elsewhere = {"dataset", "epochs", "learning_rate", "binarize"}
-    told = {field.name for field in fields(Run)} - elsewhere
-
-    def said(name: str, value: object) -> str:
-        value = "-".join(map(str, value)) if isinstance(value, list) else value
-        return f"{name.replace('_', ' ')} {value}"
-
-    return ", ".join(said(name, value) for name, value in config.items() if name in told)
-
-
-def _notice(config: dict) -> Iterator[str]:
-    """What the data set's own binarization means beside published numbers."""
-    source = SOURCES.get(config.get("dataset", ""))
-    if source and source.notice and config.get("binarization") == source.binarization:
-        yield source.notice
-
-
-def _made(found: Results) -> dict[str, object]:
-    """Where and how the numbers were made, and the commands that make them again."""
-    environment = found.environment
-    if not environment:
-        return {}
-    config, runs = environment["config"], environment["runs"]
-    machine = environment.get("gpu") or environment.get("cpu") or "unknown machine"
-    torch = environment.get("packages", {}).get("torch", "unknown")
-    commits = dict.fromkeys(str(run.get("commit") or "unknown") for run in runs)
-    return {
-        "machine": f"{machine}, {environment.get('cores', '?')} cores, torch {torch}",
-        "commit": ", ".join(commits),
-        "seeds": config.get("seeds", "?"),
-        "preset": config.get("preset", "?"),
-        "trained": _trained(found),
-        "binarization": config.get("binarization", "?"),
-        "settings": _settings(config),
-        "grey": config.get("binarization") == "none"
-        and config.get("likelihood", Run.likelihood) == Run.likelihood,
-        "notices": [*environment.get("notices", []), *_notice(config)],
-        "again": readable(" && ".join(str(run["command"]) for run in runs)),
-    }

@@ -31,7 +31,7 @@ from bench.report.answered import Page, Question, answered
 from bench.report.figure import CONFIG
 from bench.report.from_the_notes import STATEMENTS
 from bench.report.section import Section
-from bench.report.style import colour, ordered, title
+from bench.report.style import colour, meaning, ordered, title
 from bench.report.table import escaped
 from bench.storage import remove, rewritten, set_aside, write_atomically
 
@@ -92,7 +92,10 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
         for path in (root / "README.md", root / "index.html"):
             if path.is_dir():
                 set_aside(path)
+        variants = ordered({v for page in pages for v in page.results.variants()})
+        compared = [(title(v), meaning(v)) for v in variants if meaning(v)]
         shared = {"pages": pages, "questions": questions, "statements": STATEMENTS}
+        shared |= {"compared": compared}
         text = _template("index.md").render(shared)
         write_atomically(root / "README.md", text.encode())
         html = _html(pages, shared, script.result())

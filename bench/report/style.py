@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,13 @@ def colour(variant: str) -> str:
 def title(variant: str) -> str:
     """`input_dependent` → `input-dependent`; for axes and tables."""
     return variant.replace("_", "-")
+
+
+def meaning(variant: str) -> str:
+    """What a variant is, the first line of its file; "" of one whose file is no longer there."""
+    found = discover().variants.get(variant)
+    text = found and sys.modules[found.__module__].__doc__
+    return text.strip().partition("\n")[0] if text else ""
 
 
 def words(name: str) -> str:

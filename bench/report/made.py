@@ -1,0 +1,121 @@
+"""Where and how the numbers of a folder were made, and what a reader must know before them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+
+import pandas as pd
+
+from bench.config import SIZES, Run, of_dataset
+from bench.data.sources import SOURCES
+from bench.errors import readable
+from bench.report.results import Results
+
+GREY = (
+    "Grey pixels: these are cross-entropies of intensities, not likelihoods; they share no table "
+    "with binarized runs."
+)
+QUICK = (
+    "Quick: a check that everything runs. Trainings are far too short for a verdict to say "
+    "anything of the variants."
+)
+FORMER = (
+    "Former protocol: made by an earlier version of this suite, with shorter trainings whose "
+    "learning rates were not chosen. The command below now does more, and finds other numbers."
+)
+
+
+def made(found: Results) -> dict[str, object]:
+    """Where and how the numbers were made, and the commands that make them again."""
+    environment = found.environment
+    if not environment:
+        return {}
+    config, runs = environment["config"], environment["runs"]
+    machine = environment.get("gpu") or environment.get("cpu") or "unknown machine"
+    torch = environment.get("packages", {}).get("torch", "unknown")
+    commits = dict.fromkeys(str(run.get("commit") or "unknown") for run in runs)
+    return {
+        "machine": f"{machine}, {environment.get('cores', '?')} cores, torch {torch}",
+        "commit": ", ".join(commits),
+        "seeds": config.get("seeds", "?"),
+        "preset": config.get("preset", "?"),
+        "trained": _trained(found),
+        "binarization": config.get("binarization", "?"),
+        "settings": _settings(config),
+        "trainings": _networks(found) + _images(found),
+        "warnings": [*_warnings(config)],
+        "notices": [*environment.get("notices", []), *_notice(config)],
+        "again": readable(" && ".join(str(run["command"]) for run in runs)),
+    }
+
+
+def _trained(found: Results) -> str:
+    """How long the runs of the tables were trained, and how their learning rates were chosen."""
+    epochs = found.history.reindex(columns=["epoch"]).epoch.max()
+    if pd.isna(epochs):
+        return ""
+    config = found.environment["config"]
+    rate = config.get("learning_rate")
+    how = "one learning rate for all" if rate is None else f"learning rate {rate:g} for all"
+    if "learning_rate" in config and rate is None:
+        how = "learning rates chosen on validation"
+    if "learning_rate" not in config:
+        how += " (former protocol)"
+    return f"{epochs:,.0f} epochs, {how}"
+
+
+def _settings(config: Mapping[str, object]) -> str:
+    """What of a run differs from the defaults, as one says it."""
+    elsewhere = {"dataset", "epochs", "learning_rate", "binarize"}
+    told = {field.name for field in fields(Run)} - elsewhere
+
+    def said(name: str, value: object) -> str:
+        value = "-".join(map(str, value)) if isinstance(value, list) else value
+        return f"{name.replace('_', ' ')} {value}"
+
+    return ", ".join(said(name, value) for name, value in config.items() if name in told)
+
+
+def _warnings(config: Mapping[str, object]) -> Iterator[str]:
+    bernoulli = config.get("likelihood", Run.likelihood) == Run.likelihood
+    if config.get("binarization") == "none" and bernoulli:
+        yield GREY
+    if config.get("preset") == "quick":
+        yield QUICK
+    if "learning_rate" not in config:
+        yield FORMER
+
+
+def _networks(found: Results) -> str:
+    """The networks that variants share, as `784-200-200-20`, and how they are trained."""
+    config, shape = found.environment["config"], found.environment.get("image_shape")
+    if not shape:
+        return ""
+    latent, hidden = of_dataset(SIZES, config.get("dataset", ""))
+    latent, hidden = config.get("latent_dim", latent), config.get("hidden_dim", hidden)
+    layers = [hidden] * 2 if isinstance(hidden, int) else hidden
+    sizes = "-".join(map(str, [math.prod(shape), *layers, latent]))
+    decoder = "linear" if config.get("decoder") == "linear" else "the mirror image"
+    activation = "gated" if config.get("gated") else config.get("activation", Run.activation)
+    optimizer = config.get("optimizer", Run.optimizer).replace("adam", "Adam").replace("_", " ")
+    return (
+        f"Encoder {sizes} ({activation}), decoder {decoder}, unless a variant has its own; "
+        f"{optimizer} on batches of {config.get('batch_size', Run.batch_size)}."
+    )
+
+
+def _images(found: Results) -> str:
+    images = found.environment.get("images")
+    if not images:
+        return ""
+    train, valid, test = (f"{images[split]:,}" for split in ("train", "valid", "test"))
+    return f" {train} images to train, {valid} to validate and {test} to test on."
+
+
+def _notice(config: dict) -> Iterator[str]:
+    """What the data set's own binarization means beside published numbers."""
+    source = SOURCES.get(config.get("dataset", ""))
+    if source and source.notice and config.get("binarization") == source.binarization:
+        yield source.notice
