@@ -256,10 +256,11 @@ def formatted(cell: Cell, column: Column) -> str:
 
 
 def _digits(digits: int, half_width: float) -> int:
-    """None for a half-width above 100; two digits of one that would vanish, if it is no zero."""
+    """None for a half-width above 100; two digits of one that is small, but no zero."""
     if half_width > 100:
         return 0
-    vanishes = 10.0 ** -(digits + 2) < half_width < 0.5 * 10.0**-digits
+    least = (1.5 if digits else 0.5) * 10.0**-digits
+    vanishes = 10.0 ** -(digits + 2) < half_width < least
     return 1 - math.floor(math.log10(half_width)) if vanishes else digits
 
 

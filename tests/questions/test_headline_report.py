@@ -66,15 +66,15 @@ def test_the_table_has_means_and_intervals_over_seeds():
 def test_the_sentence_and_the_answer_say_who_beats_whom():
     (section,) = sections(made_up())
     assert section.takeaway == (
-        "`input-dependent` reaches a test ELBO of −86.00 ± 0.10 nats, beaten by `flow` "
-        "(1.00 ± 0.10); above `fixed-variance` (4.00 ± 0.10)."
+        "`input-dependent` reaches a test ELBO of −86.00 ± 0.10 nats; against it, in "
+        "nats: above it `flow` (+1.00 ± 0.10); below it `fixed-variance` (−4.00 ± 0.10)."
     )
     assert section.answer == (
-        "input-dependent, ELBO in nats: beaten by `flow` (1.00 ± 0.10); "
-        "above `fixed-variance` (4.00 ± 0.10)"
+        "ELBO against input-dependent's, in nats: above it `flow` (+1.00 ± 0.10); "
+        "below it `fixed-variance` (−4.00 ± 0.10)"
     )
     (section,) = sections(made_up(ELBOS | {"full_covariance": -85.5}))
-    assert "beaten by `full-covariance` (0.50 ± 0.10) and `flow` (1.00 ± 0.10);" in section.answer
+    assert "above it `full-covariance` (+0.50 ± 0.10) and `flow` (+1.00 ± 0.10);" in section.answer
 
 
 BOUNDS = {"fixed_variance": 1.5, "flow": 0.4}
@@ -96,12 +96,12 @@ def of_bounds(noise=NOISE):
 def test_the_iw_bound_is_said_beside_the_elbo():
     (section,) = sections(made_up(more=of_bounds()))
     assert section.takeaway.endswith(
-        " By L_1000, a lower bound of log p(x), it is beaten by `fixed-variance` (1.50 ± 0.10) and "
-        "`flow` (0.40 ± 0.10)."
+        " By L_1000, a lower bound of log p(x): above it `fixed-variance` (+1.50 ± 0.10) and "
+        "`flow` (+0.40 ± 0.10)."
     )
     assert section.answer.endswith(
-        "above `fixed-variance` (4.00 ± 0.10). L_1000: beaten by `fixed-variance` (1.50 ± 0.10) "
-        "and `flow` (0.40 ± 0.10)"
+        "below it `fixed-variance` (−4.00 ± 0.10). L_1000: above it `fixed-variance` "
+        "(+1.50 ± 0.10) and `flow` (+0.40 ± 0.10)"
     )
     assert "their own sample (± 2.0 nats, variants alike)" in section.notes
 
@@ -115,7 +115,18 @@ def test_a_difference_of_elbo_is_the_model_s_and_that_of_a_narrower_gap():
     assert inference.tolist() == pytest.approx([-5.5, 0.6])
     assert (model + inference).tolist() == pytest.approx(frame["difference of ELBO"].tolist())
     assert frame["verdict on L_1000"].tolist() == ["beats", "beats"]
-    assert len(sections(made_up())[0].tables) == 1
+    assert [table.name for table in sections(made_up())[0].tables] == ["elbo", "elbo_pairs"]
+
+
+def test_every_pair_is_compared():
+    """Those without the reference too; of one seed none is decided."""
+    (section,) = sections(made_up())
+    frame = section.tables[-1].frame().set_index(["variant", "less"])
+    assert frame.loc[("flow", "fixed-variance"), "difference of ELBO"] == pytest.approx(5.0)
+    assert frame.loc[("input-dependent", "fixed-variance"), "verdict (Holm)"] == "beats"
+    assert len(frame) == 3
+    (section,) = sections(made_up(seeds=1))
+    assert set(section.tables[-1].frame()["verdict (Holm)"]) == {"undecided"}
 
 
 def test_verdicts_of_the_bound_hold_together_by_themselves():
@@ -139,7 +150,7 @@ def test_where_log_likelihoods_are_known_what_is_within_the_tolerance_is_equal()
     unknown = ({}, {"dataset": "mnist"}, {"dataset": "ppca", "decoder": "mlp"})
     for config in unknown:  # whatever was measured
         found.environment = {"config": config}
-        assert "above `learned-diagonal` (0.01" in sections(found)[0].takeaway
+        assert "below it `learned-diagonal` (−0.01" in sections(found)[0].takeaway
     asked = {"dataset": "mnist", "decoder": "linear", "likelihood": "gaussian"}
     found = made_up(elbos, noise=noise)
     for config in (asked, {"dataset": "ppca"}):
@@ -147,9 +158,9 @@ def test_where_log_likelihoods_are_known_what_is_within_the_tolerance_is_equal()
         assert [c.verdict for c in elbo_claims(found)] == ["equal", "beats"]
     (section,) = sections(found)
     assert section.takeaway.startswith(
-        "`input-dependent` reaches a test ELBO of −86.0000 ± 0.0020 nats, beaten by "
-        "`full-covariance` (0.0600 ± 0.0020); within 0.05 nats of `learned-diagonal` "
-        "(−0.0100 ± 0.0020, that one's less this one's)."
+        "`input-dependent` reaches a test ELBO of −86.0000 ± 0.0020 nats; against "
+        "it, in nats: above it `full-covariance` (+0.0600 ± 0.0020); within 0.05 nats of it "
+        "`learned-diagonal` (−0.0100 ± 0.0020)."
     )
     assert section.tables[0].frame().set_index("variant").verdict["learned-diagonal"] == "equal"
 
@@ -179,7 +190,7 @@ def test_runs_that_were_best_in_the_last_of_their_epochs_are_counted():
 
 def test_the_answer_names_a_richer_variant_that_is_undecided():
     noise = [value * 20 for value in NOISE]
-    said = "above `fixed-variance` (4.00 ± 1.96); undecided against `flow` (+1.00 ± 1.96, that"
+    said = "below it `fixed-variance` (−4.00 ± 1.96); undecided against it `flow` (+1.00 ± 1.96)"
     assert said in sections(made_up(noise=noise))[0].answer
 
 
@@ -240,7 +251,7 @@ def test_little_data_is_no_error(elbos, seeds):
 
 def test_one_seed_decides_nothing():
     (section,) = sections(made_up(seeds=1))
-    assert "undecided against (one seed)" in section.takeaway
+    assert "undecided against it (one seed)" in section.takeaway
 
 
 def test_every_figure_is_drawn_and_diagonals_join_equal_elbo():

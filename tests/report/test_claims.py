@@ -63,7 +63,9 @@ def test_what_lies_within_a_tolerance_is_equal_interval_and_all():
     assert [*verdicts.values()] == [EQUAL, EQUAL, UNDECIDED, BEATS, UNDECIDED]
     assert claims({"same": Estimate(0.0, 0.0, 5)})[0].verdict == UNDECIDED
     said = sentence(claims(found, tolerance=0.05), "beaten by", "above", "open", alike="like")
-    assert "beaten by `beyond` (0.0600 ± 0.0010); like `told` (+0.03 ± 0.01) and `not told`" in said
+    assert (
+        "beaten by `beyond` (0.0600 ± 0.0010); like `told` (+0.030 ± 0.010) and `not told`" in said
+    )
 
 
 def test_one_seed_and_no_seed_decide_nothing():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import takewhile
+from itertools import combinations, takewhile
 
 import altair as alt
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.config import OPTIONS, REFERENCE
 from bench.questions.exact_likelihood import TOLERANCE
-from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, sentence
+from bench.report.claims import BEATS, UNDECIDED, Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
@@ -23,8 +23,6 @@ from bench.statistics import from_error, interval, paired_difference, summary
 
 LATE = 0.02
 """Of the epochs: a run that is best within the last of them may not have ended improving."""
-SIGNED = ", that one's less this one's"
-"""What a sentence adds to a number whose verdict says no sign."""
 
 
 def sections(results: Results) -> list[Section]:
@@ -43,6 +41,7 @@ def sections(results: Results) -> list[Section]:
         runs = f"{late} of {len(best)} runs had their best epoch in the last {LATE:.0%}"
         takeaway += f" Of {last} epochs, {runs}.".replace("%", " %")
     tables = [_table(results, rows, found), _split_table(results, rows, bounds)]
+    tables += [_pairs_table(results, rows)]
     notes = prose(__file__, item=per, sample=_test_sample(rows), tolerance=TOLERANCE)
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
     asked = "What the posterior's variance buys"
@@ -59,7 +58,7 @@ def _on_training_images(rows: pd.DataFrame) -> str:
         if variant != REFERENCE
     }
     told = claims({name: found for name, found in differences.items() if found})
-    said = sentence(told, "above it", "below it", "undecided against it", sign=True)
+    said = _verdicts(told)
     return f" By the ELBO of training images: {said}." if said else ""
 
 
@@ -77,7 +76,11 @@ def _claims(results: Results, metric: str) -> list[Claim]:
     """Where log p(x) is known, what differs by less than theory is held to is equal."""
     rows = results.of("headline", metric, reference=REFERENCE)
     differences = {title(v): select(rows, variant=v).value for v in results.variants(rows)}
-    return claims(differences, tolerance=TOLERANCE if _is_probabilistic_pca(results) else 0)
+    return claims(differences, tolerance=_tolerance(results))
+
+
+def _tolerance(results: Results) -> float:
+    return TOLERANCE if _is_probabilistic_pca(results) else 0
 
 
 def _is_probabilistic_pca(results: Results) -> bool:
@@ -88,9 +91,8 @@ def _is_probabilistic_pca(results: Results) -> bool:
 
 
 def _sentences(rows: pd.DataFrame, found: list[Claim], bounds: list[Claim]) -> tuple[str, str]:
-    """The reference against every other variant, by ELBO and by IW bound; in short, against the
-    simpler ones, those that beat it and those undecided. A number without a winner has the table's
-    direction, and says so."""
+    """Every other variant less the reference, by ELBO and by IW bound; in short, the simpler ones,
+    those that beat it and those undecided."""
     name = title(REFERENCE)
     reference = interval(select(rows, metric="elbo", variant=REFERENCE).value)
     if not reference:
@@ -98,18 +100,18 @@ def _sentences(rows: pd.DataFrame, found: list[Claim], bounds: list[Claim]) -> t
     text = f"`{name}` reaches a test ELBO of {spoken(reference)} nats"
     if not found:
         return f"{text}.", f"{name} reaches {spoken(reference)} nats"
-    text, short = f"{text}, {_verdicts(found)}.", f"{name}, ELBO in nats: {_verdicts(_few(found))}"
+    text += f"; against it, in nats: {_verdicts(found)}."
+    short = f"ELBO against {name}'s, in nats: {_verdicts(_few(found))}"
     if bounds:
         bound = _bound(rows)
-        text += f" By {bound}, a lower bound of log p(x), it is {_verdicts(bounds)}."
+        text += f" By {bound}, a lower bound of log p(x): {_verdicts(bounds)}."
         short += f". {bound}: {_verdicts(_few(bounds))}"
     return text, short
 
 
 def _verdicts(found: list[Claim]) -> str:
-    found = [c if c.verdict in (BEATS, TRAILS) else replace(c, note=SIGNED) for c in found]
-    alike = f"within {TOLERANCE} nats of"
-    return sentence(found, "beaten by", "above", "undecided against", alike=alike)
+    phrases = ("above it", "below it", "undecided against it")
+    return sentence(found, *phrases, sign=True, alike=f"within {TOLERANCE} nats of it")
 
 
 def _few(found: list[Claim]) -> list[Claim]:
@@ -191,6 +193,22 @@ def _split_table(results: Results, rows: pd.DataFrame, bounds: list[Claim]) -> T
     entries = {key: entry for key, entry in entries.items() if key[0] in gaps}
     caption = f"Differences of ELBO to {title(REFERENCE)}, in that of {bound} and that of the rest"
     return Table.of_variants("elbo_split", columns, entries, caption)
+
+
+def _pairs_table(results: Results, rows: pd.DataFrame) -> Table:
+    """Every variant against every simpler one: a family of verdicts of its own."""
+    elbos = select(rows, metric="elbo").dropna(subset="value")
+    pairs = combinations(results.variants(elbos), 2)
+    differences = {(v, w): paired_difference(elbos, w, v) for v, w in pairs}
+    columns = ["variant", "less"]
+    columns += [Column("difference of ELBO", sign=True), Column("verdict (Holm)")]
+    lines = [
+        [title(claim.subject[1]), title(claim.subject[0]), claim.difference, claim.verdict]
+        for claim in claims(differences, tolerance=_tolerance(results))
+    ]
+    names = [line[0] for line in lines]
+    caption = "Every pair of variants: the ELBO of the first less that of the second"
+    return Table("elbo_pairs", columns, lines, caption, variants=names)
 
 
 def _name(results: Results, variant: str) -> str:
