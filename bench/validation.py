@@ -69,9 +69,9 @@ def validate(config: Config, names: str, console: Console, draws: int = DRAWS) -
     redraw(config.results)
     wrong = 0
     for table in (report.table(known, values), report.closed_form_table(closed)):
-        agreed, missed = report.counted(table)
-        wrong += missed
-        console.print(f"{table.name}: {agreed} agree, {missed} do not", markup=False)
+        said = report.verdicts(table)
+        wrong += said.count("missed")
+        console.print(f"{table.name}: {report.counted(said)}", markup=False)
     console.print(f"Validation page: {folder / 'README.md'}", markup=False, soft_wrap=True)
     return int(bool(wrong or left_out))
 

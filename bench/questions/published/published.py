@@ -82,6 +82,11 @@ class Published:
         )
 
     @property
+    def is_theory(self) -> bool:
+        """Whether its numbers are theory's, of the trained model itself."""
+        return all(math.isnan(number.value) for number in self.numbers)
+
+    @property
     def quantities(self) -> tuple[str, ...]:
         """What is to be measured of each of its trainings."""
         exact = [EXACT + number.quantity for number in self.numbers if math.isnan(number.value)]

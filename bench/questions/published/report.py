@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 import pandas as pd
 
 from bench.inference.gradients import ESTIMATORS
 from bench.questions.published.published import EXACT, QUANTITIES, Number, Published
+from bench.report.claims import listing
 from bench.report.section import prose
 from bench.report.table import Cell, Column, Table
 from bench.statistics import NORMAL, Estimate, interval
@@ -28,6 +30,14 @@ COLUMNS += ("K", "seconds", "commit", "reason")
 """A line a number measured on a training of ours, `minus` where it is the one that is subtracted;
 or a training's failure, with the reason."""
 ROUNDING = 1e-12
+SAID = {
+    "agrees": ("agrees", "agree"),
+    "rises": ("rises", "rise"),
+    "within its error": ("is within its error", "are within their error"),
+    "missed": ("is missed", "are missed"),
+    "not run": ("is not run", "are not run"),
+}
+"""A verdict of one and of several, in a sentence."""
 EXACTLY = 0.005
 """Relative difference up to which two variances agree."""
 
@@ -147,7 +157,9 @@ def closed_form_table(found: pd.DataFrame) -> Table:
             str(line.S),
             line.parameter,
             line.exact,
-            Estimate(line.value, NORMAL * line.standard_error),
+            Cell(text="0 but for rounding")
+            if abs(line.value) < ROUNDING
+            else Estimate(line.value, NORMAL * line.standard_error),
             line.value / line.exact if line.exact else math.nan,
             agreement(line.exact, line.value, line.standard_error),
         ]
@@ -156,28 +168,35 @@ def closed_form_table(found: pd.DataFrame) -> Table:
     return Table("closed_forms", columns, lines)
 
 
-def counted(table: Table) -> tuple[int, int]:
-    """How many of its verdicts agree, and how many were missed."""
+def counted(verdicts: Iterable[str]) -> str:
+    """`5 agree and 1 is missed`: how many there are of each verdict."""
+    found = Counter(verdict for verdict in verdicts if verdict)
+    return listing(f"{n} {SAID[verdict][n > 1]}" for verdict, n in found.items())
+
+
+def verdicts(table: Table) -> list[str]:
+    """Those of a table's lines, "" for a line without one."""
     place = [column.name for column in table.columns].index("verdict")
-    said = [line[place].text for line in table.lines]
-    return said.count("agrees"), said.count("missed")
+    return [line[place].text for line in table.lines]
 
 
 def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFrame) -> str:
     """`results/validation/README.md`."""
     published, exact = table(rows, values), closed_form_table(closed)
-    agreed, missed = counted(published)
-    exact_ones, inexact = counted(exact)
-    others = len(exact.lines) - exact_ones - inexact
-    made, not_run = _made(rows, values), len(rows) - len(_made(rows, values))
-    trainings = sum(not row.lengths for row in made)
-    said = (
-        f"{agreed} of {agreed + missed} numbers, of {trainings} trainings, agree within their "
-        f"tolerance; {not_run} of {len(rows)} rows were not run. Of {len(exact.lines)} variances "
-        f"in closed form {exact_ones} agree within {EXACTLY:.1%}"
-        f"{f', {others} within three standard errors' * bool(others)}"
-        f"{f', {inexact} do not' * bool(inexact)}."
-    )
+    made = _made(rows, values)
+    printed = [row for row in made if not row.is_theory]
+    kinds = {
+        f"Published numbers, {len(printed)} trainings": printed,
+        "What theory says of our own models": [row for row in made if row.is_theory],
+    }
+    told = [
+        f"{what}: {counted(verdicts(table({row.name: row for row in some}, values)))}."
+        for what, some in kinds.items()
+        if some
+    ]
+    told += [f"{len(rows) - len(made)} of {len(rows)} rows were not run."]
+    told += [f"Variances in closed form: {counted(verdicts(exact))}."]
+    said = " ".join(told)
     left = [row.title for row in rows.values() if row not in made]
     sources = [f"- {row.title}: {row.source}.{f' {row.remark}' * bool(row.remark)}" for row in made]
     return prose(
