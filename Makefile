@@ -42,9 +42,10 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 bench: $(READY) $(WORKERS_READY) ## Train, evaluate and write results/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRESET= PRECISION= RESULTS=; on a cluster: ENGINE=dask SCHEDULER=)
 	$(PY) -m bench run $(OPTIONS)
 
-quick: export BENCH_ARG_DATASET := digits
+quick: export BENCH_ARG_DATASET := $(if $(filter command environment,$(origin DATASET)),$(value DATASET),digits)
+quick: export BENCH_ARG_RESULTS := $(if $(filter command environment,$(origin RESULTS)),$(value RESULTS),trial)
 quick: export BENCH_ARG_PRESET := quick
-quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in about a minute
+quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in some two minutes, into trial/ (DATASET= VARIANTS= QUESTIONS= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
 
 tune: $(READY) $(WORKERS_READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= DEVICE= JOBS= ENGINE= SCHEDULER= PRESET= RESULTS=)

@@ -121,8 +121,8 @@ def codes(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
     Parameters
     ----------
     file
-        A .npy, or an .npz of one array, of images (N, D) or (N, H, W) as the model was trained on,
-        bytes or values from 0 to 1; binarized as its test images were.
+        Images as the model was trained on, in any form of own data; of an .npz of several arrays
+        the test images, e.g. x_test. Binarized as its test images were; of a table in its unit.
     out
         A .npz (arrays mean, standard_deviation) or .csv to write.
     """
@@ -164,8 +164,8 @@ def likelihood(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
     Parameters
     ----------
     file
-        A .npy, or an .npz of one array, of images (N, D) or (N, H, W) as the model was trained on,
-        bytes or values from 0 to 1; binarized as its test images were.
+        Images as the model was trained on, in any form of own data; of an .npz of several arrays
+        the test images, e.g. x_test. Binarized as its test images were; of a table in its unit.
     out
         A .npz (arrays elbo, iw_bound, …_standard_error, K, effective_sample_size) or .csv.
     """
@@ -183,7 +183,8 @@ def likelihood(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
 def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) -> int:
     """Write a model's weights as one safetensors file, with its configuration as metadata.
 
-    `bench.weights.imported(path)` gives the model back.
+    `bench.weights.imported(path)` gives the model back; of a variant that is no file of vaes/ it
+    needs that file, where it was or as its second argument.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -24,15 +25,17 @@ from vaes import Autoencoder, discover, with_options
 def exported(subject: Subject, stage: str) -> bytes:
     """A safetensors file of the weights of a stage; what they are is its metadata, in JSON.
 
-    `variant`, `stage`, `run` (every field of `bench.config.Run`), `data_dim`, `image_shape`,
-    `binarization`, `unit` (of a table: `mean` and `scale` of its columns, which are standardised
-    with them before they are encoded), `commit` and `torch`. Raises BenchError on an unknown stage.
+    `variant`, `file` (of one that is not in `vaes/`), `stage`, `run` (every field of
+    `bench.config.Run`), `data_dim`, `image_shape`, `binarization`, `unit` (of a table: `mean` and
+    `scale` of its columns, which are standardised with them before they are encoded), `commit` and
+    `torch`. Raises BenchError on an unknown stage.
     """
     if stage not in STAGES:
         raise nearest("stage", stage, STAGES)
     data, unit = subject.data, unit_of(subject.data)
     described = {
         "variant": subject.run.variant,
+        "file": _file_of(subject),
         "stage": stage,
         "run": asdict(subject.run),
         "data_dim": data.test.shape[1],
@@ -46,16 +49,25 @@ def exported(subject: Subject, stage: str) -> bytes:
     return safetensors.torch.save(subject.trained.checkpoints[stage], metadata)
 
 
-def imported(path: Path) -> Autoencoder:
+def _file_of(subject: Subject) -> str | None:
+    name = subject.run.variant
+    return None if name in discover().variants else inspect.getfile(subject.variant)
+
+
+def imported(path: Path, file: Path | None = None) -> Autoencoder:
     """The model of a file that `exported` made, on the CPU and evaluating.
+
+    Arguments:
+        path: the safetensors file.
+        file: of the variant, where it is not in `vaes/` nor where it was.
 
     One of a table takes standardised rows, and its log p(x|z) is in the table's own unit. Raises
     BenchError where it is none, or its variant is not here.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            told = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with safe_open(path, framework="pt") as stored:
+            told = {name: json.loads(value) for name, value in (stored.metadata() or {}).items()}
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         given = {f.name: _tuples(told["run"][f.name]) for f in fields(Run)}
         data_dim = told["data_dim"]
         unit = told.get("unit") and Unit(**{k: np.array(v) for k, v in told["unit"].items()})
@@ -63,7 +75,10 @@ def imported(path: Path) -> Autoencoder:
         raise BenchError(
             f"{path} is no file of 'export-weights' ({one_line(error)}): export it again"
         ) from None
-    run, variants = Run(**given), discover().variants
+    file = file or (told.get("file") and Path(told["file"]))
+    if file and not Path(file).is_file():
+        raise BenchError(f"the variant of {path} was in {file}, which is gone: name its file")
+    run, variants = Run(**given), discover(files=[Path(file)] if file else []).variants
     if run.variant not in variants:
         raise nearest("variant", run.variant, variants)
     variant = with_options(variants[run.variant], **run.networks)

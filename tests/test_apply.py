@@ -250,8 +250,10 @@ def test_an_unfit_file_is_one_line(tmp_path, stored, words):
 
 def test_an_archive_of_several_arrays_is_one_line(tmp_path):
     np.savez(tmp_path / "several.npz", a=np.zeros((1, 24)), b=np.zeros((1, 24)))
-    with pytest.raises(BenchError, match=r"holds 2 arrays: save the images alone"):
+    with pytest.raises(BenchError, match=r"holds 2 arrays: save the images alone, or name"):
         apply.images_of(tmp_path / "several.npz", small_data())
+    np.savez(tmp_path / "several.npz", x_train=np.zeros((1, 24)), x_test=np.ones((2, 24)))
+    assert torch.equal(apply.images_of(tmp_path / "several.npz", small_data()), torch.ones(2, 24))
 
 
 def test_what_is_written_is_read_again(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from subjects import subject
 
+import vaes
 from bench.errors import BenchError
 from bench.weights import exported, imported
 from vaes import discover, with_options
@@ -51,6 +53,29 @@ def test_the_file_says_what_it_is(tmp_path):
     assert told["torch"] == torch.__version__
     assert told["run"]["latent_dim"] == 3
     assert "commit" in told
+
+
+def test_a_variant_from_elsewhere_is_read_from_its_file(tmp_path):
+    source = Path(vaes.__file__).parent / "input_dependent.py"
+    text = source.read_text(encoding="utf-8").replace("InputDependent", "Mine")
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    mine = discover(files=[tmp_path / "mine.py"]).variants["mine"]
+    found = subject("input_dependent")
+    found = replace(
+        found,
+        variant=mine,
+        trained=replace(found.trained, run=found.run.with_(variant="mine")),
+    )
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(exported(found, "best"))
+    x = found.data.test.float()
+    assert torch.equal(imported(path).encode(x), found.model().encode(x))
+    (tmp_path / "mine.py").rename(tmp_path / "elsewhere.py")
+    with pytest.raises(BenchError, match="which is gone: name its file"):
+        imported(path)
+    (tmp_path / "elsewhere").mkdir()
+    moved = (tmp_path / "elsewhere.py").rename(tmp_path / "elsewhere" / "mine.py")
+    assert torch.equal(imported(path, moved).encode(x), found.model().encode(x))
 
 
 def test_a_mistake_is_one_line(tmp_path):

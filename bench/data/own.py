@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.formats import FORMATS, read
-from bench.data.naming import roles
+from bench.data.naming import role_of, roles
 from bench.data.sources import SOURCES
 from bench.data.splits import SPLITS, TEST_LABELS, TRAIN_LABELS, Arrays, cut_from_training
 from bench.data.traps import ROUNDING, check_numbers, copies, doubtful, is_table
@@ -70,12 +70,14 @@ def read_own(name: str) -> Own:
             if in_colour:
                 notices.append(f"'{names[role]}' is in colour: it was converted to grey (luma)")
     _check_labels(path, arrays, names)
+    given = {split: len(arrays[split]) for split in SPLITS if split in arrays}
     arrays, said = cut_from_training(arrays, SMALLEST_SPLIT)
     notices += said
     for split in SPLITS:
         smallest = SMALLEST_SPLIT[split]
         if len(arrays[split]) < smallest:
-            left = " left" if said and split == "train" else ""
+            cut = said and split == "train"
+            left = f", of {given[split]} before the missing splits were cut from it" if cut else ""
             raise BenchError(
                 f"array '{names[split]}' of {path} has {len(arrays[split])} images{left}: at least "
                 f"{smallest} are needed"
@@ -103,17 +105,23 @@ def read_own(name: str) -> Own:
 
 
 def read_images(name: str) -> np.ndarray:
-    """The images of a file or folder that holds nothing else: `(N, D)` or `(N, H, W)`, grey.
+    """The images of a file or folder, of several arrays the test images: `(N, D)` or `(N, H, W)`,
+    grey.
 
-    Raises BenchError on a missing or damaged one, several arrays, or no finite numbers.
+    Raises BenchError on a missing or damaged one, several arrays of which none is for testing, or
+    numbers that are not finite.
     """
     path = _existing(name)
     what = f"the array of {path}"
 
     def only(found: Sequence[str]) -> dict[str, str]:
-        if len(found) != 1:
-            raise BenchError(f"{path} holds {len(found)} arrays: save the images alone")
-        return {"train": found[0]}
+        for_testing = [name for name in found if role_of(name) == "test"]
+        chosen = found if len(found) == 1 else for_testing
+        if len(chosen) != 1:
+            raise BenchError(
+                f"{path} holds {len(found)} arrays: save the images alone, or name them 'x_test'"
+            )
+        return {"train": chosen[0]}
 
     arrays = read(path, only)
     images, _ = _grey(what, arrays["train"])

@@ -253,7 +253,7 @@ def test_a_table_has_no_binarization(tmp_path, one_line):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"valid": None}, ["'train'", "90 images left", "100"]),
+        ({"valid": None}, ["'train'", "90 images, of 100", "100"]),
         ({"train": None, "test": None}, ["lacks", "'train'", "'valid'"]),
         ({"x_train": np.zeros((100, 6))}, ["two arrays", "'train'", "'x_train'"]),
         ({"train": np.zeros(100)}, ["'train'", "(100,)"]),
