@@ -44,6 +44,10 @@ class Section:
         self.figures = [figure for figure in self.figures if figure]
 
 
+LONGEST = 500
+"""Characters of an alternative text."""
+
+
 def prose(beside: str, name: str = "notes", **values: object) -> str:
     """The Markdown file `<name>.md` beside a report (its `__file__`), `{…}` filled in.
 
@@ -69,7 +73,14 @@ def captioned(
     text = Path(beside).with_name("notes.md").read_text(encoding="utf-8")
     words = text.partition(f"\n# {name}\n")[2].partition("\n# ")[0].strip().split("\n\n")
     title, how, seen = (part.replace("\n", " ").format(**values) for part in words)
-    return Figure(name, title, how, seen, chart, draw, filters)
+    return Figure(name, title, how, shortened(seen), chart, draw, filters)
+
+
+def shortened(seen: str) -> str:
+    """A list read aloud, cut where it grows too long: the figure's table has the rest."""
+    if len(seen) <= LONGEST:
+        return seen
+    return seen[:LONGEST].rpartition("; ")[0] + "; and others"
 
 
 def item(results: Results) -> str:

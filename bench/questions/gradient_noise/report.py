@@ -174,7 +174,8 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
     elbo = select(scores_of(trained), budget="equal_time")
     # what diverged comes last
     reached = elbo.assign(value=elbo.value.fillna(-np.inf)).groupby(["estimator", "S"]).value.mean()
-    parts, tops = [], ""
+    parts: dict[tuple[str, str], list[str]] = {}
+    tops = ""
     for stage, when in TRAINED.items():
         own = select(rows, stage=stage, metric="precision_per_second")
         precision = own.set_index(["estimator", "S"]).value
@@ -188,12 +189,12 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         if not pairs:
             continue
         tau, p = kendalltau(both.precision, both.elbo.rank())
-        text = f"{agree} of {pairs} pairs {when} (Kendall's τ {decimal(tau)}, p = {p:.2g})"
+        text = f"(Kendall's τ {decimal(tau)}, p = {p:.2g})"
         along = both[[estimators.follows_paths(name) for name, _ in both.index]]
         if 2 < len(along) < len(both):  # others are noisier by orders of magnitude
             tau, p = kendalltau(along.precision, along.elbo.rank())
             text += f", among estimators that follow a path τ {decimal(tau)}, p = {p:.2g}"
-        parts.append(text)
+        parts.setdefault((f"{agree} of {pairs} pairs", text), []).append(when)
         named = [
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
         ]
@@ -203,9 +204,10 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         )
     if not parts:
         return ""
+    said = [f"{pairs} {' and '.join(when)} {text}" for (pairs, text), when in parts.items()]
     return (
         " Beside trainings of an equal time with each estimator, the order by measured precision a "
-        f"second is that of the mean test ELBO in {' and '.join(parts)}{tops}."
+        f"second is that of the mean test ELBO in {' and '.join(said)}{tops}."
     )
 
 
