@@ -319,7 +319,10 @@ def _precision_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
     frame, names = for_chart(best, settings), printed["estimator"].values()
     if frame.empty:
         return None
-    chart = _points(frame, "precision a second ÷ that of pathwise, S = 1", names, printed, 560)
+    axis = estimators.axis_at([*(10.0**power for power in range(-9, 4)), 0.5, 2, 3, 5])
+    chart = _points(
+        frame, "precision a second ÷ that of pathwise, S = 1", names, printed, 560, axis
+    )
     medians = estimators.ranking(frame)
     return captioned(__file__, "gradient_efficiency", chart, ("estimator",), medians=medians)
 
@@ -334,7 +337,12 @@ def _named(rows: pd.DataFrame, printed: Printed) -> tuple[pd.DataFrame, list[str
 
 
 def _points(
-    frame: pd.DataFrame, x: str, names: Iterable[str], printed: Printed, width: int
+    frame: pd.DataFrame,
+    x: str,
+    names: Iterable[str],
+    printed: Printed,
+    width: int,
+    axis: alt.Axis | None = None,
 ) -> alt.LayerChart:
     """A row an estimator on a logarithmic axis, in it a point a variant, and a line at 1."""
     scale = alt.Scale(type="log", nice=False, padding=10)
@@ -344,9 +352,8 @@ def _points(
         yOffset=alt.YOffset("variant:N", sort=[*printed["variant"].values()]),
         color=by_variant(printed["variant"]),
     )
-    low, point = (
-        alt.X(c, title=x, scale=scale, axis=estimators.tens(2)) for c in ("low:Q", "value:Q")
-    )
+    axis = axis or estimators.tens(2)
+    low, point = (alt.X(c, title=x, scale=scale, axis=axis) for c in ("low:Q", "value:Q"))
     return alt.layer(
         alt.Chart(frame).mark_rule(color="#888", strokeDash=[4, 3]).encode(x=alt.datum(1)),
         base.mark_rule(strokeWidth=2).encode(x=low, x2="high"),

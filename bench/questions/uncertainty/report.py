@@ -44,6 +44,7 @@ HELD = {
     "iw_bound": Column("IW bound", interval=False),
 }
 NOISY = {BEATS: "higher with", TRAILS: "lower with", UNDECIDED: "undecided with"}
+DASHES = alt.Scale(range=[[1, 0], [8, 5], [2, 5], [8, 4, 2, 4]])
 DRAWN = {"entropy": ("uncertainty", "entropy (nats)"), "log_scale": ("sigma_by_level", "log σ")}
 """Metric → figure and axis."""
 
@@ -285,7 +286,7 @@ def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure | None:
         frame,
         ("level", "level"),
         ("value", f"change of {axis}"),
-        dash=alt.StrokeDash("trained_on:N", title="trained on", sort=["clean"]),
+        dash=alt.StrokeDash("trained_on:N", title="trained on", sort=["clean"], scale=DASHES),
         width=250,
         height=190,
     )
