@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
+import pandas as pd
 import pytest
 from scipy import stats
 
 from bench.grid.contract import Row
-from bench.report.estimators import estimates, over_seeds
+from bench.report.estimators import estimates, lines, over_seeds
 from tests.stored import stored
 
 CELL = {"estimator": "pathwise", "S": 1}
@@ -59,3 +61,10 @@ def test_settings_stay_apart():
     rows = [Row("m", s, "1", {"estimator": "rloo", "S": s}) for s in (2, 4)]
     assert over_seeds(stored("q", [("flow", 0, rows)]).rows).value.tolist() == [2, 4]
     assert over_seeds(stored("q", []).rows).empty
+
+
+def test_the_legend_lists_estimators_that_have_a_line():
+    frame = pd.DataFrame({"estimator": ["pathwise"] * 2, "step": [1, 2], "value": [3.0, 4.0]})
+    printed = {"pathwise": "pathwise", "measure_valued": "measure-valued"}
+    chart = lines(frame, ("step", "steps"), ("value", "ELBO"), printed).to_dict()
+    assert "measure-valued" not in json.dumps(chart["layer"][0]["encoding"])

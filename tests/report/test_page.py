@@ -303,3 +303,22 @@ def test_pictures_of_folders_not_redrawn_are_those_stored(tmp_path):
     results.store(folder, rows.frame(elbo_rows()), history_of(), other, environment_of())
     before = text_of(tmp_path / "index.html")
     assert text_of(page.write(tmp_path, [], QUESTIONS).index) == before
+
+
+def test_what_is_compared_is_said_and_a_former_protocol_is_warned_of(tmp_path):
+    folder = stored(tmp_path / "toy" / "cpu", preset="quick")
+    page.write(tmp_path, None, QUESTIONS)
+    for path in (folder / "README.md", tmp_path / "README.md", tmp_path / "index.html"):
+        assert "Former protocol" in text_of(path)
+        assert "a check that everything runs" in text_of(path)
+    environment = json.loads((folder / results.ENVIRONMENT).read_text())
+    environment["config"] |= {"learning_rate": None, "preset": "default", "hidden_dim": [64, 32]}
+    environment |= {"image_shape": [2, 3], "images": {"train": 1000, "valid": 20, "test": 30}}
+    del environment["sha256"]
+    (folder / results.ENVIRONMENT).write_text(json.dumps(environment))
+    page.write(tmp_path, None, QUESTIONS)
+    for path in (folder / "README.md", tmp_path / "index.html"):
+        assert "Former" not in text_of(path)
+        assert "Encoder 6-64-32-20 (tanh), decoder the mirror image" in text_of(path)
+        assert "1,000 images to train, 20 to validate and 30 to test on" in text_of(path)
+    assert "affine coupling layers" in text_of(tmp_path / "index.html")
