@@ -51,6 +51,7 @@ def record(
     _entries.cache_clear()
 
 
+@cache
 def stamp(variant: type[Autoencoder]) -> str:
     """Hash of a variant's own classes, docstrings and comments apart; the same on any Python."""
     own = [c for c in variant.__mro__ if issubclass(c, Autoencoder)]

@@ -140,6 +140,20 @@ def test_a_seed_that_ran_on_a_loaded_machine_changes_nothing():
         assert now.tables[0].lines == was.tables[0].lines
 
 
+def test_the_error_of_timing_is_in_what_is_read_at_equal_time():
+    elbos = {"input_dependent": (-100, -96, -95), "flow": (-99, -95.5, -94)}
+    widths = []
+    for spread in (0.0, 0.2):
+        results = made_up(elbos)
+        ratios = [
+            line("flow", seed, "step_time_ratio", 2 + spread * (seed - 2), "flexibility")
+            for seed in range(len(NOISE))
+        ]
+        results.rows = rows.joined(results.rows, rows.frame(ratios))
+        widths.append(at_equal_time(results)["flow"].half_width)
+    assert widths[1] > 3 * widths[0]
+
+
 def test_a_rate_that_turns_a_told_order_is_told():
     tried = [
         ("input_dependent", 120, 0.001, -96.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,7 @@ def training(name, elbo, steps=80, samples=1, seconds=8.0, rate=0.002):
     return rows
 
 
-def made_up(others, seeds=5, more=()):
+def made_up(others, seeds=5, more=(), slower=lambda seed: 1):
     """Pathwise reaches 10 seed − 100 in 8 s, half of its steps 5 nats less in 4 s; `others` are
     functions of (seed, pathwise's ELBO) that give rows."""
     found = []
@@ -33,7 +34,11 @@ def made_up(others, seeds=5, more=()):
         elbo = 10.0 * seed - 100
         mine = training("pathwise", elbo) + training("pathwise", elbo - 5, 40, seconds=4.0)
         mine += [row for other in others for row in other(seed, elbo)]
-        found.append(("input_dependent", seed, [*mine, *more]))
+        mine = [
+            replace(row, value=row.value * slower(seed)) if row.metric == "step_seconds" else row
+            for row in [*mine, *more]
+        ]
+        found.append(("input_dependent", seed, mine))
     (section,) = sections(stored("estimator_training", found))
     return section, printed(section)["estimator_training"]
 
@@ -115,11 +120,30 @@ def test_what_takes_less_at_its_longest_has_no_equal_time(seconds, read):
 
 
 def test_a_seed_that_ran_on_a_loaded_machine_changes_nothing():
-    """Seconds are medians over seeds, in tables, sentences and curves."""
+    """Steps are timed in turns: where all take longer, the ratios that are read stay."""
 
-    def dearer(slower):
+    def dearer(seed, elbo):
+        return [
+            row
+            for steps, gain in ((80, 6), (40, 0))
+            for row in training("rloo", elbo + gain, steps, 2, 0.14 * steps)
+        ]
+
+    def loaded(times):
+        found = made_up([antithetic, dearer], slower=lambda seed: times if seed == 1 else 1)
+        return found[0], found[1]
+
+    (one, table), (other, slow) = loaded(1), loaded(3)
+    assert [line[:-1] for line in slow.lines] == [line[:-1] for line in table.lines]
+    assert other.takeaway == one.takeaway
+
+
+def test_the_error_of_timing_is_in_what_is_read_at_equal_time():
+    """Of seeds alike but for their timing, the interval is that of where each is read."""
+
+    def timed(spread):
         def rows(seed, elbo):
-            times = slower if seed == 1 else 1
+            times = 1 + spread * (seed - 2)
             return [
                 row
                 for steps, gain in ((80, 6), (40, 0))
@@ -128,11 +152,14 @@ def test_a_seed_that_ran_on_a_loaded_machine_changes_nothing():
 
         return rows
 
-    (one, table), (other, loaded) = (made_up([antithetic, dearer(times)]) for times in (1, 3))
-    assert loaded.lines == table.lines
-    assert other.takeaway == one.takeaway
-    drawn = [s.figures[0].specification("digits")["datasets"] for s in (one, other)]
-    assert drawn[0] == drawn[1]
+    widths = []
+    for spread in (0.0, 0.1):
+        _, table = made_up([antithetic, timed(spread)])
+        lines = [line for line in table.lines if line[0].text == "equal time"]
+        (own,) = (line for line in lines if line[1].text == "leave-one-out")
+        widths.append(own[6].half_width)
+    assert widths[0] == pytest.approx(0, abs=1e-9)
+    assert widths[1] > 0.3
 
 
 def test_an_undecided_difference_is_said_to_be_so():

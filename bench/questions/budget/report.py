@@ -67,7 +67,8 @@ def at_equal_time(results: Results) -> dict[str, Estimate]:
     """Variant → its test ELBO less the reference's at the time that both were trained for; {}
     where no budgets were measured.
 
-    ELBOs between two lengths are interpolated in the logarithm of the training's seconds.
+    ELBOs between two lengths are interpolated in the logarithm of the training's seconds. Each seed
+    has a timing of its own, so that the interval holds the error of timing too.
     """
     rows = results.of("budget")
     values = rows.pivot_table(index=["variant", "seed", "epochs"], columns="metric", values="value")
@@ -77,7 +78,7 @@ def at_equal_time(results: Results) -> dict[str, Estimate]:
     seconds = training_seconds(results)
     found = {}
     for variant in values.index.unique("variant"):
-        until = min(seconds[variant].max(), seconds[REFERENCE].max())
+        until = min(seconds[name].groupby("seed").max().min() for name in (variant, REFERENCE))
         reached = [
             values.elbo[name].groupby("seed").apply(_at_time, seconds[name], until)
             for name in (variant, REFERENCE)
@@ -88,34 +89,37 @@ def at_equal_time(results: Results) -> dict[str, Estimate]:
 
 
 def training_seconds(results: Results) -> pd.Series:
-    """(variant, epochs) → seconds of a training.
+    """(variant, seed, epochs) → seconds of a training.
 
     Those of the reference's longest, by its epochs and by the ratio of a step to one of the
-    reference's, the two timed in turns (question `flexibility`): seconds of whole trainings tell
-    what else the machine did meanwhile. Where no ratio was measured they must do, by their median
-    over seeds.
+    reference's, the two timed in turns (question `flexibility`), once a seed: seconds of whole
+    trainings tell what else the machine did meanwhile. Where no ratio was measured they must do, by
+    their median over seeds.
     """
     found = results.of("budget", "training_seconds")
     seconds = found.groupby(["variant", "epochs"]).value.median()
     timed = results.of("flexibility", "step_time_ratio")
-    ratios = timed.groupby("variant").value.median().to_dict() | {REFERENCE: 1.0}
+    ratios = timed.set_index(["variant", "seed"]).value
+    usual = timed.groupby("variant").value.median().to_dict()
     longest = seconds[REFERENCE].index.max()
     each = seconds[REFERENCE, longest] / longest
-    in_turns = len(ratios) > 1
-    return pd.Series(
-        {
-            (variant, epochs): ratios[variant] * epochs * each
-            if in_turns and variant in ratios
-            else took
-            for (variant, epochs), took in seconds.items()
-        }
-    )
+
+    def took(variant: str, seed: int, epochs: int) -> float:
+        if not usual or variant not in {*usual, REFERENCE}:
+            return seconds[variant, epochs]
+        ratio = ratios.get((variant, seed), usual.get(variant))
+        return each * epochs * (1.0 if variant == REFERENCE else ratio)
+
+    keys = [*found.groupby(["variant", "seed", "epochs"]).groups]
+    index = pd.MultiIndex.from_tuples(keys, names=["variant", "seed", "epochs"])
+    return pd.Series([took(*key) for key in keys], index)
 
 
 def _at_time(elbo: pd.Series, seconds: pd.Series, until: float) -> float:
-    """One seed's ELBO by epochs, at a time between those of the trainings."""
+    """One seed's ELBO by epochs, at a time between those of its trainings."""
+    (seed,) = elbo.index.unique("seed")
     elbo = elbo.droplevel("seed")
-    return between(seconds.reindex(elbo.index), elbo, until)
+    return between(seconds[seed].reindex(elbo.index), elbo, until)
 
 
 # --- sentences -------------------------------------------------------------------------------
@@ -268,7 +272,8 @@ def _table(results: Results, rows: pd.DataFrame, elbo: pd.DataFrame, found: Foun
 
 def _differences_figure(results: Results, found: Found, per: str) -> Figure:
     steps = results.of("budget", "training_steps").groupby(["variant", "epochs"]).value.median()
-    seconds, lines = training_seconds(results), []
+    seconds = training_seconds(results).groupby(["variant", "epochs"]).median()
+    lines = []
     for (variant, epochs), claim in found.items():
         d = claim.difference
         at = {"variant": variant, "difference": d.mean, "low": d.low, "high": d.high}
