@@ -117,7 +117,7 @@ def test_sixteen_bits_are_not_cut_to_eight(tmp_path, one_line):
 
 def test_too_few_images(tmp_path, one_line):
     put(tmp_path / "mine", BYTES[:119])
-    one_line(load, str(tmp_path / "mine"), says=["99 images left", "100"])
+    one_line(load, str(tmp_path / "mine"), says=["99 images, of", "100"])
 
 
 def test_a_folder_named_as_a_built_in_data_set(tmp_path, one_line):
