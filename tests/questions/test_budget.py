@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.config import PRESETS
@@ -13,6 +15,7 @@ from bench.questions.budget.report import at_equal_time, sections
 from bench.questions.headline.measure import measure as headline
 from bench.report import rows
 from bench.report.results import Results
+from bench.statistics import interval
 from tests.stored import line
 from tests.subjects import small_run, subject
 
@@ -129,29 +132,44 @@ def test_equal_time_is_read_between_two_lengths():
 
 
 def test_a_seed_that_ran_on_a_loaded_machine_changes_nothing():
-    """Seconds are medians over seeds: those of a training that took ten times as long too."""
+    """What is read is the ratio of two trainings of a seed, all of which took ten times as long."""
     elbos = {"input_dependent": (-100, -96, -95), "flow": (-99, -95.5, -94)}
     results, loaded = made_up(elbos, {"flow": 2.0}), made_up(elbos, {"flow": 2.0})
-    took = loaded.rows.metric.eq("training_seconds") & loaded.rows.variant.eq("flow")
-    loaded.rows.loc[took & loaded.rows.seed.eq(1), "value"] *= 10
-    assert at_equal_time(loaded) == at_equal_time(results)
+    took = loaded.rows.metric.eq("training_seconds") & loaded.rows.seed.eq(1)
+    loaded.rows.loc[took, "value"] *= 10
+    assert at_equal_time(loaded)["flow"] == at_equal_time(results)["flow"]
     for was, now in zip(sections(results), sections(loaded), strict=True):
         assert now.takeaway == was.takeaway
         assert now.tables[0].lines == was.tables[0].lines
 
 
 def test_the_error_of_timing_is_in_what_is_read_at_equal_time():
-    elbos = {"input_dependent": (-100, -96, -95), "flow": (-99, -95.5, -94)}
-    widths = []
-    for spread in (0.0, 0.2):
-        results = made_up(elbos)
-        ratios = [
-            line("flow", seed, "step_time_ratio", 2 + spread * (seed - 2), "flexibility")
-            for seed in range(len(NOISE))
-        ]
-        results.rows = rows.joined(results.rows, rows.frame(ratios))
-        widths.append(at_equal_time(results)["flow"].half_width)
-    assert widths[1] > 3 * widths[0]
+    """One end of the ratio's interval to the other, along a slope of 3.5 nats a doubling."""
+    elbos = {"input_dependent": (-100, -96, -95), "flow": (-99, -95.5, -92)}
+    still = at_equal_time(made_up(elbos, {"flow": 1.5}))["flow"]
+    results = made_up(elbos, {"flow": 1.5})
+    took = results.rows.metric.eq("training_seconds") & results.rows.variant.eq("flow")
+    spread = 1 + 0.1 * (results.rows.seed[took].astype(float) - 2)
+    results.rows.loc[took, "value"] *= spread
+    moved = at_equal_time(results)["flow"]
+    error = interval(1.5 * np.array([0.8, 0.9, 1.0, 1.1, 1.2])).half_width
+    ends = 3.5 * (math.log2(1.5 + error) - math.log2(1.5 - error)) / 2
+    assert moved.mean == pytest.approx(still.mean)
+    assert moved.half_width == pytest.approx(math.hypot(still.half_width, ends), rel=0.01)
+
+
+def test_where_theory_is_known_what_is_within_its_tolerance_is_equal_at_every_budget():
+    elbos = {"input_dependent": (-8.62, -8.57, -8.56), "flow": (-8.61, -8.565, -8.553)}
+    results = made_up(elbos)
+    close = results.rows.metric.eq("elbo")
+    mean = results.rows[close].groupby(["variant", "epochs"]).value.transform("mean")
+    results.rows.loc[close, "value"] = mean + 0.05 * (results.rows.value[close] - mean)
+    assert "undecided against it `flow`" not in sections(results)[0].takeaway
+    results.environment = {"config": {"dataset": "ppca"}}
+    (section,) = sections(results)
+    assert "within 0.05 nats of it `flow`" in section.takeaway
+    assert "Converged: the last doubling is within 0.05 nats for" in section.takeaway
+    assert "At equal time, as measured here: within 0.05 nats of it `flow`" in section.takeaway
 
 
 def test_a_rate_that_turns_a_told_order_is_told():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from bench.config import Run
 from bench.data.binarization import as_float
@@ -13,6 +13,7 @@ from bench.data.synthetic import generating_model
 from bench.errors import BenchError
 from bench.grid.runner import key_of
 from bench.grid.tasks import Task
+from bench.inference.probabilistic_pca import best_of_scale, exact_posterior, marginal
 from bench.training.loop import build
 from vaes import VAE, discover, with_options
 from vaes._likelihoods import GaussianLikelihood
@@ -84,3 +85,31 @@ def test_options_are_part_of_the_cache_key():
     run = Run("flow", "toy", 0, 1)
     runs = [run, run.with_(likelihood="gaussian"), run.with_(decoder="linear")]
     assert len({key_of(Task(r), VARIANTS["flow"], "data") for r in runs}) == 3
+
+
+def test_the_best_model_of_a_constant_variance_is_that_of_its_elbo():
+    """No lengths, axes or noise beside it have a higher one; and it is log p(x) less the KL of q
+    from the exact posterior, as a model of these weights has it."""
+    x, scale = as_float(load("ppca").train[:2000]), 0.3
+    p, divergence = best_of_scale(x, 4, scale)
+
+    def elbo(weight, noise):
+        model = with_options(VARIANTS["input_dependent"], "gaussian", "linear")(20, 4, 5).double()
+        with torch.no_grad():
+            model.decoder[0].weight.copy_(weight)
+            model.decoder[0].bias.copy_(p.loc)
+            model.log_noise.copy_(noise.log())
+        exact = exact_posterior(model, x)
+        q = MultivariateNormal(exact.mean, scale**2 * torch.eye(4).double())
+        kl = kl_divergence(q, exact)
+        return (marginal(model).log_prob(x.double()) - kl).mean().item(), kl.mean().item()
+
+    weight, noise = p.cov_factor, p.cov_diag[0].sqrt()
+    best, kl = elbo(weight, noise)
+    assert kl == pytest.approx(divergence, rel=1e-6)
+    assert best == pytest.approx(p.log_prob(x.double()).mean().item() - divergence, rel=1e-9)
+    turned, _ = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))
+    for other in (0.97 * weight, 1.03 * weight, weight @ turned.double()):
+        assert elbo(other, noise)[0] < best
+    for factor in (0.98, 1.02):
+        assert elbo(weight, factor * noise)[0] < best

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
+from bench.questions.exact_likelihood import TOLERANCE
+from bench.questions.headline.report import tolerance_of
 from bench.report.claims import (
     BEATS,
     EQUAL,
@@ -31,7 +36,9 @@ from bench.statistics import Estimate, between, interval, paired_difference, sum
 Found = Mapping[tuple[str, int], Claim]
 """(variant, epochs) → how it compares with the reference after a training of this length."""
 CONVERGED = 0.1
-"""Nats: a last doubling that is told to change less no longer matters to a table."""
+"""Nats: a last doubling that is told to change less no longer matters to a table; where less counts
+as equal (`tolerance_of`), that."""
+WITHIN, OPEN = f"within {TOLERANCE} nats of it", "undecided against it"
 ASKED = "Does the ranking survive its budget?"
 
 
@@ -41,9 +48,10 @@ def sections(results: Results) -> list[Section]:
     elbo = select(rows, metric="elbo").dropna(subset="value")
     if REFERENCE not in set(elbo.variant):
         return []
-    found, per = _compared(elbo), item(results)
+    within = tolerance_of(results)
+    found, per = _compared(elbo, within), item(results)
     survives = _survives(found) if found else ""
-    parts = [sentence_case(survives), _gains(elbo), _equal_time_said(results)]
+    parts = [sentence_case(survives), _gains(elbo, within or CONVERGED), _equal_time_said(results)]
     parts.append(_rates_said(results, found))
     takeaway = " ".join(filter(None, parts)) or f"`{title(REFERENCE)}` alone was trained."
     drawn = [_differences_figure(results, found, per)] if found else []
@@ -52,7 +60,7 @@ def sections(results: Results) -> list[Section]:
     return [Section(ASKED, takeaway, survives, tables, figures, notes)]
 
 
-def _compared(elbo: pd.DataFrame) -> Found:
+def _compared(elbo: pd.DataFrame, within: float) -> Found:
     """The verdicts of all variants and lengths hold together."""
     differences = {
         (variant, epochs): paired_difference(group, variant, REFERENCE)
@@ -60,66 +68,79 @@ def _compared(elbo: pd.DataFrame) -> Found:
         for variant in group.variant.unique()
         if variant != REFERENCE
     }
-    return {claim.subject: claim for claim in claims(differences)}
+    return {claim.subject: claim for claim in claims(differences, tolerance=within)}
 
 
 def at_equal_time(results: Results) -> dict[str, Estimate]:
     """Variant → its test ELBO less the reference's at the time that both were trained for; {}
     where no budgets were measured.
 
-    ELBOs between two lengths are interpolated in the logarithm of the training's seconds. Each seed
-    has a timing of its own, so that the interval holds the error of timing too.
+    ELBOs between two lengths are interpolated in the logarithm of the training's seconds. What the
+    difference would change at either end of the interval of how much longer a step takes is part of
+    its own interval.
     """
     rows = results.of("budget")
     values = rows.pivot_table(index=["variant", "seed", "epochs"], columns="metric", values="value")
     values = values.reindex(columns=["elbo", "training_seconds"]).dropna()
     if REFERENCE not in values.index.unique("variant"):
         return {}
-    seconds = training_seconds(results)
+    ratios = step_ratios(results)
     found = {}
     for variant in values.index.unique("variant"):
-        until = min(seconds[name].groupby("seed").max().min() for name in (variant, REFERENCE))
-        reached = [
-            values.elbo[name].groupby("seed").apply(_at_time, seconds[name], until)
-            for name in (variant, REFERENCE)
-        ]
-        if variant != REFERENCE:
-            found[variant] = interval((reached[0] - reached[1]).dropna())
+        if variant == REFERENCE or variant not in ratios:
+            continue
+        ratio, both = ratios[variant], values.elbo[[variant, REFERENCE]]
+        known = _read(both, variant, ratio.mean)
+        error = np.nan_to_num(ratio.half_width)
+        low, high = (_read(both, variant, ratio.mean + d).mean for d in (-error, error))
+        half = math.hypot(known.half_width, (high - low) / 2)
+        found[variant] = replace(known, half_width=half)
     return {variant: estimate for variant, estimate in found.items() if estimate}
 
 
-def training_seconds(results: Results) -> pd.Series:
-    """(variant, seed, epochs) → seconds of a training.
-
-    Those of the reference's longest, by its epochs and by the ratio of a step to one of the
-    reference's, the two timed in turns (question `flexibility`), once a seed: seconds of whole
-    trainings tell what else the machine did meanwhile. Where no ratio was measured they must do, by
-    their median over seeds.
-    """
-    found = results.of("budget", "training_seconds")
-    seconds = found.groupby(["variant", "epochs"]).value.median()
-    timed = results.of("flexibility", "step_time_ratio")
-    ratios = timed.set_index(["variant", "seed"]).value
-    usual = timed.groupby("variant").value.median().to_dict()
-    longest = seconds[REFERENCE].index.max()
-    each = seconds[REFERENCE, longest] / longest
-
-    def took(variant: str, seed: int, epochs: int) -> float:
-        if not usual or variant not in {*usual, REFERENCE}:
-            return seconds[variant, epochs]
-        ratio = ratios.get((variant, seed), usual.get(variant))
-        return each * epochs * (1.0 if variant == REFERENCE else ratio)
-
-    keys = [*found.groupby(["variant", "seed", "epochs"]).groups]
-    index = pd.MultiIndex.from_tuples(keys, names=["variant", "seed", "epochs"])
-    return pd.Series([took(*key) for key in keys], index)
+def _read(elbo: pd.Series, variant: str, ratio: float) -> Estimate:
+    """The difference to the reference where an epoch takes `ratio` times its own."""
+    times = {variant: ratio, REFERENCE: 1.0}
+    until = min(times[name] * elbo[name].index.unique("epochs").max() for name in times)
+    reached = [
+        elbo[name].groupby("seed").apply(_at_time, times[name], until)
+        for name in (variant, REFERENCE)
+    ]
+    return interval((reached[0] - reached[1]).dropna())
 
 
-def _at_time(elbo: pd.Series, seconds: pd.Series, until: float) -> float:
+def _at_time(elbo: pd.Series, ratio: float, until: float) -> float:
     """One seed's ELBO by epochs, at a time between those of its trainings."""
-    (seed,) = elbo.index.unique("seed")
-    elbo = elbo.droplevel("seed")
-    return between(seconds[seed].reindex(elbo.index), elbo, until)
+    elbo = elbo.droplevel("seed").sort_index()
+    return between(ratio * elbo.index.to_numpy(dtype=float), elbo, until)
+
+
+def step_ratios(results: Results) -> dict[str, Estimate]:
+    """Variant → how many times as long as the reference's its longest training's epoch takes, over
+    the seeds: both as they train, compiled where that pays."""
+    took = results.of("budget", "training_seconds")
+    longest = took[took.epochs == took.groupby("variant").epochs.transform("max")]
+    each = (longest.value / longest.epochs.astype(float)).groupby([longest.variant, longest.seed])
+    each = each.mean()
+    if REFERENCE not in each.index:
+        return {}
+    return {
+        variant: interval((each[variant] / each[REFERENCE]).dropna())
+        for variant in each.index.unique("variant")
+    }
+
+
+def training_seconds(results: Results) -> pd.Series:
+    """(variant, epochs) → seconds of a training: those of the reference's longest, by its epochs
+    and by `step_ratios`."""
+    took = results.of("budget", "training_seconds")
+    ratios = step_ratios(results)
+    own = took[took.variant == REFERENCE]
+    longest = own[own.epochs == own.epochs.max()]
+    each = longest.value.median() / float(longest.epochs.max())
+    keys = [*took.groupby(["variant", "epochs"]).groups]
+    index = pd.MultiIndex.from_tuples(keys, names=["variant", "epochs"])
+    return pd.Series([each * ratios[v].mean * epochs for v, epochs in keys], index)
 
 
 # --- sentences -------------------------------------------------------------------------------
@@ -127,7 +148,8 @@ def _at_time(elbo: pd.Series, seconds: pd.Series, until: float) -> float:
 
 def _survives(found: Found) -> str:
     """Of every variant, from which length on its verdict is the last one, or where it crosses."""
-    said, phrases = [], {BEATS: "above it", TRAILS: "below it", UNDECIDED: "undecided against it"}
+    said: list[tuple[str, str]] = []
+    phrases = {BEATS: "above it", TRAILS: "below it", EQUAL: WITHIN, UNDECIDED: OPEN}
     for variant in dict.fromkeys(variant for variant, _ in found):
         mine = {epochs: claim for (v, epochs), claim in found.items() if v == variant}
         (*_, longest), last = sorted(mine), mine[max(mine)]
@@ -159,16 +181,16 @@ def last_gain(elbo: pd.DataFrame) -> Estimate:
     return interval((values[0] - values[1]).dropna())
 
 
-def _gains(elbo: pd.DataFrame) -> str:
+def _gains(elbo: pd.DataFrame, within: float) -> str:
     gains = {
         title(variant): last_gain(group)
         for variant, group in elbo.groupby("variant", sort=False)
         if len(set(group.epochs)) > 1
     }
-    told = claims(gains, tolerance=CONVERGED)
+    told = claims(gains, tolerance=within)
     if not told:
         return ""
-    alike = f"is within {CONVERGED} nats for"
+    alike = f"is within {within} nats for"
     said = sentence(told, "gains nats for", "loses nats for", "is undecided for", alike=alike)
     over = all(claim.verdict == EQUAL for claim in told)
     return f"{'Converged' if over else 'Not told to be converged'}: the last doubling {said}."
@@ -176,19 +198,20 @@ def _gains(elbo: pd.DataFrame) -> str:
 
 def equal_time_claims(results: Results) -> list[Claim]:
     """Every variant against the reference at equal time; the verdicts hold together."""
-    return claims({title(v): estimate for v, estimate in at_equal_time(results).items()})
+    found = {title(v): estimate for v, estimate in at_equal_time(results).items()}
+    return claims(found, tolerance=tolerance_of(results))
 
 
 def _equal_time_said(results: Results) -> str:
     found = equal_time_claims(results)
-    said = sentence(found, "above it", "below it", "undecided against it", sign=True)
+    said = sentence(found, "above it", "below it", OPEN, sign=True, alike=WITHIN)
     return f"At equal time, as measured here: {said}." if said else ""
 
 
 def _tuning(results: Results) -> pd.DataFrame:
     """Mean validation ELBO of every variant, length and rate, at the best hyperparameters."""
     rows = results.of("tuning", "valid_elbo").dropna(subset=["epochs", "learning_rate"])
-    rows = rows[rows.estimator.isna()]
+    rows = rows[rows.steps.isna()]  # others are the comparison's of estimators
     keys = ["variant", "epochs", "learning_rate"]
     hyper = [c for c in rows if c.startswith("hyperparameter_") and rows[c].notna().any()]
     groups = rows.groupby([*keys, *hyper], dropna=False, sort=False)
@@ -272,8 +295,7 @@ def _table(results: Results, rows: pd.DataFrame, elbo: pd.DataFrame, found: Foun
 
 def _differences_figure(results: Results, found: Found, per: str) -> Figure:
     steps = results.of("budget", "training_steps").groupby(["variant", "epochs"]).value.median()
-    seconds = training_seconds(results).groupby(["variant", "epochs"]).median()
-    lines = []
+    seconds, lines = training_seconds(results), []
     for (variant, epochs), claim in found.items():
         d = claim.difference
         at = {"variant": variant, "difference": d.mean, "low": d.low, "high": d.high}

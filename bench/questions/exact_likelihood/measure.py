@@ -18,7 +18,7 @@ from bench.data.binarization import as_float
 from bench.data.synthetic import generating_model
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.importance import log_weights
-from bench.inference.probabilistic_pca import is_probabilistic_pca, marginal
+from bench.inference.probabilistic_pca import best_of_scale, is_probabilistic_pca, marginal
 from bench.inference.reparameterize import standard_normal
 from bench.questions.averages import NATS, monte_carlo_mean, paired_differences
 from vaes import VAE
@@ -48,7 +48,7 @@ def measure(subject: Subject, samples: int = SAMPLES) -> Result:
     noise = standard_normal(len(x), model.latent_dim, subject.generator("exact likelihood"))
     sampled = log_weights(model, x, noise, samples, at_once=samples)
     elbo, error = sampled.mean(0), sampled.std(0) / math.sqrt(samples)
-    known = {"exact_log_likelihood": exact, **_references(subject, x)}
+    known = {"exact_log_likelihood": exact, **_references(subject, x), **_predicted(subject, x)}
     rows = [
         monte_carlo_mean("elbo", elbo, error),
         monte_carlo_mean("exact_gap", exact - elbo, error),
@@ -72,3 +72,17 @@ def _references(subject: Subject, x: Tensor) -> dict[str, Tensor]:
     if subject.run.dataset == "ppca":
         found["generating_log_likelihood"] = generating_model().log_prob(x.double().cpu())
     return found
+
+
+def _predicted(subject: Subject, x: Tensor) -> dict[str, Tensor]:
+    """What theory says a posterior of constant variance, `scale`² in every direction, must lose on
+    the test set to one whose covariance is its own."""
+    model, scale = subject.model(), dict(subject.run.hyperparameters).get("scale")
+    with torch.no_grad():
+        deviations = model.posterior(x[:2]).stddev
+    if scale is None or not torch.allclose(deviations, torch.full_like(deviations, scale)):
+        return {}
+    train = as_float(subject.data.train[: subject.run.train_size or None])
+    p, divergence = best_of_scale(train, subject.run.latent_dim, scale)
+    best = _references(subject, x)["maximum_likelihood"].to(x.device)
+    return {"predicted_elbo_difference": p.log_prob(x.double()) - divergence - best}

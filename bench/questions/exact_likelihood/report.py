@@ -46,7 +46,7 @@ def sections(results: Results) -> list[Section]:
         return []
     best = min(gaps, key=lambda variant: gaps[variant].mean)
     closest = f"{title(best)} comes closest to its exact log p(x): {spoken(gaps[best], 3)} nats"
-    answer = statements(found)
+    answer = "; ".join(filter(None, [statements(found), predicted(found)]))
     takeaway = f"What theory says, within {TOLERANCE} nats: {answer}." if answer else f"{closest}."
     caption = "ELBO and exact log p(x), nats per test point"
     tables = [Table.of_variants("exact_likelihood", COLUMNS, found, caption)]
@@ -63,6 +63,21 @@ def statements(found: Mapping[tuple[str, str], Estimate]) -> str:
             farthest = abs(estimate.mean) + np.nan_to_num(estimate.half_width)
             holds = "yes" if farthest <= TOLERANCE else "not shown"
             said.append(f"{statement}: {holds} ({spoken(estimate, 3)} nats)")
+    return "; ".join(said)
+
+
+def predicted(found: Mapping[tuple[str, str], Estimate]) -> str:
+    """What a constant variance must lose, beside what it does; "" where neither is known."""
+    said = []
+    for (variant, metric), estimate in found.items():
+        known = found.get((variant, "elbo_difference"))
+        if metric == "predicted_elbo_difference" and known:
+            off = abs(known.mean - estimate.mean) + np.nan_to_num(known.half_width)
+            said.append(
+                f"{title(variant)} loses to {title(REFERENCE)} what its constant variance must, "
+                f"{decimal(-estimate.mean, 3)} nats: {'yes' if off <= TOLERANCE else 'not shown'} "
+                f"({spoken(known, 3, sign=True)} nats)"
+            )
     return "; ".join(said)
 
 

@@ -19,8 +19,8 @@ from bench.inference.reparameterize import standard_normal
 from bench.training.step import EagerStep, now
 from vaes import VAE
 
-ROUNDS, FEWEST_ROUNDS = 12, 6
-TIMING_SECONDS = 0.05
+ROUNDS, FEWEST_ROUNDS = 30, 8
+TIMING_SECONDS = 0.1
 """Steps of one estimator are repeated up to `ROUNDS` times within this time, at least
 `FEWEST_ROUNDS` times, after a first that does not count."""
 
@@ -48,7 +48,8 @@ def step_times(
 ) -> dict[tuple[str, int], Time]:
     """Time of a whole training step on x `(B, D)` by (estimator, S), where it is admitted.
 
-    Medians over rounds in which the estimators take turns, so that a busy moment hits them alike.
+    Medians over rounds in which the estimators take turns, so that a busy moment hits them alike;
+    in an order drawn anew each time, so that none always follows the one that empties the cache.
     """
     model = copy.deepcopy(model)
     noise = standard_normal(len(x), model.latent_dim, generator)
@@ -64,8 +65,11 @@ def step_times(
         return now(x.device) - started
 
     taken: dict[tuple[str, int], list[float]] = {}
+    keys, draws = [*product(estimators, samples)], torch.Generator()
+    draws.manual_seed(generator.initial_seed())
     for turn in range(ROUNDS + 1):
-        for key in product(estimators, samples):
+        for place in torch.randperm(len(keys), generator=draws).tolist():
+            key = keys[place]
             if turn and (key not in taken or _enough(taken[key])):
                 continue
             try:

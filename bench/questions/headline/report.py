@@ -76,10 +76,11 @@ def _claims(results: Results, metric: str) -> list[Claim]:
     """Where log p(x) is known, what differs by less than theory is held to is equal."""
     rows = results.of("headline", metric, reference=REFERENCE)
     differences = {title(v): select(rows, variant=v).value for v in results.variants(rows)}
-    return claims(differences, tolerance=_tolerance(results))
+    return claims(differences, tolerance=tolerance_of(results))
 
 
-def _tolerance(results: Results) -> float:
+def tolerance_of(results: Results) -> float:
+    """Nats within which ELBOs count as equal: those that theory is held to, where it is known."""
     return TOLERANCE if _is_probabilistic_pca(results) else 0
 
 
@@ -204,7 +205,7 @@ def _pairs_table(results: Results, rows: pd.DataFrame) -> Table:
     columns += [Column("difference of ELBO", sign=True), Column("verdict (Holm)")]
     lines = [
         [title(claim.subject[1]), title(claim.subject[0]), claim.difference, claim.verdict]
-        for claim in claims(differences, tolerance=_tolerance(results))
+        for claim in claims(differences, tolerance=tolerance_of(results))
     ]
     names = [line[0] for line in lines]
     caption = "Every pair of variants: the ELBO of the first less that of the second"

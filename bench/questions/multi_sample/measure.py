@@ -1,9 +1,9 @@
 """The signal-to-noise ratio of the encoder's gradient of L_K, by K and estimator.
 
 For one example, ‖E g‖ / √tr Cov[g] of everything the posterior depends on (Rainforth et al. 2018,
-for the whole gradient in place of each of its entries), with both squares averaged over test
-images. Every K and estimator is made of the same samples. A standard error is a jackknife over
-images, which holds the noise of q too.
+for the whole gradient in place of each of its entries), with both squares averaged over
+training images, whose gradient a step takes. Every K and estimator is made of the same samples. A
+standard error is a jackknife over images, which holds the noise of q too.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from bench.config import REFERENCE as VARIANT
 from bench.config import Preset, Run
-from bench.data.binarization import as_float
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.gradient_variance import Moments, PosteriorGradient, signal
 from bench.inference.gradients import ESTIMATORS, of_bound
 from bench.inference.importance import effective_sample_size
 from bench.inference.pool import Pool
 from bench.questions.averages import image_mean, jackknife
+from bench.questions.gradient_noise.measure import training_images
 from bench.questions.multi_sample import REFERENCE, STAGES, UNBIASED
 
 KS = tuple(2**power for power in range(9))
@@ -46,7 +46,7 @@ def measure(
     subject: Subject, images: int, samples: int, estimators: tuple[str, ...] = EVERY
 ) -> Result:
     """These estimators at every stage, from `samples` of every image's posterior."""
-    x = as_float(subject.data.test[subject.subset(images)])
+    x = training_images(subject, images)
     rows, notice = [], ""
     for stage in STAGES:
         gradient = PosteriorGradient.from_model(subject.model(stage), x, len(x) * samples)

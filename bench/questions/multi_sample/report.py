@@ -106,7 +106,9 @@ def _takeaway(found: Found) -> str:
         said = [f"the exponent of K is {listing(fits)}"] * bool(fits)
         here = {"stage": stage, "K": found.last}
         for size in found.of("effective_sample_size", **here).values():
-            said.append(f"{found.last} samples count as {spoken(size, 1)} equal ones")
+            text = f"{found.last} samples count as {spoken(size, 1)} equal ones"
+            # theory's K → ∞ is where they count as many
+            said.append(text + ", far from theory's limit" * (size.mean < found.last / 2))
         for (name,), bias in found.of("relative_bias", "estimator", **here).items():
             said.append(
                 f"at K = {found.last} the bias of `{found.labels[name]}` is {spoken(bias)} times "
