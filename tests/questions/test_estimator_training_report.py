@@ -228,3 +228,13 @@ def test_a_diverging_training_stays_in_the_frame():
 def test_few_rows_make_a_section_too(options):
     section, _ = made_up(**{"others": [landing]} | options)
     assert "above" not in section.answer
+
+
+def test_estimators_whose_seeds_spread_are_named():
+    """Both sides of pathwise's, which differ by 40 nats."""
+    wild = lambda seed, elbo: training("rloo", -80 + 60 * (seed - 2), samples=2)  # noqa: E731
+    section, _ = made_up([antithetic, wild])
+    said = "More than 3 times as far as pathwise's spread the seeds of `leave-one-out (S = 2)`"
+    assert f"{said} (−200.0 to 40.0)." in section.takeaway
+    section, _ = made_up([antithetic])
+    assert "More than" not in section.takeaway

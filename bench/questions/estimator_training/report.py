@@ -28,6 +28,8 @@ TIMED = ["estimator", "S"]
 REFERENCE = "pathwise"
 SCATTER = 10
 """An estimator whose seeds spread so many times wider than pathwise's has no mean to speak of."""
+WIDE = 3
+"""Where they spread so many times wider, a few of them make the mean: they are named."""
 ENOUGH = 0.85
 """Share of the equal time that the longest training must take to be read at it, as it ended."""
 Key = tuple[str, str, int]
@@ -68,7 +70,8 @@ def sections(results: Results) -> list[Section]:
         for b, text in said.items()
         if text
     ]
-    more = [_elsewhere(rows, labels), _timing_said(rows, labels)]
+    more = [_spread_said(scores, spans, labels), _elsewhere(rows, labels)]
+    more += [_timing_said(rows, labels)]
     takeaway = " ".join(filter(None, [*parts, *more])) if parts else ""
     asked, figures = "Does the gradient's noise matter?", [_curves(rows, labels)]
     takeaway = takeaway or "Too few estimators were trained to compare."
@@ -209,6 +212,21 @@ def _said(
     wild = [(span, f"`{name(key)}`") for key, span in spans.items() if key[0] == budget]
     rest = "; ".join(f"{who} {span}" for span, who in wild)
     return "; ".join(filter(None, [told, rest]))
+
+
+def _spread_said(scores: pd.DataFrame, spans: Mapping[Key, str], labels: Mapping[str, str]) -> str:
+    """Whose seeds, after equal steps, spread far more than pathwise's, on both of its sides."""
+    here = scores[(scores.budget == "equal_steps") & np.isfinite(scores.value)]
+    reference = here[(here.estimator == REFERENCE) & (here.S == 1)].value
+    said = []
+    for (name, s), values in here.groupby(["estimator", "S"]).value:
+        wide = len(reference) > 1 and np.ptp(values) > WIDE * np.ptp(reference)
+        if wide and ("equal_steps", name, s) not in spans:
+            ends = " to ".join(decimal(end, 1) for end in (values.min(), values.max()))
+            said.append(f"`{labels[name]} (S = {s})` ({ends})")
+    if not said:
+        return ""
+    return f"More than {WIDE} times as far as pathwise's spread the seeds of {listing(said)}."
 
 
 def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:

@@ -140,11 +140,13 @@ def takeaway_of(
             f"ELBO in nats against {plain}, at equal steps: {sentence(richer, *GAINS, alike=ALIKE)}"
         ]
     if timed:
-        parts.append(f"at equal time: {sentence(timed, *GAINS)}")
+        parts.append(f"at equal time: {sentence(timed, *GAINS, alike=ALIKE)}")
     gaps = _of(found, "inference_gap")
     if encoder:
         gap = spoken(gaps[REFERENCE])
-        part = f"{spoken(encoder, 0)} % is the encoder's (amortization)"
+        whole = encoder.mean >= 100 > encoder.mean - encoder.half_width
+        size = f"{'all of it, within its error (' * whole}{spoken(encoder, 0)} %{')' * whole}"
+        part = f"{size} is the encoder's (amortization)"
         parts.append(f"of {plain}'s inference gap of {gap} nats, {part}")
     parts += [
         f"against {plain}'s, the {NAMES[name]} is {said}"

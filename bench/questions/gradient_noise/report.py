@@ -188,12 +188,15 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         agree, pairs = int((alike > 0).sum()), int((alike != 0).sum())
         if not pairs:
             continue
-        tau, p = kendalltau(both.precision, both.elbo.rank())
-        text = f"(Kendall's τ {decimal(tau)}, p = {p:.2g})"
+        every, _ = kendalltau(both.precision, both.elbo.rank())
+        text = f"(Kendall's τ {decimal(every)})"
         along = both[[estimators.follows_paths(name) for name, _ in both.index]]
-        if 2 < len(along) < len(both):  # others are noisier by orders of magnitude
-            tau, p = kendalltau(along.precision, along.elbo.rank())
-            text += f", among estimators that follow a path τ {decimal(tau)}, p = {p:.2g}"
+        if 2 < len(along) < len(both):
+            own, _ = kendalltau(along.precision, along.elbo.rank())
+            text = (
+                f"(Kendall's τ {decimal(own)} among estimators that follow a path, "
+                f"{decimal(every)} of all, of which others are noisier by orders of magnitude)"
+            )
         parts.setdefault((f"{agree} of {pairs} pairs", text), []).append(when)
         named = [
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())

@@ -58,8 +58,25 @@ def _on_training_images(rows: pd.DataFrame) -> str:
         if variant != REFERENCE
     }
     told = claims({name: found for name, found in differences.items() if found})
-    said = _verdicts(told)
-    return f" By the ELBO of training images: {said}." if said else ""
+    said = f" By the ELBO of training images: {_verdicts(told)}." if told else ""
+    if gaps := _gaps(rows):
+        said += f" By how far it exceeds the test images', overfitting: {_verdicts(gaps)}."
+    return said
+
+
+def _gaps(rows: pd.DataFrame) -> list[Claim]:
+    """How far the ELBO of training images is above that of test images, less the reference's."""
+    both = select(rows, metric=["train_elbo", "elbo"]).dropna(subset="value")
+    pairs = both.pivot_table(index=["variant", "seed"], columns="metric", values="value")
+    if set(pairs.columns) != {"train_elbo", "elbo"}:
+        return []
+    gaps = (pairs.train_elbo - pairs.elbo).dropna().rename("value").reset_index()
+    differences = {
+        title(variant): paired_difference(gaps, variant, REFERENCE)
+        for variant in ordered(gaps.variant.unique())
+        if variant != REFERENCE
+    }
+    return claims({name: found for name, found in differences.items() if found})
 
 
 def elbo_claims(results: Results) -> list[Claim]:
