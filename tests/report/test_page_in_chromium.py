@@ -218,6 +218,8 @@ def test_a_variant_leaves_tables_and_charts(opened):
     assert every.is_displayed()
     opened.execute_script("arguments[0].click()", every)
     assert "flow" in shown_lines(opened, TABLE)
+    # those further down wait until they come into view
+    opened.execute_script(f"[...document.querySelectorAll('{figure}')].at(-1).scrollIntoView()")
     wait(opened, f"{marks} === {before}")
 
 
