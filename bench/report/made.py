@@ -61,7 +61,7 @@ def _trained(found: Results) -> str:
     how = "one learning rate for all" if rate is None else f"learning rate {rate:g} for all"
     if "learning_rate" in config and rate is None:
         how = "learning rates chosen on validation"
-    if "learning_rate" not in config:
+    if _is_former(config):
         how += " (former protocol)"
     return f"{epochs:,.0f} epochs, {how}"
 
@@ -84,8 +84,13 @@ def _warnings(config: Mapping[str, object]) -> Iterator[str]:
         yield GREY
     if config.get("preset") == "quick":
         yield QUICK
-    if "learning_rate" not in config:
+    if _is_former(config):
         yield FORMER
+
+
+def _is_former(config: Mapping[str, object]) -> bool:
+    """Before rates were chosen, none was noted."""
+    return "learning_rate" not in config
 
 
 def _networks(found: Results) -> str:

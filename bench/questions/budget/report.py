@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.questions.exact_likelihood import TOLERANCE
-from bench.questions.headline.report import tolerance_of
+from bench.questions.exact_likelihood import TOLERANCE, tolerance_of
 from bench.report.claims import (
     BEATS,
     EQUAL,

@@ -106,12 +106,10 @@ def _trainings(rows: pd.DataFrame) -> pd.DataFrame:
     final = select(rows, metric="elbo").dropna(subset="learning_rate")
     final = final.join(_step_seconds(rows), on=TIMED).rename(columns={"learning_rate": "rate"})
     timed = select(rows, metric="step_seconds").groupby([*TIMED, "seed"]).value.median()
-    plain = timed[REFERENCE, 1] if (REFERENCE, 1) in timed.index.droplevel("seed") else timed[:0]
-    ratio = final[[*TIMED, "seed"]].apply(
-        lambda key: timed.get(tuple(key), math.nan) / plain.get(key.seed, math.nan), axis=1
-    )
-    each = final.step_seconds.where(ratio.isna(), ratio * plain.median())
-    final["seconds"] = final.steps * each
+    plain = select(timed.reset_index(), estimator=REFERENCE, S=1).set_index("seed").value
+    final = final.join(timed.rename("own"), on=[*TIMED, "seed"])
+    in_turn = final.own / final.seed.map(plain) * plain.median()
+    final["seconds"] = final.steps * in_turn.fillna(final.step_seconds)
     return final[[*TIMED, "steps", "seed", "value", "rate", "seconds"]]
 
 

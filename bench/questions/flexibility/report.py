@@ -25,7 +25,7 @@ from bench.statistics import Estimate, from_error, interval, ratio_of_means, sum
 
 COLUMNS = {
     "parameters": Column("parameters", 0),
-    "step_time_ratio": Column("time of a step, relative"),
+    "step_time_ratio": Column("time of an eager step, relative"),
     "elbo": Column("ELBO", best="max"),
     "iw_bound": Column("IW bound", best="max"),
     "inference_gap": Column("inference gap", best="min"),
@@ -78,7 +78,7 @@ def sections(results: Results) -> list[Section]:
     takeaway = takeaway_of(found, richer, share(rows), changes, timed)
     answer = f"ELBO in nats: {sentence(best, *GAINS, alike=ALIKE)}" if best else ""
     same = [claim for claim in timed if best and claim.subject == best[0].subject]
-    answer += f"; at equal time {sentence(same, *GAINS)}" if same else ""
+    answer += f"; at equal time {sentence(same, *GAINS, alike=ALIKE)}" if same else ""
     notes = paragraphs(checked(rows), _notes(rows))
     return [Section("Simple to flexible", takeaway, answer, tables, figures, notes)]
 

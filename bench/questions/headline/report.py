@@ -10,8 +10,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from bench.config import OPTIONS, REFERENCE
-from bench.questions.exact_likelihood import TOLERANCE
+from bench.config import REFERENCE
+from bench.questions.exact_likelihood import TOLERANCE, tolerance_of
 from bench.report.claims import BEATS, UNDECIDED, Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
 from bench.report.results import FAILURE, Results
@@ -19,7 +19,7 @@ from bench.report.rows import HYPERPARAMETER, hyperparameters, select
 from bench.report.section import Section, captioned, item, prose
 from bench.report.style import order, ordered, title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
-from bench.statistics import from_error, interval, paired_difference, summary
+from bench.statistics import Estimate, from_error, interval, paired_difference, summary
 
 LATE = 0.02
 """Of the epochs: a run that is best within the last of them may not have ended improving."""
@@ -52,31 +52,23 @@ def _on_training_images(rows: pd.DataFrame) -> str:
     """The same comparison where nothing need generalize: what is lost from there is overfitting,
     and not what a posterior buys."""
     trained = select(rows, metric="train_elbo").dropna(subset="value")
-    differences = {
-        title(variant): paired_difference(trained, variant, REFERENCE)
-        for variant in ordered(trained.variant.unique())
-        if variant != REFERENCE
-    }
-    told = claims({name: found for name, found in differences.items() if found})
-    said = f" By the ELBO of training images: {_verdicts(told)}." if told else ""
-    if gaps := _gaps(rows):
-        said += f" By how far it exceeds the test images', overfitting: {_verdicts(gaps)}."
-    return said
+    keys = ["variant", "seed"]
+    tested = select(rows, metric="elbo").set_index(keys).value
+    lead = (trained.set_index(keys).value - tested).dropna().reset_index()
+    told = {"the ELBO of training images": trained}
+    told["how far it exceeds the test images', overfitting"] = lead
+    said = {what: _verdicts(claims(_less_reference(its))) for what, its in told.items()}
+    return "".join(f" By {what}: {text}." for what, text in said.items() if text)
 
 
-def _gaps(rows: pd.DataFrame) -> list[Claim]:
-    """How far the ELBO of training images is above that of test images, less the reference's."""
-    both = select(rows, metric=["train_elbo", "elbo"]).dropna(subset="value")
-    pairs = both.pivot_table(index=["variant", "seed"], columns="metric", values="value")
-    if set(pairs.columns) != {"train_elbo", "elbo"}:
-        return []
-    gaps = (pairs.train_elbo - pairs.elbo).dropna().rename("value").reset_index()
-    differences = {
-        title(variant): paired_difference(gaps, variant, REFERENCE)
-        for variant in ordered(gaps.variant.unique())
+def _less_reference(rows: pd.DataFrame) -> dict[str, Estimate]:
+    """Of each variant the paired difference to the reference's, where both have a seed."""
+    found = {
+        title(variant): paired_difference(rows, variant, REFERENCE)
+        for variant in ordered(rows.variant.unique())
         if variant != REFERENCE
     }
-    return claims({name: found for name, found in differences.items() if found})
+    return {name: difference for name, difference in found.items() if difference}
 
 
 def elbo_claims(results: Results) -> list[Claim]:
@@ -94,18 +86,6 @@ def _claims(results: Results, metric: str) -> list[Claim]:
     rows = results.of("headline", metric, reference=REFERENCE)
     differences = {title(v): select(rows, variant=v).value for v in results.variants(rows)}
     return claims(differences, tolerance=tolerance_of(results))
-
-
-def tolerance_of(results: Results) -> float:
-    """Nats within which ELBOs count as equal: those that theory is held to, where it is known."""
-    return TOLERANCE if _is_probabilistic_pca(results) else 0
-
-
-def _is_probabilistic_pca(results: Results) -> bool:
-    """Whether the model has a known log p(x): its decoder is linear, its likelihood Gaussian."""
-    config = results.environment.get("config", {})
-    model = OPTIONS.get(config.get("dataset"), {}) | config
-    return (model.get("decoder"), model.get("likelihood")) == ("linear", "gaussian")
 
 
 def _sentences(rows: pd.DataFrame, found: list[Claim], bounds: list[Claim]) -> tuple[str, str]:
