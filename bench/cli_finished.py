@@ -183,7 +183,8 @@ def likelihood(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
 def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) -> int:
     """Write a model's weights as one safetensors file, with its configuration as metadata.
 
-    `bench.weights.imported(path)` gives the model back; of a variant that is no file of vaes/ it
+    `bench.weights.imported(path)` gives the model back, which takes images binarized as the file's
+    metadata says; of a variant that is no file of vaes/ it
     needs that file, where it was or as its second argument.
 
     Parameters

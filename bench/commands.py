@@ -132,7 +132,9 @@ def check(names: str, console: Console) -> int:
 def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]:
     """The variants of a list of names, or the one in a file anywhere."""
     if not names.strip():
-        raise BenchError("no variant named: give a file's name in vaes/, e.g. NAME=low_rank")
+        raise BenchError(
+            "no variant named: give names of files in vaes/, or paths, e.g. NAME=input_dependent"
+        )
     if not names.endswith(".py"):
         found = discover().variants
         return {name: found[name] for name in contestants.variants_named(names, console)}

@@ -61,8 +61,9 @@ def imported(path: Path, file: Path | None = None) -> Autoencoder:
         path: the safetensors file.
         file: of the variant, where it is not in `vaes/` nor where it was.
 
-    One of a table takes standardised rows, and its log p(x|z) is in the table's own unit. Raises
-    BenchError where it is none, or its variant is not here.
+    It takes images binarized as the file's `binarization` says; one of a table takes standardised
+    rows, and its log p(x|z) is in the table's own unit. Raises BenchError where it is none, or its
+    variant is not here.
     """
     try:
         with safe_open(path, framework="pt") as stored:

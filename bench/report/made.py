@@ -116,7 +116,9 @@ def _images(found: Results) -> str:
     if not images:
         return ""
     train, valid, test = (f"{images[split]:,}" for split in ("train", "valid", "test"))
-    return f" {train} images to train, {valid} to validate and {test} to test on."
+    real = found.environment["config"].get("binarization") == "real"
+    kind = "points" if real else "images"
+    return f" {train} {kind} to train, {valid} to validate and {test} to test on."
 
 
 def _notice(config: dict) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
@@ -14,7 +16,9 @@ from bench.errors import BenchError
 from bench.grid.runner import key_of
 from bench.grid.tasks import Task
 from bench.inference.probabilistic_pca import best_of_scale, exact_posterior, marginal
+from bench.questions.exact_likelihood.measure import measure
 from bench.training.loop import build
+from tests.subjects import subject
 from vaes import VAE, discover, with_options
 from vaes._likelihoods import GaussianLikelihood
 from vaes._networks import LinearDecoder
@@ -113,3 +117,18 @@ def test_the_best_model_of_a_constant_variance_is_that_of_its_elbo():
         assert elbo(other, noise)[0] < best
     for factor in (0.98, 1.02):
         assert elbo(weight, factor * noise)[0] < best
+
+
+@pytest.mark.parametrize("name", [n for n, v in VARIANTS.items() if issubclass(v, VAE)])
+def test_every_variant_is_measured_and_theory_predicts_of_a_constant_variance_alone(name):
+    data = load("ppca")
+    scale = (("scale", 0.3),) if name == "fixed_variance" else ()
+    torch.manual_seed(0)
+    variant = with_options(VARIANTS[name], "gaussian", "linear")
+    found = subject(name, data=data, likelihood="gaussian", decoder="linear", hyperparameters=scale)
+    weights = variant(20, found.run.latent_dim, found.run.hidden_dim, **dict(scale)).state_dict()
+    found.trained.checkpoints.update(dict.fromkeys(found.trained.checkpoints, weights))
+    rows = measure(replace(found, variant=variant), samples=2).rows
+    metrics = {row.metric for row in rows}
+    assert {"elbo", "exact_gap", "maximum_likelihood"} <= metrics
+    assert ("predicted_elbo_difference" in metrics) == (name == "fixed_variance")

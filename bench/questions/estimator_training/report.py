@@ -19,13 +19,15 @@ from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import title
-from bench.report.table import Cell, Column, decimal
+from bench.report.table import Cell, Column, decimal, spoken
 from bench.statistics import Estimate, between, interval, summary
 
 BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal time"}
 KEYS = ["budget", "estimator", "S"]
 TIMED = ["estimator", "S"]
 REFERENCE = "pathwise"
+SAME = "pathwise_sobol"
+"""With one sample pathwise in all but how its noise is drawn."""
 SCATTER = 10
 """An estimator whose seeds spread so many times wider than pathwise's has no mean to speak of."""
 WIDE = 3
@@ -242,14 +244,14 @@ def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
 
 def _timing_said(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
     """How exact the equal time is, by one that differs from pathwise in its noise alone."""
-    seconds = _step_seconds(rows)
-    same = ("pathwise_sobol", 1)
-    if not {same, (REFERENCE, 1)} <= set(seconds.index):
+    timed = select(rows, metric="step_seconds", S=1)
+    each = timed.pivot_table(index="seed", columns="estimator", values="value", aggfunc="median")
+    if not {SAME, REFERENCE} <= set(each.columns):
         return ""
-    ratio = seconds[same] / seconds[REFERENCE, 1]
+    ratio = interval((each[SAME] / each[REFERENCE]).dropna())
     return (
-        f"How exact the time is shows `{labels[same[0]]}`, with one sample pathwise but for how "
-        f"its noise is drawn: {decimal(ratio)} of a step."
+        f"How exact the time is shows `{labels[SAME]}`, with one sample pathwise but for how "
+        f"its noise is drawn: {spoken(ratio)} of a step."
     )
 
 

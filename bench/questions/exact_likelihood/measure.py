@@ -77,10 +77,12 @@ def _references(subject: Subject, x: Tensor) -> dict[str, Tensor]:
 def _predicted(subject: Subject, x: Tensor) -> dict[str, Tensor]:
     """What theory says a posterior of constant variance, `scale`² in every direction, must lose on
     the test set to one whose covariance is its own."""
-    model, scale = subject.model(), dict(subject.run.hyperparameters).get("scale")
+    scale = dict(subject.run.hyperparameters).get("scale")
+    if scale is None:
+        return {}
     with torch.no_grad():
-        deviations = model.posterior(x[:2]).stddev
-    if scale is None or not torch.allclose(deviations, torch.full_like(deviations, scale)):
+        deviations = subject.model().posterior(x[:2]).stddev
+    if not torch.allclose(deviations, torch.full_like(deviations, scale)):
         return {}
     train = as_float(subject.data.train[: subject.run.train_size or None])
     p, divergence = best_of_scale(train, subject.run.latent_dim, scale)

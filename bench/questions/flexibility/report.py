@@ -10,11 +10,22 @@ import pandas as pd
 
 from bench.config import REFERENCE
 from bench.questions.budget.report import equal_time_claims
-from bench.questions.exact_likelihood import TOLERANCE
+from bench.questions.exact_likelihood import TOLERANCE, tolerance_of
 from bench.questions.flexibility import COMPARED
 from bench.questions.headline.report import elbo_claims
 from bench.report import figure as draw
-from bench.report.claims import Claim, grouped, listing, sentence, sentence_case, signs
+from bench.report.claims import (
+    BEATS,
+    EQUAL,
+    TRAILS,
+    UNDECIDED,
+    Claim,
+    claims,
+    grouped,
+    listing,
+    sentence,
+    sentence_case,
+)
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
@@ -44,7 +55,12 @@ CHECKS = {
     "annealed_acceptance": Column("acceptance"),
 }
 NAMES = dict(zip(COMPARED, ("log p(x)", "inference gap", "approximation gap", "amortization gap")))
-CHANGES = {-1: "smaller", 1: "larger", 0: "undecided"}
+CHANGES = {
+    TRAILS: "smaller",
+    BEATS: "larger",
+    EQUAL: f"within {TOLERANCE} nats of it",
+    UNDECIDED: "undecided",
+}
 PARTS = {
     "approximation_gap": "approximation: the family",
     "amortization_gap": "amortization: the encoder",
@@ -61,7 +77,8 @@ def sections(results: Results) -> list[Section]:
     rows = results.of("flexibility")
     if rows.empty:
         return []
-    found, changes = estimates(results), differences(rows)
+    found = estimates(results)
+    changes = claims(differences(rows), tolerance=tolerance_of(results))
     order = ordered(rows.variant)
     frame = draw.as_frame(found, "variant", "quantity")
     after = order[order.index(REFERENCE) + 1 :] if REFERENCE in order else []
@@ -129,7 +146,7 @@ def takeaway_of(
     found: Found,
     richer: list[Claim],
     encoder: Estimate,
-    changes: Found,
+    changes: list[Claim],
     timed: list[Claim] | None = None,
 ) -> str:
     """What flexibility gains over the reference, at equal steps and time, which part of the gap is
@@ -161,24 +178,22 @@ def takeaway_of(
     return f"`{title(best)}` has the smallest gap: {spoken(gaps[best])} nats."
 
 
-def _changed(changes: Found, name: str) -> str:
+def _changed(told: list[Claim], name: str) -> str:
     """For whom it is smaller, larger, or neither for sure."""
-    sign = signs(changes)
     said = [
-        (sign[key], f"`{title(key[0])}` ({spoken(change, sign=True)})")
-        for key, change in changes.items()
-        if key[1] == name and key in sign
+        (claim.verdict, f"`{title(claim.subject[0])}` ({claim.spoken(sign=True)})")
+        for claim in told
+        if claim.subject[1] == name
     ]
     return grouped(said, {its: f"{word} for" for its, word in CHANGES.items()})
 
 
-def _changes_table(changes: Found) -> Table:
+def _changes_table(told: list[Claim]) -> Table:
     """A line a variant and quantity; the verdicts of all lines hold together."""
-    sign = signs(changes)
     lines = [
-        [title(variant), NAMES[name], change, CHANGES[sign[variant, name]]]
-        for (variant, name), change in changes.items()
-        if (variant, name) in sign
+        [title(variant), NAMES[name], claim.difference, CHANGES[claim.verdict]]
+        for claim in told
+        for variant, name in [claim.subject]
     ]
     columns = ["variant", "quantity", Column("difference", sign=True), Column("verdict")]
     caption = f"Differences to {title(REFERENCE)}, nats: the ELBO's is the first less the second"

@@ -202,8 +202,8 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
         ]
         tops = (
-            f"; {when} the highest measured precision is that of `{named[0]}`, the highest ELBO "
-            f"that of `{named[1]}`"
+            f"; of those trained, {when} the highest measured precision is that of `{named[0]}`, "
+            f"the highest ELBO that of `{named[1]}`"
         )
     if not parts:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.style import STAGES, title
-from bench.report.table import Column, Table, spoken
+from bench.report.table import Column, Table, decimal, spoken
 from bench.statistics import Estimate
 
 FRACTIONS = {-0.5: "−½", 0.5: "½"}
@@ -99,7 +100,7 @@ def _takeaway(found: Found) -> str:
     for stage, printed in found.printed["stage"].items():
         fits = [
             f"{spoken(found.exponents[where, name, found.beyond])} for `{found.labels[name]}` "
-            f"({VERDICTS[claim.verdict]} {FRACTIONS[THEORY[name]]})"
+            f"({VERDICTS[claim.verdict]} {FRACTIONS[THEORY[name]]}{_locally(found, where, name)})"
             for (where, name), claim in found.against_theory.items()
             if where == stage
         ]
@@ -119,6 +120,17 @@ def _takeaway(found: Found) -> str:
         return "No exponent could be fitted."
     head = "The signal-to-noise ratio of the encoder's gradient from K = "
     return f"{head}{found.beyond} to {found.last}: {'; '.join(parts)}."
+
+
+def _locally(found: Found, stage: str, name: str) -> str:
+    """The exponent of the last doubling of K alone, nearest to theory's limit."""
+    here = {"stage": stage, "estimator": name}
+    ratios = found.of("signal_to_noise", "K", **here)
+    known = {K: ratio.mean for (K,), ratio in ratios.items() if ratio.mean > 0}
+    if not {found.last, found.last // 2} <= known.keys():
+        return ""
+    slope = math.log2(known[found.last] / known[found.last // 2])
+    return f"; {decimal(slope)} in the last doubling"
 
 
 def _answer(found: Found) -> str:
