@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.grid import FAILURE
 from bench.report import page, results
 
 ROOT = Path(__file__).parents[1] / "results"
@@ -21,6 +22,11 @@ def test_a_folder_is_whole_and_small(folder):
     kept = {*page.STORED, "throughput.json", "README.md"}
     assert {path.name for path in files if path.parent == folder} <= kept
     assert {path.name for path in folder.iterdir() if path.is_dir()} <= {"figures", "tables"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.parent.name)
+def test_no_task_behind_a_folder_failed(folder):
+    assert results.read(folder).of(FAILURE).empty
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.parent.name)
