@@ -31,7 +31,13 @@ def source_fingerprint(*roots: Callable) -> str:
     Followed by name through module-level definitions and imports, so that editing one variant
     or adding an estimator leaves the others' results valid.
     """
-    waiting = [(root.__module__, root.__qualname__.split(".")[0]) for root in roots]
+    return _reached(frozenset((r.__module__, r.__qualname__.split(".")[0]) for r in roots))
+
+
+@cache
+def _reached(places: frozenset[tuple[str, str]]) -> str:
+    """The hash of all that some places lead to, themselves included."""
+    waiting = [*places]
     seen: dict[tuple[str, str], str] = {}
     while waiting:
         place = waiting.pop()

@@ -65,6 +65,7 @@ class Runner:
         purposes: task → the question that it was first needed for, or `TRAINING`, `TUNING`.
         asked: what `ask` was called with.
         failed: run → why it could not be trained.
+        sound: runs whose weights are known to be there.
         news: whether a contest has a new score.
 
     What is done when a task finishes takes the same time however many there are, so that
@@ -94,6 +95,7 @@ class Runner:
         self.purposes: dict[Task, str] = {}
         self.asked: set[tuple[Measurement | None, Request]] = set()
         self.failed: dict[Run, str] = {}
+        self.sound: set[Run] = set()
         self.news = True
         self.said: set[str] = set()
 
@@ -130,16 +132,39 @@ class Runner:
         if task in self.purposes:
             return
         self.purposes[task] = purpose
-        content = self.store.load(self.key(task))
-        while self.store.notices:
-            self.report("notice", task, self.store.notices.pop())
-        if content is None:
-            self.pending.append(task)
-            self.report("submitted", task, None)
-        else:
+        content = self.found(task)
+        if content is not None:
             self.outcome.cached += 1
             self.report("cached", task, None)
             self.finish(task, content)
+        elif task.question is None or self.has_weights(task.run):
+            self.start(task)
+        else:
+            self.purposes.pop(task)
+            waiting = self.waiting.setdefault(task.run, [])
+            waiting.append((task.question, Request(task.run, task.settings)))
+
+    def found(self, task: Task, whole: bool = False) -> dict | None:
+        """What is stored of a task; of a training without its weights, unless `whole`."""
+        content = self.store.load(self.key(task), whole or task.question is not None)
+        while self.store.notices:
+            self.report("notice", task, self.store.notices.pop())
+        return content
+
+    def has_weights(self, run: Run) -> bool:
+        """Whether those of a run that is trained are there; where they are damaged it is trained
+        again."""
+        if run in self.outcome.trained and run not in self.sound:
+            if self.found(Task(run), whole=True) is None:
+                self.outcome.trained.pop(run)
+                self.start(Task(run))
+            self.sound.add(run)
+        return run in self.outcome.trained
+
+    def start(self, task: Task) -> None:
+        """Put a task among those to be sent."""
+        self.pending.append(task)
+        self.report("submitted", task, None)
 
     def send(self) -> None:
         """Give everything that is ready to the executor."""
@@ -158,10 +183,12 @@ class Runner:
             self.outcome.spend(self.purposes[task], done.seconds)
             if done.where is not None:
                 self.outcome.workers[done.where["worker"]] = done.where
-            if done.content is not None and not self.store.path(self.key(task)).exists():
+            if done.content is not None and self.store.packed(self.key(task)) != done.content:
                 self.store.keep(self.key(task), done.content)
-            content = None if done.reason else self.store.load(self.key(task))
+            weights = task.question is not None
+            content = None if done.reason else self.store.load(self.key(task), weights)
             if content is not None:
+                self.sound |= {task.run} if task.question is None else set()
                 self.outcome.executed += 1
                 self.report("finished", task, content)
                 self.finish(task, content)
@@ -192,11 +219,12 @@ class Runner:
 
     def finish(self, task: Task, content: dict) -> None:
         """Keep what a task found, and submit what waited for it."""
-        done = trained_from(content) if task.question is None else result_from(content)
+        training = task.question is None
+        done = trained_from(content, task.run) if training else result_from(content)
         if done.notice and done.notice not in self.said:
             self.said.add(done.notice)
             self.report("notice", task, f"{task.label}: {done.notice}")
-        if task.question is not None:
+        if not training:
             self.outcome.results.setdefault(task.question, []).append((task, done))
             return
         done.checkpoints.clear()  # workers read them from the store; here they would pile up

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
 from bench.errors import BenchError, one_line
 from bench.storage import set_aside, sweep, write_atomically
 
-MAGIC = b"vae-bench 1"
+MAGIC, MAGIC_OF_ONE_PART = b"vae-bench 2", b"vae-bench 1"
+HEADER_BYTES = 400
+DAMAGED = "truncated or damaged"
 
 
 class Unreadable(Exception):
@@ -44,11 +51,16 @@ class Store:
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.run"
 
-    def load(self, key: str) -> dict | None:
-        """What was stored under a key; None where nothing (readable) is, with a notice."""
+    def load(self, key: str, tensors: bool = True) -> dict | None:
+        """What was stored under a key; None where nothing (readable) is, with a notice.
+
+        Without `tensors`, what only their file format holds is left out: it is neither read nor
+        checked.
+        """
         path = self.path(key)
         try:
-            return _decode(path.read_bytes(), key)
+            with path.open("rb") as file:
+                return _read(file, key, tensors)
         except FileNotFoundError:
             return None
         except (Unreadable, OSError) as error:
@@ -74,26 +86,64 @@ class Store:
 
         Raises BenchError where the disk is full or read-only; what was stored before stays.
         """
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(self.path(key), _encode(buffer.getvalue(), key))
+        write_atomically(self.path(key), encoded(content, key))
 
 
-def _encode(payload: bytes, key: str) -> bytes:
-    digest = hashlib.sha256(payload).hexdigest().encode()
-    return b" ".join([MAGIC, key.encode(), digest]) + b"\n" + payload
+def encoded(content: dict, key: str) -> bytes:
+    """A file's bytes: a header, what JSON gives back as it was, and the rest, tensors."""
+    plain = {name: value for name, value in content.items() if _is_plain(value)}
+    buffer = io.BytesIO()
+    torch.save({name: value for name, value in content.items() if name not in plain}, buffer)
+    parts = (json.dumps(plain).encode(), buffer.getvalue())
+    told = [f"{len(part)} {_digest(part)}".encode() for part in parts]
+    return b" ".join([MAGIC, key.encode(), *told]) + b"\n" + b"".join(parts)
 
 
-def _decode(data: bytes, key: str) -> dict:
-    header, separator, payload = data.partition(b"\n")
-    if not separator or not header.startswith(MAGIC):
+def _is_plain(value: object) -> bool:
+    if type(value) is dict:
+        return all(type(name) is str and _is_plain(held) for name, held in value.items())
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def _digest(part: bytes) -> str:
+    return hashlib.sha256(part).hexdigest()
+
+
+def _read(file: BinaryIO, key: str, tensors: bool) -> dict:
+    """What a file holds. Raises Unreadable with the reason, a clause."""
+    header = file.readline(HEADER_BYTES)
+    magic, (named, *told) = header[: len(MAGIC)], header[len(MAGIC) :].split() or [b""]
+    if magic == MAGIC_OF_ONE_PART and len(told) == 1:
+        content = _understood(_part(file, -1, *told), _tensors)
+    elif magic == MAGIC and len(told) == 4 and all(size.isdigit() for size in told[::2]):
+        sizes, digests = [int(size) for size in told[::2]], told[1::2]
+        if os.fstat(file.fileno()).st_size != len(header) + sum(sizes):
+            raise Unreadable(DAMAGED)
+        content = _understood(_part(file, sizes[0], digests[0]), json.load)
+        if tensors:
+            content |= _understood(_part(file, sizes[1], digests[1]), _tensors)
+    else:
         raise Unreadable("not a file of this program")
-    *_, named, digest = header.split(b" ")
-    if hashlib.sha256(payload).hexdigest().encode() != digest:
-        raise Unreadable("truncated or damaged")
     if named != key.encode():
         raise Unreadable("of another run")
-    try:
-        return torch.load(io.BytesIO(payload), weights_only=True)
-    except Exception:  # pickles that would run code among them
-        raise Unreadable("of something else than plain values and tensors") from None
+    return content
+
+
+def _part(file: BinaryIO, size: int, digest: bytes) -> bytes:
+    part = file.read(size)
+    if _digest(part).encode() != digest:
+        raise Unreadable(DAMAGED)
+    return part
+
+
+def _understood(part: bytes, how: Callable[[BinaryIO], dict]) -> dict:
+    with suppress(Exception):  # of pickles that would run code among others
+        if isinstance(content := how(io.BytesIO(part)), dict):
+            return content
+    raise Unreadable("of something else than plain values and tensors")
+
+
+def _tensors(part: BinaryIO) -> dict:
+    return torch.load(part, weights_only=True)

@@ -77,4 +77,4 @@ class Survey(Runner):
         runs = {(run.variant, run.seed): run for run in self.outcome.headline}
         run = runs.get((variant, seed))
         content = run and self.store.load(self.key(Task(run)))
-        return Subject(trained_from(content), *subject_of(run, self.grid)) if content else None
+        return content and Subject(trained_from(content, run), *subject_of(run, self.grid))

@@ -201,7 +201,7 @@ def _work_alone(task: Task, key: str, trained_key: str, grid: Grid) -> str | Non
             content = trained_to(trained)
         else:
             _tell(task.label, {})
-            trained = trained_from(store.load(trained_key))
+            trained = trained_from(store.load(trained_key), task.run)
             subject = Subject(trained, variant, data)
             content = result_to(task.question.measure(subject, **dict(task.settings)))
         store.save(key, content)
@@ -243,13 +243,13 @@ def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:
 
 
 def trained_to(trained: Trained) -> dict:
-    """Plain values and tensors, for the store."""
-    return vars(trained) | {"run": trained.run.identity()}
+    """Plain values and tensors, for the store, whose key tells the run."""
+    return {name: value for name, value in vars(trained).items() if name != "run"}
 
 
-def trained_from(content: dict) -> Trained:
-    """The inverse of `trained_to`."""
-    return Trained(**(content | {"run": Run(**content["run"])}))
+def trained_from(content: dict, run: Run) -> Trained:
+    """The inverse of `trained_to`; of content without tensors, it has no checkpoints."""
+    return Trained(**(content | {"run": run}))
 
 
 def result_to(result: Result) -> dict:

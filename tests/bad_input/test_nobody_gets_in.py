@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import gzip
+import hashlib
 import io
+import itertools
 import pickle
 import re
 import zipfile
@@ -60,13 +62,27 @@ def touched(tmp_path):
     assert not path.exists()
 
 
+def entry(header: bytes, *parts: bytes) -> bytes:
+    """A file of the cache whose digests are right."""
+    for part in parts:
+        size = b" %d" % len(part) if b"2" in header else b""
+        header += size + b" " + hashlib.sha256(part).hexdigest().encode()
+    return header + b"\n" + b"".join(parts)
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_cache_entry(tmp_path, touched, legacy):
-    saved = io.BytesIO()
+    saved, whole = io.BytesIO(), io.BytesIO()
+    torch.save({}, whole)
     torch.save({"run": Touch(touched)}, saved, _use_new_zipfile_serialization=not legacy)
     cache = store.Store(tmp_path / "cache")
-    for payload in (saved.getvalue(), pickle.dumps(Touch(touched)), b""):
-        cache.path("key").write_bytes(store._encode(payload, "key"))
+    payloads = (saved.getvalue(), pickle.dumps(Touch(touched)), b"")
+    files = [entry(b"vae-bench 1 key", payload) for payload in payloads]
+    for plain, tensors in itertools.product((b"{}", *payloads), (whole.getvalue(), *payloads)):
+        if (plain, tensors) != (b"{}", whole.getvalue()):
+            files.append(entry(b"vae-bench 2 key", plain, tensors))
+    for file in files:
+        cache.path("key").write_bytes(file)
         assert cache.load("key") is None
         assert "of something else than plain values" in cache.notices.pop()
 

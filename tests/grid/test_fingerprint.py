@@ -30,9 +30,11 @@ def edited(monkeypatch):
 
         monkeypatch.setattr(fingerprint.inspect, "getsource", source)
         fingerprint._definition.cache_clear()
+        fingerprint._reached.cache_clear()
 
     yield edit
     fingerprint._definition.cache_clear()
+    fingerprint._reached.cache_clear()
 
 
 def fingerprints() -> dict[str, str]:

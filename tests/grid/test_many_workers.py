@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import io
 import math
 import threading
 import time
@@ -16,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from bench.data.dataset import load
 from bench.grid.runner import execute
-from bench.grid.store import _encode
+from bench.grid.store import encoded
 from bench.grid.tasks import Done, Grid, Task
 from bench.questions.throughput.cases.scale import tiny_grid
 
@@ -29,7 +27,7 @@ class Simulated(Executor):
     """Workers that take from half to one and a half times `seconds` a task, and answer with what
     one real training and one real measurement stored."""
 
-    def __init__(self, workers: int, seconds: float, stored: dict[bool, bytes]) -> None:
+    def __init__(self, workers: int, seconds: float, stored: dict[bool, dict]) -> None:
         self.free = [(0.0, worker) for worker in range(workers)]
         self.seconds, self.draws = seconds, np.random.default_rng(0)
         self.stored = stored
@@ -47,7 +45,7 @@ class Simulated(Executor):
         for task in tasks:
             self.ends[task.label] = end
         found = [
-            Done("", end - start, _encode(self.stored[task.question is not None], key))
+            Done("", end - start, encoded(self.stored[task.question is not None], key))
             for task, key in zip(tasks, keys, strict=True)
         ]
         answer: Future = Future()
@@ -62,9 +60,7 @@ def simulated(folder: Path, inline, workers: int, tasks: int, seconds: float):
 
     def keep(event: str, task: Task, content: dict | None) -> None:
         if event == "finished":
-            buffer = io.BytesIO()
-            torch.save(content, buffer)
-            stored[task.question is not None] = buffer.getvalue()
+            stored[task.question is not None] = content
 
     execute(one, load(one.dataset), inline, keep)
     grid: Grid = tiny_grid(folder, tasks)

@@ -60,6 +60,26 @@ def test_a_second_run_redoes_nothing_and_gives_the_same_rows(grid, inline):
     pd.testing.assert_frame_equal(rows_of(grid, first), rows_of(grid, second))
 
 
+def test_damaged_weights_are_made_again_where_a_measurement_needs_them(grid, inline):
+    one, data = replace(grid, variants=("input_dependent",), seeds=1), load(grid.dataset)
+    execute(one, data, inline)
+    (training,) = [path for path in one.cache.glob("*.run") if b"checkpoints" in path.read_bytes()]
+    whole = training.read_bytes()
+    training.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert execute(one, data, inline).executed == 0
+
+    told = []
+    asked = replace(one, questions=named(["loss_noise", "gradient_noise"]))
+    outcome = execute(asked, data, inline, lambda event, task, value: told.append((event, value)))
+    assert [value.split(": ", 1)[1] for event, value in told if event == "notice"] == [
+        "it will be made again"
+    ]
+    assert not outcome.failures
+    assert outcome.executed == 1 + sum(map(len, outcome.results.values()))
+    assert outcome.results.keys() == set(asked.questions)
+    assert len(outcome.headline) == len(outcome.trained) == 1
+
+
 def test_a_finished_task_costs_the_same_however_many_there_are(grid, inline, tmp_path, monkeypatch):
     """The runs of the tables are not made again for each; trained weights stay on the disk."""
     made = []
