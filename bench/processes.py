@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
 
+GRACE_SECONDS = 5
+"""For a process to end that is told to."""
+
 
 @contextmanager
 def deaf() -> Iterator[None]:
@@ -109,9 +112,12 @@ class Workers(Executor):
 
 
 def _terminate_children() -> None:
-    """Nobody waits for what is under way."""
-    for process in multiprocessing.active_children():
+    """Nobody waits for what is under way; none is left but one that is stopped."""
+    children = multiprocessing.active_children()
+    for process in children:
         process.terminate()
+    for process in children:
+        process.join(GRACE_SECONDS)
 
 
 def end_with_parent() -> None:
