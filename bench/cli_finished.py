@@ -184,8 +184,8 @@ def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) ->
     """Write a model's weights as one safetensors file, with its configuration as metadata.
 
     `bench.weights.imported(path)` gives the model back, which takes images binarized as the file's
-    metadata says; of a variant that is no file of vaes/ it
-    needs that file, where it was or as its second argument.
+    metadata says; of a variant that is no file of vaes/ it needs that file, where it was or as its
+    second argument.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ class Runner:
         purposes: task → the question that it was first needed for, or `TRAINING`, `TUNING`.
         asked: what `ask` was called with.
         failed: run → why it could not be trained.
-        sound: runs whose weights are known to be there.
+        sound: runs whose weights are known to be there, or are being made.
         news: whether a contest has a new score.
 
     What is done when a task finishes takes the same time however many there are, so that
@@ -144,9 +144,13 @@ class Runner:
             waiting = self.waiting.setdefault(task.run, [])
             waiting.append((task.question, Request(task.run, task.settings)))
 
-    def found(self, task: Task, whole: bool = False) -> dict | None:
+    def stored(self, task: Task, whole: bool = False) -> dict | None:
         """What is stored of a task; of a training without its weights, unless `whole`."""
-        content = self.store.load(self.key(task), whole or task.question is not None)
+        return self.store.load(self.key(task), whole or task.question is not None)
+
+    def found(self, task: Task, whole: bool = False) -> dict | None:
+        """`stored`, and told of what was amiss."""
+        content = self.stored(task, whole)
         while self.store.notices:
             self.report("notice", task, self.store.notices.pop())
         return content
@@ -158,11 +162,14 @@ class Runner:
             if self.found(Task(run), whole=True) is None:
                 self.outcome.trained.pop(run)
                 self.start(Task(run))
-            self.sound.add(run)
+            else:
+                self.sound.add(run)
         return run in self.outcome.trained
 
     def start(self, task: Task) -> None:
         """Put a task among those to be sent."""
+        if task.question is None:
+            self.sound.add(task.run)
         self.pending.append(task)
         self.report("submitted", task, None)
 
@@ -185,10 +192,8 @@ class Runner:
                 self.outcome.workers[done.where["worker"]] = done.where
             if done.content is not None and self.store.packed(self.key(task)) != done.content:
                 self.store.keep(self.key(task), done.content)
-            weights = task.question is not None
-            content = None if done.reason else self.store.load(self.key(task), weights)
+            content = None if done.reason else self.stored(task)
             if content is not None:
-                self.sound |= {task.run} if task.question is None else set()
                 self.outcome.executed += 1
                 self.report("finished", task, content)
                 self.finish(task, content)
