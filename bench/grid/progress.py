@@ -60,7 +60,7 @@ class Progress:
     def report(self, event: str, task: Task, value: object) -> None:
         """The runner's news of a task."""
         if event == "notice":
-            self.console.print(str(value), style="yellow", markup=False)
+            self.console.print(str(value), style="yellow", markup=False, soft_wrap=True)
         if event == "submitted":
             self.submitted += 1
             self.epochs[task.label] = task.run.epochs

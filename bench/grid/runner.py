@@ -152,8 +152,14 @@ class Runner:
         """`stored`, and told of what was amiss."""
         content = self.stored(task, whole)
         while self.store.notices:
-            self.report("notice", task, self.store.notices.pop())
+            self.tell_once(task, self.store.notices.pop())
         return content
+
+    def tell_once(self, task: Task, notice: str) -> None:
+        """Pass on what a user should know, unless that was said before."""
+        if notice not in self.said:
+            self.said.add(notice)
+            self.report("notice", task, notice)
 
     def has_weights(self, run: Run) -> bool:
         """Whether those of a run that is trained are there; where they are damaged it is trained
@@ -161,6 +167,7 @@ class Runner:
         if run in self.outcome.trained and run not in self.sound:
             if self.found(Task(run), whole=True) is None:
                 self.outcome.trained.pop(run)
+                self.outcome.cached -= 1
                 self.start(Task(run))
             else:
                 self.sound.add(run)

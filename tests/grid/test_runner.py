@@ -63,18 +63,24 @@ def test_a_second_run_redoes_nothing_and_gives_the_same_rows(grid, inline):
 def test_damaged_weights_are_made_again_where_a_measurement_needs_them(grid, inline):
     one, data = replace(grid, variants=("input_dependent",), seeds=1), load(grid.dataset)
     execute(one, data, inline)
-    (training,) = [path for path in one.cache.glob("*.run") if b"checkpoints" in path.read_bytes()]
-    whole = training.read_bytes()
-    training.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    files = {b"checkpoints" in path.read_bytes(): path for path in one.cache.glob("*.run")}
+
+    def damage(path) -> None:
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    damage(files[True])
     assert execute(one, data, inline).executed == 0
 
+    damage(files[False])
     told = []
-    asked = replace(one, questions=named(["loss_noise", "gradient_noise"]))
+    asked = replace(one, questions=named(["headline", "loss_noise", "gradient_noise"]))
     outcome = execute(asked, data, inline, lambda event, task, value: told.append((event, value)))
-    assert [value.split(": ", 1)[1] for event, value in told if event == "notice"] == [
-        "it will be made again"
-    ]
+    notices = sorted(value for event, value in told if event == "notice")
+    assert [notice.split(" ")[0] for notice in notices] == sorted(p.name for p in files.values())
+    assert all(notice.endswith("it will be made again") for notice in notices)
     assert not outcome.failures
+    assert outcome.cached == 0
     assert outcome.executed == 1 + sum(map(len, outcome.results.values()))
     assert outcome.results.keys() == set(asked.questions)
     assert len(outcome.headline) == len(outcome.trained) == 1

@@ -197,7 +197,7 @@ def _precision(results: Results, timings: Timings) -> str:
     stored."""
     text = "".join(
         f"A bf16 step (`--precision bf16`) at batch 100 runs at {ratio:.2f} times the speed "
-        "of the eager float32 step here. "
+        "of the eager float32 step here, and is never compiled. "
         for ratio in timings.of("precision").float32_ratio
     )
     other = read_results(
@@ -214,7 +214,10 @@ def _precision(results: Results, timings: Timings) -> str:
         seeds = max((claim.difference.n for claim in found), default=0)
         said = sentence(found, "higher for", "lower for", "undecided for", sign=True)
         if said:
-            text += f"bf16's test ELBO against float32's, nats over {seeds} paired seeds: {said}."
+            text += (
+                "bf16's test ELBO against float32's at the same learning rates, those chosen in "
+                f"float32, nats over {seeds} paired seeds: {said}."
+            )
     return text.strip()
 
 
