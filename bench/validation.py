@@ -1,13 +1,15 @@
 """`python -m bench validate`: published numbers, made again under their own conditions.
 
 Each row's trainings are a grid of their own; all share the worker processes and the cache, so that
-what was interrupted goes on. `results/validation/` keeps our values and the page.
+what was interrupted goes on. `results/validation/` keeps our values and the page, of every row as
+soon as it is made.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
@@ -60,13 +62,13 @@ def validate(config: Config, names: str, console: Console, draws: int = DRAWS) -
     folder = config.results / "validation"
     prepare(folder)
     trainings, left_out = _trainings([known[name] for name in chosen], config, console)
-    values, closed = _executed(trainings, config, console, draws)
-    stored = _stored(folder / VALUES)
-    values = pd.concat([stored[~stored.row.isin(set(values.row))], values], ignore_index=True)
-    values = values.sort_values(["row", "minus", "quantity", "epochs", "seed"], ignore_index=True)
-    write_atomically(folder / VALUES, tidy.csv(values))
-    write_atomically(folder / CLOSED_FORMS, tidy.csv(closed))
-    redraw(config.results)
+    for table, lines in _executed(trainings, config, console, draws):
+        made = pd.DataFrame(lines)
+        if table == VALUES:
+            made = _beside_others(lines, _stored(folder / VALUES))
+        write_atomically(folder / table, tidy.csv(made))
+        redraw(config.results)
+    values, closed = _stored(folder / VALUES), _stored(folder / CLOSED_FORMS)
     wrong = 0
     for table in (report.table(known, values), report.closed_form_table(closed)):
         said = report.verdicts(table)
@@ -130,8 +132,9 @@ def _loaded(dataset: str, data_dir: str | None, binarize: str | None) -> Dataset
 
 def _executed(
     trainings: list[_Training], config: Config, console: Console, draws: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Our values of published numbers, and of variances in closed form: all on common workers."""
+) -> Iterator[tuple[str, list[dict[str, object]]]]:
+    """Tables' names and lines as they are made, all on common workers: those of variances in closed
+    form, and those of a row once all its trainings are measured."""
     on_gpu = any(training.grid.device == "cuda" for training in trainings)
     workers = 1 if on_gpu else asked.jobs_of(config)
     context = get_context("spawn")
@@ -146,18 +149,22 @@ def _executed(
     ):
         progress.listen(queue)
         closed = [pool.submit(closed_forms.lines, name, draws) for name in closed_forms.SHOWN]
-        grids = [
-            threads.submit(execute, t.grid, t.data.to(t.grid.device), pool, progress.report)
+        grids = {
+            threads.submit(execute, t.grid, t.data.to(t.grid.device), pool, progress.report): t
             for t in trainings
-        ]
-        outcomes = [grid.result() for grid in grids]
-        exact = [line for future in closed for line in future.result()]
-    lines = []
-    for training, outcome in zip(trainings, outcomes, strict=True):
-        for task, reason in outcome.failures.items():
-            console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
-        lines += _lines(training, outcome)
-    return pd.DataFrame(lines, columns=[*report.COLUMNS]), pd.DataFrame(exact)
+        }
+        yield CLOSED_FORMS, [line for future in closed for line in future.result()]
+        under_way = Counter(training.row.name for training in trainings)
+        lines: defaultdict[str, list] = defaultdict(list)
+        for future in as_completed(grids):
+            training, outcome = grids[future], future.result()
+            for task, reason in outcome.failures.items():
+                console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
+            name = training.row.name
+            lines[name] += _lines(training, outcome)
+            under_way[name] -= 1
+            if not under_way[name]:
+                yield VALUES, lines[name]
 
 
 def _lines(training: _Training, outcome: Outcome) -> Iterator[dict[str, object]]:
@@ -183,6 +190,13 @@ def _lines(training: _Training, outcome: Outcome) -> Iterator[dict[str, object]]
                             "K": row.settings.get("K"),
                         }
                     )
+
+
+def _beside_others(lines: list[dict[str, object]], stored: pd.DataFrame) -> pd.DataFrame:
+    """A row's lines, among those of other rows."""
+    made = pd.DataFrame(lines, columns=[*report.COLUMNS])
+    found = pd.concat([stored[~stored.row.isin(set(made.row))], made], ignore_index=True)
+    return found.sort_values(["row", "minus", "quantity", "epochs", "seed"], ignore_index=True)
 
 
 def _stored(path: Path) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from dataclasses import replace
 
 import pandas as pd
@@ -160,6 +161,38 @@ def test_rows_are_made_again_and_kept(tmp_path, inline, monkeypatch):
     assert code == int("missed" in page)
     with pytest.raises(BenchError, match="did you mean 'exact_ppca'"):
         validation.validate(config, "exact_pca", console)
+
+
+def test_a_row_is_stored_once_it_is_made(tmp_path, inline, monkeypatch):
+    """Also where the run is stopped before the next."""
+
+    def execute(grid, *rest):
+        if dict(grid.overrides)["epochs"] == 3:
+            assert first_is_stored.wait(30)
+            raise KeyboardInterrupt
+        return whole(grid, *rest)
+
+    def write(path, content):
+        write_whole(path, content)
+        if path.name == validation.VALUES:
+            first_is_stored.set()
+
+    first_is_stored = threading.Event()
+    whole, write_whole = validation.execute, validation.write_atomically
+    monkeypatch.setattr(validation, "write_atomically", write)
+    monkeypatch.setattr(validation, "Workers", lambda *arguments: inline)
+    monkeypatch.setattr(validation, "execute", execute)
+    row = ROWS["exact_ppca"]
+    first, second = (replace(row, options={**row.options, "epochs": n}) for n in (2, 3))
+    both = {"exact_ppca": first, "second": replace(second, name="second")}
+    monkeypatch.setattr(validation, "rows", lambda: both)
+    config = Config(results=tmp_path / "r", cache=tmp_path / "c", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        validation.validate(config, "all", Console(quiet=True), draws=5000)
+    stored = pd.read_csv(tmp_path / "r/validation/values.csv")
+    assert set(stored.row) == {"exact_ppca"}
+    page = (tmp_path / "r/validation/README.md").read_text(encoding="utf-8")
+    assert "1 of 2 rows were not run" in page
 
 
 def test_a_row_without_its_data_is_left_out_and_the_rest_goes_on(tmp_path, inline, monkeypatch):
