@@ -7,6 +7,7 @@ soon as it is made.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -39,13 +40,21 @@ from bench.storage import locked, write_atomically
 ROOT = Path(__file__).parents[1]
 VALUES, CLOSED_FORMS = "values.csv", "closed_forms.csv"
 DRAWS = 10_000_000
-"""Estimates behind a variance in closed form."""
+"""Estimates behind a variance in closed form, at least."""
+RELATIVE_ERROR = report.EXACTLY / 3
+"""Of such a variance, as a standard error: what is called equal is three of them."""
 
 
-def validate(config: Config, names: str, console: Console, draws: int = DRAWS) -> int:
+def validate(
+    config: Config,
+    names: str,
+    console: Console,
+    draws: int = DRAWS,
+    relative_error: float = RELATIVE_ERROR,
+) -> int:
     """Make rows again, comma-separated names or 'all'; the exit code, 1 where one is missed.
 
-    Of the preset `quick` those that take minutes.
+    Of the preset `quick` those that take minutes, and variances of `draws` alone.
     """
     asked.check(config)
     device, *more = asked.devices_of(config.device)
@@ -58,11 +67,12 @@ def validate(config: Config, names: str, console: Console, draws: int = DRAWS) -
         if name not in known:
             raise nearest("published row", name, known)
     if config.preset == "quick":
+        relative_error = math.inf
         chosen = [name for name in chosen if known[name].quick]
     folder = config.results / "validation"
     prepare(folder)
     trainings, left_out = _trainings([known[name] for name in chosen], config, console)
-    for table, lines in _executed(trainings, config, console, draws):
+    for table, lines in _executed(trainings, config, console, (draws, relative_error)):
         made = pd.DataFrame(lines)
         if table == VALUES:
             made = _beside_others(lines, _stored(folder / VALUES))
@@ -131,7 +141,7 @@ def _loaded(dataset: str, data_dir: str | None, binarize: str | None) -> Dataset
 
 
 def _executed(
-    trainings: list[_Training], config: Config, console: Console, draws: int
+    trainings: list[_Training], config: Config, console: Console, precision: tuple[int, float]
 ) -> Iterator[tuple[str, list[dict[str, object]]]]:
     """Tables' names and lines as they are made, all on common workers: those of variances in closed
     form, and those of a row once all its trainings are measured."""
@@ -148,7 +158,7 @@ def _executed(
         ThreadPoolExecutor(len(trainings) or 1) as threads,
     ):
         progress.listen(queue)
-        closed = [pool.submit(closed_forms.lines, name, draws) for name in closed_forms.SHOWN]
+        closed = [pool.submit(closed_forms.lines, name, *precision) for name in closed_forms.SHOWN]
         grids = {
             threads.submit(execute, t.grid, t.data.to(t.grid.device), pool, progress.report): t
             for t in trainings

@@ -23,6 +23,8 @@ from bench.statistics import Estimate
 from tests.subjects import small_data, subject
 
 ROWS = rows()
+FEW = {"draws": 10_000, "relative_error": math.inf}
+"""Estimates behind a variance where it is not what is tested."""
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -150,7 +152,7 @@ def test_rows_are_made_again_and_kept(tmp_path, inline, monkeypatch):
     config = Config(results=tmp_path / "r", cache=tmp_path / "c", device="cpu")
     text = io.StringIO()
     console = Console(file=text, width=200)
-    code = validation.validate(config, "exact_ppca", console, draws=50_000)
+    code = validation.validate(config, "exact_ppca", console, **FEW)
     page = (tmp_path / "r/validation/README.md").read_text(encoding="utf-8")
     assert "published: 1 agrees" in text.getvalue(), text.getvalue()
     assert "What theory says of our own models: 1 agrees. 1 of 2 rows were not run." in page
@@ -188,7 +190,7 @@ def test_a_row_is_stored_once_it_is_made(tmp_path, inline, monkeypatch):
     monkeypatch.setattr(validation, "rows", lambda: both)
     config = Config(results=tmp_path / "r", cache=tmp_path / "c", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        validation.validate(config, "all", Console(quiet=True), draws=5000)
+        validation.validate(config, "all", Console(quiet=True), **FEW)
     stored = pd.read_csv(tmp_path / "r/validation/values.csv")
     assert set(stored.row) == {"exact_ppca"}
     page = (tmp_path / "r/validation/README.md").read_text(encoding="utf-8")
@@ -204,7 +206,7 @@ def test_a_row_without_its_data_is_left_out_and_the_rest_goes_on(tmp_path, inlin
     validation._loaded.cache_clear()
     text = io.StringIO()
     config = Config(results=tmp_path / "r", cache=tmp_path / "c", preset="quick", device="cpu")
-    code = validation.validate(config, "all", Console(file=text, width=200), draws=5000)
+    code = validation.validate(config, "all", Console(file=text, width=200), **FEW)
     validation._loaded.cache_clear()
     assert code == 1
     assert "left out: exact_ppca: no such data: check the path" in text.getvalue()
@@ -215,6 +217,19 @@ def test_a_row_without_its_data_is_left_out_and_the_rest_goes_on(tmp_path, inlin
 def test_a_line_each_number_of_samples_and_parameter(name):
     found = closed_forms.lines(name, 2000)
     assert {(line["S"], line["parameter"]) for line in found} >= {(2, "μ"), (2, "log σ")}
+
+
+@pytest.mark.parametrize("name", ["score_function", "pathwise_antithetic"])
+def test_variances_are_measured_until_they_are_precise(name):
+    """With more draws than were asked for, and none where theory has zero."""
+    few = closed_forms.measured(name, 2, 1000)
+    more = closed_forms.measured(name, 2, 1000, 0.02)
+    for exact, (_, before), (value, after) in zip(closed_forms.variances(name, 2), few, more):
+        if exact:
+            assert after <= 0.02 * exact < before
+            assert abs(value - exact) < 4.5 * after
+        else:
+            assert value < 1e-20
 
 
 def test_conditions_name_lengths_that_share_a_trunk():
@@ -249,5 +264,5 @@ def test_pytorchs_example_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_download", lambda *a: pytest.skip("MNIST is not here"))
     text = io.StringIO()
     config = Config(results=tmp_path / "r", cache=tmp_path / "c", device="cpu", jobs=1)
-    validation.validate(config, "pytorch_example", Console(file=text, width=200), draws=10_000)
+    validation.validate(config, "pytorch_example", Console(file=text, width=200), **FEW)
     assert "published: 1 agrees" in text.getvalue(), text.getvalue()

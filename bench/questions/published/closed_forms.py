@@ -121,31 +121,41 @@ def variances(name: str, samples: int) -> tuple[float, float]:
     return tuple(v / samples for v in one[name])
 
 
-def measured(name: str, samples: int, draws: int) -> list[tuple[float, float]]:
+def measured(
+    name: str, samples: int, draws: int, relative_error: float = math.inf
+) -> list[tuple[float, float]]:
     """Variance and its standard error for μ and log σ, of estimates about their known means.
 
+    Of at least so many draws, and of more until the errors are this small beside what is exact.
     Raises BenchError where the estimator does not admit S = `samples`.
     """
     draws_of = generator("cpu", "closed forms", name, samples)
     at_once = min(draws, AT_ONCE)
-    sums = torch.zeros(2, 2, dtype=torch.float64)
-    for _ in range(draws // at_once):
+    sums, drawn = torch.zeros(2, 2, dtype=torch.float64), 0
+    while True:
         for place, (g, mean) in enumerate(
             zip(gradients(name, samples, at_once, draws_of), means())
         ):
             squares = (g - mean).square()
             sums[place] += torch.stack([squares.sum(), squares.square().sum()])
-    mean, square = (sums / (draws // at_once * at_once)).unbind(1)
-    errors = ((square - mean.square()).clamp(min=0) / draws).sqrt()
-    return list(zip(mean.tolist(), errors.tolist()))
+        drawn += at_once
+        mean, square = (sums / drawn).unbind(1)
+        errors = ((square - mean.square()).clamp(min=0) / drawn).sqrt().tolist()
+        # of a variance of 0 there is rounding alone
+        precise = [
+            not exact or error <= relative_error * exact
+            for exact, error in zip(variances(name, samples), errors)
+        ]
+        if drawn + at_once > draws and all(precise):
+            return list(zip(mean.tolist(), errors))
 
 
-def lines(name: str, draws: int) -> list[dict[str, object]]:
-    """A line each S and parameter: the variance by theory, and measured from so many estimates."""
+def lines(name: str, draws: int, relative_error: float = math.inf) -> list[dict[str, object]]:
+    """A line each S and parameter: the variance by theory, and as `measured`."""
     found = []
     for samples in SAMPLES:
         try:
-            ours = measured(name, samples, draws)
+            ours = measured(name, samples, draws, relative_error)
         except BenchError:  # it does not admit this S
             continue
         for parameter, exact, (value, error) in zip(("μ", "log σ"), variances(name, samples), ours):
