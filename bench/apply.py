@@ -17,7 +17,7 @@ from torch.distributions import ContinuousBernoulli
 from bench import asked, contestants
 from bench.config import Config
 from bench.data.binarization import as_float, binarized_splits, is_binary
-from bench.data.dataset import Dataset, load, unit_of
+from bench.data.dataset import Dataset, unit_of
 from bench.data.own import as_bytes, read_images
 from bench.errors import BenchError
 from bench.grid.contract import Subject
@@ -41,7 +41,7 @@ def finished(config: Config, seed: int, console: Console) -> Subject:
     """
     asked.check(config)
     variants = contestants.variants_named(config.variants, console)
-    data = load(config.dataset, config.data_dir, config.binarize)
+    data = asked.data_of(config)
     device, *more = asked.devices_of(config.device)
     if more or len(variants) > 1:
         raise BenchError("one model is applied: name one variant and one device")

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bench import bounds
 from bench.config import (
+    OPTION_OF,
     OPTIONS,
     PRECISIONS,
     SIZES,
@@ -27,8 +28,9 @@ from bench.config import (
     preset,
 )
 from bench.contestants import variant_files
-from bench.data.dataset import Dataset, load, notices_of
+from bench.data.dataset import REAL, Dataset, load, notices_of
 from bench.data.own import is_own
+from bench.data.sources import SOURCES
 from bench.errors import BenchError, nearest
 from bench.grid.tasks import Grid
 from bench.inference.gradients import ESTIMATORS, of_bound
@@ -48,7 +50,7 @@ ENGINES = ("local", "dask")
 """What runs a grid's tasks; the first is the default."""
 BOUND_OF = {"elbo": "elbo", "iwae": "iw_bound"}
 """Objective → what its estimators differentiate, of `bench.inference.gradients.BOUNDS`."""
-FIELDS = {"latent": "latent_dim", "hidden": "hidden_dim", "beta": "kl_weight"}
+FIELDS = {option: field for field, option in OPTION_OF.items()}
 """Options → the fields of `Run` they set, where these have other names."""
 
 
@@ -116,6 +118,15 @@ def _check_together(config: Config) -> None:
     """Refuse settings of which one makes another void."""
     if config.gated and config.activation != Config.activation:
         raise BenchError("--gated layers have no --activation: drop one of the two")
+    if config.optimizer == "sgd" and config.epsilon != Config.epsilon:
+        raise BenchError("--optimizer sgd has no --epsilon: drop one of the two")
+    if config.optimizer == "rmsprop" and _betas(config)[0] != _betas(Config())[0]:
+        raise BenchError(
+            "--optimizer rmsprop averages with the second of --betas alone: leave the first at "
+            f"{_betas(Config())[0]:g}"
+        )
+    if config.free_bits and not config.beta:
+        raise BenchError("--beta 0 leaves no KL of which --free-bits are free: drop one of the two")
     steps = 1000
     if config.early_stopping and schedule(config.schedule).common(steps) < steps - 1:
         raise BenchError(
@@ -155,10 +166,21 @@ def preset_of(config: Config) -> Preset:
 
 def data_named(config: Config, console: Console) -> Dataset:
     """The data asked for; says what a user should know of their own."""
-    data = load(config.dataset, config.data_dir, config.binarize)
+    data = data_of(config)
     for notice in notices_of(data):
         console.print(f"{data.name}: {notice}", style="yellow", markup=False, soft_wrap=True)
     return data
+
+
+def data_of(config: Config) -> Dataset:
+    """The data asked for."""
+    return load(config.dataset, config.data_dir, _binarization(config))
+
+
+def _binarization(config: Config) -> str | None:
+    """As asked for; a path with a density of real values is meant as a table."""
+    meant = config.binarize is None and config.likelihood == "gaussian" and is_own(config.dataset)
+    return REAL if meant else config.binarize
 
 
 def questions_named(text: str) -> tuple[Question, ...]:
@@ -181,9 +203,11 @@ def overrides_of(config: Config, data: Dataset) -> dict[str, object]:
     named = {FIELDS.get(f.name, f.name): getattr(config, f.name) for f in fields(Config)}
     asked = {name: value for name, value in named.items() if name in of_a_run}
     asked |= {"hidden_dim": _hidden(config), "betas": _betas(config)}
+    asked |= {"binarize": _binarization(config)}
     if config.objective == "iwae" and config.estimator == "auto":
         asked["estimator"] = "iwae"
     own = {name: getattr(Run, name, None) for name in asked} | OPTIONS.get(data.name, {})
+    own["binarize"] = SOURCES[data.name].binarization if data.name in SOURCES else "stochastic"
     own |= zip(("latent_dim", "hidden_dim"), of_dataset(SIZES, data.name))
     changed = {name: value for name, value in asked.items() if value not in (None, own[name])}
     if config.training_split != Config.training_split and data.binarization == "stochastic":
@@ -197,12 +221,12 @@ def overrides_of(config: Config, data: Dataset) -> dict[str, object]:
 
 def _check_likelihood(likelihood: str | None, data: Dataset) -> None:
     likelihood = likelihood or OPTIONS.get(data.name, {}).get("likelihood", Run.likelihood)
-    if data.binarization == "real" and likelihood != "gaussian":
+    if data.binarization == REAL and likelihood != "gaussian":
         raise BenchError(
             f"data set '{data.name}' is real-valued and has no likelihood '{likelihood}': "
             "use --likelihood gaussian, or scale what are images to [0, 1]"
         )
-    if data.binarization != "real" and likelihood == "gaussian":
+    if data.binarization != REAL and likelihood == "gaussian":
         raise BenchError(
             f"likelihood 'gaussian' is a density, and '{data.name}' has quantized pixels, of which "
             "it would grow without bound: use --likelihood continuous_bernoulli --binarize none"
@@ -210,7 +234,11 @@ def _check_likelihood(likelihood: str | None, data: Dataset) -> None:
     if likelihood == "continuous_bernoulli" and data.binarization != "none":
         raise BenchError(
             "likelihood 'continuous_bernoulli' is a density of grey values, and the images are "
-            f"binary (binarization '{data.binarization}'): add --binarize none"
+            + (
+                "zeros and ones: use --likelihood bernoulli"
+                if data.binarization == "binary"
+                else f"binarized ('{data.binarization}'): add --binarize none"
+            )
         )
 
 
@@ -224,7 +252,9 @@ def _hidden(config: Config) -> int | tuple[int, ...] | None:
             f"--hidden '{config.hidden}' must be numbers of units from 1 to "
             f"{bounds.MOST_UNITS:,}, e.g. '200' or '512,256'"
         )
-    return widths if "," in config.hidden else widths[0]
+    # two of one width are what a bare number stands for
+    one_number = "," not in config.hidden or (len(widths) == 2 and len({*widths}) == 1)
+    return widths[0] if one_number else widths
 
 
 def _betas(config: Config) -> tuple[float, float]:
@@ -300,7 +330,7 @@ def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> 
                 yield _in_a_path(name, value)
         if data.binarization == "none":
             yield "grey"
-        elif "binarize" in overrides:
+        elif overrides.get("binarize") not in (None, REAL):
             yield str(overrides["binarize"])
         if config.importance_samples:
             yield f"K-{config.importance_samples}"

@@ -22,7 +22,7 @@ from bench.config import Config
 from bench.console import PLAIN, console
 from bench.errors import BenchError, readable
 from bench.places import shown
-from bench.typed import from_file, usable_option, utf8
+from bench.typed import from_file, usable_option, utf8, whole_numbers
 
 app = App(
     name="python -m bench",
@@ -332,7 +332,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a small character set has no ± or −
     try:
         words = [utf8(word) for word in sys.argv[1:]]
-        app.config = from_file(words)
+        app.config = [*from_file(words), whole_numbers]
         command, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)
         for name, value in given.arguments.items():
             given.arguments[name] = usable_option(name, value)

@@ -95,14 +95,13 @@ def listing(*, config: Options = DEFAULT) -> int:
     hyperparameters have yet to be chosen on validation are to be tuned.
     """
     from bench import asked, contestants, listing
-    from bench.data.dataset import load
     from bench.grid.survey import Survey
     from bench.report.screen import screen
 
     asked.check(config)
     variants = contestants.variants_named(config.variants, console)
     questions = asked.questions_named(config.questions)
-    data = load(config.dataset, config.data_dir, config.binarize)
+    data = asked.data_of(config)
     for device in asked.devices_of(config.device):
         survey = Survey(asked.grid(config, data, variants, questions, device), data)
         _say(f"{config.dataset} on {device}, from {asked.cache_folder(config)}:")
@@ -207,6 +206,8 @@ def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) ->
 def _finished(config: Finished) -> Subject:
     from bench import apply
 
+    if config.variants != Config.variants:
+        raise BenchError("one model is applied: name it by --variant")
     if config.seed < 0:
         raise BenchError(f"--seed must be at least 0, not {config.seed}")
     return apply.finished(replace(config, variants=config.variant), config.seed, console)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table as Screen
 
 from bench import asked, contestants
-from bench.config import OPTIONS, Config, Run, of_dataset
+from bench.config import OPTIONS, Config, Run, listed, of_dataset
 from bench.console import PLAIN
 from bench.data.dataset import Dataset, notices_of
 from bench.data.splits import SPLITS
@@ -53,8 +53,11 @@ def run(config: Config, console: Console) -> int:
     data = asked.data_named(config, console)
     overrides = asked.overrides_of(config, data)
     known = discover(files=contestants.variant_files(config.variants)).variants
-    contestants.check_variants(known, variants, overrides)
-    for line in contestants.unused_options(known, variants, config):
+    contestants.check_variants(known, variants, overrides, data.train.shape[1])
+    for line in (
+        *contestants.own_shapes(known, variants, data.image_shape),
+        *contestants.unused_options(known, variants, config),
+    ):
         console.print(line, style="yellow", **PLAIN)
     code, folders = 0, []
     for device in asked.devices_of(config.device, config.engine):
@@ -130,18 +133,22 @@ def check(names: str, console: Console) -> int:
 
 
 def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]:
-    """The variants of a list of names, or the one in a file anywhere."""
+    """The variants of a list of names and of paths to files anywhere."""
     if not names.strip():
         raise BenchError(
             "no variant named: give names of files in vaes/, or paths, e.g. NAME=input_dependent"
         )
-    if not names.endswith(".py"):
-        found = discover().variants
-        return {name: found[name] for name in contestants.variants_named(names, console)}
-    try:
-        return {names: variant_in(usable("variant file", names))}
-    except ImportError as error:
-        raise BenchError(f"{names} is no variant: {one_line(error)}") from None
+    found = {}
+    for name in listed(names):
+        if name.endswith(".py"):
+            try:
+                found[name] = variant_in(usable("variant file", name))
+            except ImportError as error:
+                raise BenchError(f"{name} is no variant: {one_line(error)}") from None
+        else:
+            known = discover().variants
+            found |= {name: known[name] for name in contestants.variants_named(name, console)}
+    return found
 
 
 def throughput(
@@ -150,6 +157,8 @@ def throughput(
     """`python -m bench throughput`: times every case; the rest of a folder stays as it is."""
     if peers:
         timing.require_peers()
+    if files := contestants.variant_files(config.variants):
+        raise BenchError(f"throughput is timed of files in vaes/ alone: copy {files[0]} there")
     variants = contestants.sound_variants(config.variants, console)
     data = asked.data_named(config, console)
     if data.binarization == "real":

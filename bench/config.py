@@ -364,6 +364,9 @@ PRECISIONS = ("float32", "bf16")
 SIZES = {"digits": (8, 100), "ppca": (4, 50), "": (Run.latent_dim, Run.hidden_dim)}
 """(latent_dim, hidden_dim), by data set."""
 
+OPTION_OF = {"latent_dim": "latent", "hidden_dim": "hidden", "kl_weight": "beta"}
+"""Field of a run → the option that sets it, where that has another name."""
+
 OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
 """Data sets with their own model: fields of `Run`."""
 

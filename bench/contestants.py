@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from bench.config import Config, Run, listed
+from bench.config import OPTION_OF, Config, Run, listed
 from bench.console import PLAIN
-from bench.errors import BenchError, nearest, readable
+from bench.errors import BenchError, nearest, one_line, readable
 from bench.inference.gradients import admit, estimator_for
 from bench.places import usable
 from bench.variant_checks import problems
 from vaes import VAE, Autoencoder, discover, with_options
 
+OF_A_POSTERIOR = (
+    "kl_weight",
+    "free_bits",
+    "kl_warmup_epochs",
+    "prior",
+    "estimator",
+    "samples",
+)
+"""Fields of a run that change nothing of a plain autoencoder's."""
 NETWORKS = ("hidden", "activation", "gated", "decoder")
 """Options of the networks that variants have from `vaes.base`."""
 
@@ -23,11 +33,12 @@ NETWORKS = ("hidden", "activation", "gated", "decoder")
 def variants_named(text: str, console: Console) -> tuple[str, ...]:
     """The variants of a comma-separated list, or all of `vaes/`; BenchError names what is none."""
     found = discover(files=variant_files(text))
-    for reason in found.broken.values():
-        _leave_out(reason, console)
+    wanted = [Path(name).stem if name.endswith(".py") else name for name in listed(text)]
+    for name, reason in found.broken.items():
+        if name not in wanted:
+            _leave_out(reason, console)
     if text == "all":
         return tuple(found.variants)
-    wanted = [Path(name).stem if name.endswith(".py") else name for name in listed(text)]
     for name in wanted:
         if name in found.broken:
             raise BenchError(f"variant '{name}' cannot be used: {found.broken[name]}")
@@ -83,11 +94,23 @@ def variant_files(text: str) -> tuple[Path, ...]:
 
 
 def check_variants(
-    known: Mapping[str, type[Autoencoder]], names: Iterable[str], overrides: Mapping[str, object]
+    known: Mapping[str, type[Autoencoder]],
+    names: Iterable[str],
+    overrides: Mapping[str, object],
+    data_dim: int,
 ) -> None:
-    """Refuse an estimator, free bits, a prior or training images that a variant named does not
-    admit."""
+    """Refuse images of `data_dim` pixels, an estimator, free bits, a prior or training images that
+    a variant named does not admit."""
     run = Run("", "", 0, 0).with_(**overrides)
+    names = tuple(names)
+    if not any(issubclass(known[name], VAE) for name in names):
+        given = [OPTION_OF.get(field, field) for field in OF_A_POSTERIOR if field in overrides]
+        if given:
+            options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise BenchError(
+                f"{', '.join(names)}: without a posterior there is nothing that {options} changes: "
+                "leave it out, or name a VAE"
+            )
     for name in names:
         own_prior = issubclass(known[name], VAE) and known[name].prior is not VAE.prior
         if own_prior and run.prior != Run.prior:
@@ -99,15 +122,37 @@ def check_variants(
             )
         variant = with_options(known[name], **run.networks)
         try:
-            model = variant(16, 3, 8)
-            posterior = model.posterior(torch.zeros(1, 16))
+            model = variant(data_dim, 3, 8).eval()
+        except Exception as error:
+            raise BenchError(
+                f"variant '{name}' cannot be made for images of {data_dim:,} pixels: "
+                f"{one_line(error)}"
+            ) from None
+        try:
+            posterior = model.posterior(torch.zeros(1, data_dim))
             chosen = estimator_for(run.estimator, posterior, model.prior).__name__
         except Exception:  # an autoencoder, or one that says itself what is wrong when trained
             continue
         try:
             admit(chosen, posterior, model.prior, run.samples, run.free_bits)
         except Exception as error:  # BenchError, or whatever a posterior of a user's raises
-            raise BenchError(f"variant '{name}' cannot be trained so: {error}") from None
+            no_kl = "KL" in str(error) and isinstance(error.__cause__, NotImplementedError)
+            remedy = ": use --estimator pathwise_sampled_kl" if no_kl else ""
+            raise BenchError(f"variant '{name}' cannot be trained so: {error}{remedy}") from None
+
+
+def own_shapes(
+    known: Mapping[str, type[Autoencoder]], names: Iterable[str], shape: tuple[int, int]
+) -> Iterator[str]:
+    """A line where images are no squares, but their number of pixels would pass for one, and
+    variants have networks of their own that may take them so."""
+    height, width = shape
+    own = [name for name in names if known[name].decode is not Autoencoder.decode]
+    if own and height != width and math.isqrt(height * width) ** 2 == height * width:
+        yield (
+            f"{', '.join(own)}: has networks of its own, and images are {height} x {width} pixels: "
+            "make sure that it does not take them for squares"
+        )
 
 
 def unused_options(

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import shlex
 import tomllib
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from cyclopts.config import Dict
 
@@ -14,6 +16,9 @@ from bench import bounds
 from bench.config import Config, as_typed
 from bench.errors import BenchError
 from bench.places import shown, usable
+
+if TYPE_CHECKING:
+    from cyclopts import App, ArgumentCollection
 
 LONGEST = 100_000
 """Characters of an option."""
@@ -38,13 +43,21 @@ def from_file(words: list[str]) -> list[Dict]:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"--config {path} cannot be read as a TOML file: {error}") from None
-    return [
-        Dict(
-            {name: as_typed(name, value) for name, value in options.items()},
-            source=str(path),
-            use_commands_as_keys=False,
-        )
-    ]
+    # under the command's name: of a flat table, keys that are names of commands too are dropped
+    given = {name: as_typed(name, value) for name, value in options.items()}
+    return [Dict({words[0]: given}, source=str(path))]
+
+
+def whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse a fraction for an option that is a whole number, which would be rounded."""
+    for argument in arguments:
+        if int in (argument.hint, *get_args(argument.hint)):
+            for token in argument.tokens:
+                with suppress(ValueError):
+                    if not float(token.value).is_integer():
+                        raise BenchError(
+                            f"{argument.name} must be a whole number, not {token.value}"
+                        )
 
 
 def utf8(word: str) -> str:

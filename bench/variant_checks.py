@@ -260,6 +260,37 @@ def learns_with_every_parameter(variant: type[Autoencoder]) -> None:
         )
 
 
+def starts_from_the_mean_image(variant: type[Autoencoder]) -> None:
+    """What sets the output's bias before training knows the decoder that there is."""
+    model = _made(variant)
+    with _calling(
+        "initialise_output(mean)",
+        "it sets the bias of the last layer of self.decoder; with a decoder of your own write your "
+        "own, which may do nothing",
+    ):
+        model.initialise_output(torch.full((D,), 0.3))
+
+
+def is_repeated_from_its_seeds(variant: type[Autoencoder]) -> None:
+    """What is drawn follows from the noise that is given and from torch's generator."""
+
+    def said() -> list[Tensor]:
+        torch.manual_seed(2)
+        model, x = _made(variant), _images()
+        noise = standard_normal(B, L, generator("cpu", "noise"))
+        found = [model.encode(x).detach()]
+        if isinstance(model, VAE):
+            found.append(draw(_posterior(model, x), noise, 4).detach())
+        return found
+
+    for name, *values in zip(("encode(x)", "a sample of posterior(x)"), said(), said()):
+        _expect(
+            torch.equal(*values),
+            f"{name} in training differs from the same noise and the same torch.manual_seed: draw "
+            "by rsample or torch's own generator, not by numpy's, random's or one of your own",
+        )
+
+
 def is_restored_from_its_weights(variant: type[Autoencoder]) -> None:
     """A second model with the first one's `state_dict` says the same."""
     first, x = _made(variant).eval(), _images()
@@ -310,6 +341,8 @@ CHECKS: tuple[Check, ...] = (
     treats_images_one_by_one,
     evaluates_the_same_twice,
     learns_with_every_parameter,
+    starts_from_the_mean_image,
+    is_repeated_from_its_seeds,
     is_restored_from_its_weights,
     has_one_elbo,
 )

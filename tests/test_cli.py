@@ -59,12 +59,23 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
     assert folder.parent.name == name
     assert (folder / "config.toml").read_bytes() == file.read_bytes()
     page = (folder / "README.md").read_text(encoding="utf-8")
-    assert "latent dim 2, hidden dim 6-5, activation relu, batch size 50" in page
+    assert "latent 2, hidden 6-5, activation relu, batch size 50" in page
     assert "--latent 2 --hidden 6,5 --activation relu --batch-size 50" in page
     file.write_text("lantent = 2", encoding="utf-8")
     code, text = run(capsys, monkeypatch, "run", "--config", file, *given)
     assert code == 2
     assert "did you mean --latent?" in text.lower()
+    # names of commands are options all the same
+    for text, said in (
+        ('samples = "abc"', "samples"),
+        ("likelihood = 'nonsense'", "unknown likelihood 'nonsense'"),
+        ("latent = 2.5", "--latent must be a whole number, not 2.5"),
+        ("run = 3", 'unknown option: "[run]"'),
+    ):
+        file.write_text(text, encoding="utf-8")
+        code, told = run(capsys, monkeypatch, "run", "--config", file, "--preset", "quick")
+        assert code == 2, told
+        assert said in told.replace("Unknown", "unknown")
     file.write_text("latent = ", encoding="utf-8")
     code, text = run(capsys, monkeypatch, "run", "--config", file, *given)
     assert code == 2
@@ -84,6 +95,20 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
         (["--device", "cuda"], "no CUDA GPU"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--seeds", "five"], "--seeds"),
+        (["--seeds", "1.5"], "--seeds must be a whole number, not 1.5"),
+        (["--samples", "2.7"], "--samples must be a whole number, not 2.7"),
+        (["--questions", ""], "no question named"),
+        (["--optimizer", "sgd", "--epsilon", "1e-2"], "--optimizer sgd has no --epsilon"),
+        (["--optimizer", "rmsprop", "--betas", "0.5,0.99"], "leave the first at 0.9"),
+        (["--free-bits", "0.1", "--beta", "0"], "--beta 0 leaves no KL"),
+        (
+            ["--variants", "autoencoder", "--beta", "4", "--prior", "vamp"],
+            "nothing that --beta and --prior changes",
+        ),
+        (
+            ["--variants", "full_covariance", "--prior", "vamp", "--estimator", "pathwise"],
+            "use --estimator pathwise_sampled_kl",
+        ),
         (["--sedes", "5"], "--seeds"),
         (["--importance-samples", "1,ten"], "'1,ten'"),
         (["--precision", "bf61"], "did you mean 'bf16'?"),

@@ -19,6 +19,9 @@ from bench.data.unit import Unit
 from bench.errors import BenchError, nearest
 from bench.places import usable
 
+REAL = "real"
+"""The binarization of what are no pixels."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -87,16 +90,18 @@ def load(name: str, data_dir: str | Path | None = None, binarize: str | None = N
 
     `data_dir` (default: `$BENCH_DATA`) is searched first for files, then the user cache and
     the system's folder; what is in none of them is downloaded. `binarize` (one of
-    `BINARIZATIONS`) overrides the data set's own binarization; `threshold` and `stochastic`
-    leave a binary source as it is.
+    `BINARIZATIONS`) overrides the data set's own binarization, but leaves a binary source as it
+    is; it is `real` where a path is meant as a table, whatever its range.
 
     Raises BenchError on an unknown name, a missing, damaged or unreachable file, or unfit arrays.
     """
-    if binarize is not None and binarize not in BINARIZATIONS:
+    as_table = binarize == REAL and is_own(name)
+    if binarize not in (None, *BINARIZATIONS) and not as_table:
         raise nearest("binarization", binarize, BINARIZATIONS)
     if is_own(name):
-        own = read_own(name)
-        default = "stochastic" if own.unit is None else "real"
+        own = read_own(name, as_table)
+        binarize = None if as_table else binarize
+        default = "stochastic" if own.unit is None else REAL
         data = _dataset(Path(name).stem, own.arrays, default, binarize)
         known = {field.name: getattr(data, field.name) for field in fields(Dataset)}
         if own.unit is not None:
@@ -111,12 +116,12 @@ def load(name: str, data_dir: str | Path | None = None, binarize: str | None = N
 
 
 def _dataset(name: str, arrays: Arrays, default: str, binarize: str | None) -> Dataset:
-    if default == "real" and binarize is not None:
+    if default == REAL and binarize is not None:
         raise BenchError(
             f"data set '{name}' is real-valued and has no binarization: drop --binarize"
         )
     binarization = binarize or default
-    if binarization not in ("none", "real") and all(is_binary(arrays[split]) for split in SPLITS):
+    if binarization != REAL and all(is_binary(arrays[split]) for split in SPLITS):
         binarization = "binary"
     image_shape = _image_shape(arrays["train"])
     grey = {split: torch.tensor(arrays[split].reshape(len(arrays[split]), -1)) for split in SPLITS}

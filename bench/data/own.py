@@ -13,7 +13,7 @@ from bench.data.formats import FORMATS, read
 from bench.data.naming import role_of, roles
 from bench.data.sources import SOURCES
 from bench.data.splits import SPLITS, TEST_LABELS, TRAIN_LABELS, Arrays, cut_from_training
-from bench.data.traps import ROUNDING, check_numbers, copies, doubtful, is_table
+from bench.data.traps import ROUNDING, check_numbers, check_rows, copies, doubtful, is_table
 from bench.data.unit import Unit
 from bench.errors import BenchError
 from bench.places import shown, usable
@@ -47,10 +47,11 @@ def is_own(name: str) -> bool:
     return suffix in FORMATS or os.sep in name or os.path.exists(os.path.expanduser(name))
 
 
-def read_own(name: str) -> Own:
+def read_own(name: str, is_meant_as_table: bool = False) -> Own:
     """The user's arrays, checked; labels where there are some beside the test images.
 
-    Raises BenchError on a missing or damaged file, and on unfit arrays.
+    Numbers in [0, 1] are pixels, unless a table is meant. Raises BenchError on a missing or
+    damaged file, and on unfit arrays.
     """
     path = _existing(name)
     names: dict[str, str] = {}
@@ -84,7 +85,7 @@ def read_own(name: str) -> Own:
             )
     images = {split: arrays[split] for split in SPLITS}
     _check_alike(path, images)
-    table = is_table(path, images, names)
+    table = is_table(path, images, names, is_meant_as_table)
     notices += copies(path, images, names)
     unit = Unit.of(images["train"]) if table else None
     if unit is not None:
@@ -92,12 +93,13 @@ def read_own(name: str) -> Own:
             split: (unit.standardised(rows) * 255).astype(np.float32)
             for split, rows in images.items()
         }
+        check_rows(path, {split: rows / 255 for split, rows in images.items()}, names)
         notices.append(
             "columns are standardised with the mean and standard deviation s of the training rows; "
             f"likelihoods are of the file's own unit: Σ log s = {unit.log_scale:.6g} nats lower"
         )
     else:
-        notices += doubtful(images, names)
+        notices += doubtful(path, images, names)
         images = _to_bytes(images)
     if TEST_LABELS in arrays:
         images[TEST_LABELS] = arrays[TEST_LABELS].astype(np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,11 @@ LARGEST = 1e12
 """Beyond it, single precision has no digits left for what comes after the point."""
 LEVELS = 256
 """Values that a table may have and still be one of quantized pixels."""
+APART = 8.0
+"""By such a factor, or by so many standard deviations of the training rows, splits of one scale do
+not differ."""
+ALMOST_ALL = 0.9
+"""Of a split's images: where so many are blank there is next to nothing to learn or measure."""
 
 
 def check_numbers(what: str, array: np.ndarray) -> None:
@@ -31,22 +36,29 @@ def check_numbers(what: str, array: np.ndarray) -> None:
         )
 
 
-def is_table(path: Path, images: Arrays, names: dict[str, str]) -> bool:
+def is_table(path: Path, images: Arrays, names: dict[str, str], meant: bool = False) -> bool:
     """Whether finite `images` by split are a table of real values, rather than pixels.
 
-    Pixels are whole numbers of bytes, zeros and ones, or floats in [0, 1]. `names` are those of
-    the arrays. Raises BenchError where the scale leaves no doubt that neither is meant.
+    Pixels are whole numbers of bytes, zeros and ones, or floats in [0, 1], unless a table is
+    `meant`. `names` are those of the arrays. Raises BenchError where the scale leaves no doubt that
+    neither is meant.
     """
     ranges = {s: (float(images[s].min()), float(images[s].max())) for s in SPLITS}
-    low, high = min(a for a, _ in ranges.values()), max(b for _, b in ranges.values())
+    if meant:
+        _check_density(path, images["train"], *_ends(ranges.values()))
+        return True
+    low, high = _ends(ranges.values())
     whole = all(images[split].dtype.kind in "bui" for split in SPLITS)
     outside = [s for s in SPLITS if ranges[s][0] < -ROUNDING or ranges[s][1] > 1 + ROUNDING]
     dark = [s for s in SPLITS if not outside and ranges[s][1] <= 1 / 255 + ROUNDING]
-    if not whole and (0 < len(outside) < len(SPLITS) or 0 < len(dark) < len(SPLITS)):
+    some_outside = not whole and 0 < len(outside) < len(SPLITS)
+    darkest_split = min(top for _, top in ranges.values())
+    some_dark = (whole or not outside) and darkest_split < high and APART * darkest_split <= high
+    if some_outside or some_dark:
         told = ", ".join(f"'{names[s]}' from {a:.7g} to {b:.7g}" for s, (a, b) in ranges.items())
         raise BenchError(
             f"{path} has splits on different scales ({told}): images must all be in [0, 1], or "
-            "all uint8 from 0 to 255; a real-valued table is standardised"
+            "all uint8 from 0 to 255; a table of real values needs --likelihood gaussian"
         )
     darkest, brightest = ranges["train"]
     if darkest == brightest:
@@ -65,6 +77,11 @@ def is_table(path: Path, images: Arrays, names: dict[str, str]) -> bool:
         return False
     _check_density(path, images["train"], low, high)
     return True
+
+
+def _ends(ranges: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    lowest, highest = zip(*ranges, strict=True)
+    return min(lowest), max(highest)
 
 
 def _check_bytes(path: Path, low: float, high: float) -> None:
@@ -100,18 +117,51 @@ def _check_density(path: Path, train: np.ndarray, low: float, high: float) -> No
             f"{path} has {len(constant)} column(s) with a single value in training ({places}), "
             "which have no density: leave them out"
         )
+    columns = some.reshape(len(some), -1).T
+    few = [c for c, v in enumerate(columns) if len(np.unique(v)) <= min(LEVELS, len(v) // 2)]
+    if few:
+        places = ", ".join(map(str, few[:5])) + ", …" * (len(few) > 5)
+        raise BenchError(
+            f"{path} has {len(few)} column(s) of few values in training ({places}), and quantized "
+            "values have no density: leave them out, or add uniform noise of one step"
+        )
 
 
-def doubtful(images: Arrays, names: dict[str, str]) -> Iterator[str]:
-    """What a user should know of pixels: splits darker than others, images without a content."""
-    tops = {split: int(images[split].max()) for split in SPLITS}
+def check_rows(path: Path, standardised: Arrays, names: dict[str, str]) -> None:
+    """Refuse splits of a table, in units of the training rows, that are not on its scale."""
+    for split in ("valid", "test"):
+        rows = standardised[split].reshape(len(standardised[split]), -1)
+        shift, ratio = np.median(np.abs(rows.mean(0))), np.median(rows.std(0))
+        if shift >= APART or not 1 / APART < ratio < APART:
+            raise BenchError(
+                f"{path} has splits on different scales: in units of the training rows, columns of "
+                f"'{names[split]}' are {shift:.4g} off and {ratio:.4g} wide (medians); save all "
+                "rows in one unit"
+            )
+
+
+def doubtful(path: Path, images: Arrays, names: dict[str, str]) -> Iterator[str]:
+    """What a user should know of pixels: images without a content, values between two bytes.
+
+    Raises BenchError where almost no image of a split has a content.
+    """
     for split in SPLITS:
-        if tops[split] <= 1 < DARKEST < max(tops.values()):
-            yield f"'{names[split]}' never exceeds 1 where others reach {max(tops.values())}"
         flat = images[split].reshape(len(images[split]), -1)
         blank = int((flat.max(1) == flat.min(1)).sum()) if flat.shape[1] > 1 else 0
         if blank:
-            yield f"{blank:,} of {len(flat):,} images of '{names[split]}' have one value everywhere"
+            said = (
+                f"{blank:,} of {len(flat):,} images of '{names[split]}' have one value everywhere"
+            )
+            if blank >= ALMOST_ALL * len(flat):
+                raise BenchError(f"{path}: {said}: check how they were saved")
+            yield f"{said}: remove them, unless they are meant"
+    train = images["train"]
+    some = train[: 2**20 // max(1, train[0].size) + 1]
+    if train.dtype.kind == "f" and len(np.unique(some)) > LEVELS:
+        yield (
+            "its values, all in [0, 1], are taken for pixels and rounded to 256 levels; a table of "
+            "real values needs --likelihood gaussian"
+        )
 
 
 def copies(path: Path, images: Arrays, names: dict[str, str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from bench.errors import nearest
+from bench.errors import BenchError, nearest
 
 if TYPE_CHECKING:
     from bench.report.results import Results
@@ -91,6 +91,8 @@ def measured() -> tuple[Question, ...]:
 def named(names: list[str]) -> tuple[Question, ...]:
     """The measured questions of these names; raises BenchError with the nearest name."""
     known = {question.name: question for question in measured()}
+    if not names:
+        raise BenchError(f"no question named: choose from {', '.join(known)}, or 'all'")
     for name in names:
         if name not in known:
             raise nearest("question", name, known)

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pandas as pd
 
-from bench.config import SIZES, Run, of_dataset
+from bench.config import OPTION_OF, SIZES, Run, of_dataset
 from bench.data.sources import SOURCES
 from bench.errors import readable
 from bench.report.results import Results
@@ -73,9 +73,20 @@ def _settings(config: Mapping[str, object]) -> str:
 
     def said(name: str, value: object) -> str:
         value = "-".join(map(str, value)) if isinstance(value, list) else value
-        return f"{name.replace('_', ' ')} {value}"
+        return f"{OPTION_OF.get(name, name).replace('_', ' ')} {value}"
 
     return ", ".join(said(name, value) for name, value in config.items() if name in told)
+
+
+def schedule_of(found: Results) -> str:
+    """What the learning rate does in the course of a training, after `the rate`."""
+    name = found.environment.get("config", {}).get("schedule", Run.schedule)
+    said = {
+        "decay": "falls to 2 % over the last fifth",
+        "constant": "is constant over the steps",
+        "cosine": "falls by half a cosine over the steps",
+    }
+    return said.get(name, f"follows the schedule `{name}` over the steps")
 
 
 def _warnings(config: Mapping[str, object]) -> Iterator[str]:

@@ -46,7 +46,7 @@ def test_meaningless_scales_are_refused(tmp_path, one_line, array, says):
     one_line(load, str(tmp_path / "mine.npy"), says=[tmp_path / "mine.npy", *says])
 
 
-@pytest.mark.parametrize("scale", [255, 1.01, 1 / 255 / 255])
+@pytest.mark.parametrize("scale", [255, 1.01, 0.1, 1 / 255 / 255])
 def test_splits_on_different_scales_are_refused(tmp_path, one_line, scale):
     train, test = BYTES[:400] / 255, BYTES[400:] / 255 * scale
     np.savez(tmp_path / "mine.npz", train=train, test=test)
@@ -77,6 +77,52 @@ def test_images_without_content_are_counted(told):
     assert any("3 of 400 images of 'train' have one value everywhere" in notice for notice in said)
 
 
-def test_a_dark_split_is_told_of(told):
-    said = told(train=BYTES[:400], valid=BYTES[400:500], test=BYTES[500:] % 2)
-    assert any("'test' never exceeds 1 where others reach 255" in notice for notice in said)
+def test_a_split_of_nothing_is_refused(tmp_path, one_line):
+    test = np.repeat(BYTES[500:, :1], 6, axis=1)
+    np.savez(tmp_path / "mine.npz", train=BYTES[:400], valid=BYTES[400:500], test=test)
+    one_line(
+        load, str(tmp_path / "mine.npz"), says=["100 of 100 images of 'test'", "how they were"]
+    )
+
+
+@pytest.mark.parametrize("dark", [2, 16])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_bytes_of_a_split_on_a_scale_of_its_own_are_refused(tmp_path, one_line, split, dark):
+    arrays = {"train": BYTES[:400], "valid": BYTES[400:500], "test": BYTES[500:]}
+    arrays[split] = arrays[split] % dark
+    np.savez(tmp_path / "mine.npz", **arrays)
+    one_line(load, str(tmp_path / "mine.npz"), says=["different scales", f"from 0 to {dark - 1}"])
+
+
+@pytest.mark.parametrize("change", [lambda rows: rows * 1000, lambda rows: rows + 20])
+def test_rows_of_a_table_in_another_unit_are_refused(tmp_path, one_line, change):
+    np.savez(tmp_path / "mine.npz", train=REAL[:400], test=change(REAL[400:]))
+    one_line(load, str(tmp_path / "mine.npz"), says=["different scales", "of 'test'", "one unit"])
+
+
+@pytest.mark.parametrize("column", [np.arange(600) % 2, np.arange(600) % 50 / 7])
+def test_columns_of_few_values_are_refused(tmp_path, one_line, column):
+    table = REAL.copy()
+    table[:, 2] = column
+    np.save(tmp_path / "mine.npy", table)
+    one_line(load, str(tmp_path / "mine.npy"), says=["1 column(s) of few values", "(2)", "noise"])
+
+
+def test_a_table_from_0_to_1_is_one_where_it_is_meant(tmp_path):
+    table = RANDOM.rand(600, 6)
+    np.save(tmp_path / "mine.npy", table)
+    data = load(str(tmp_path / "mine.npy"))
+    assert data.binarization == "stochastic"
+    assert any("rounded to 256 levels" in notice for notice in data.notices)
+    data = load(str(tmp_path / "mine.npy"), binarize="real")
+    assert data.binarization == "real"
+    rows = np.concatenate([data.train, data.valid, data.test])
+    assert sorted(data.unit.original(rows / 255)[:, 0]) == pytest.approx(
+        sorted(table[:, 0]), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("binarize", [None, "none", "threshold"])
+def test_zeros_and_ones_are_binary_whatever_is_asked_for(tmp_path, binarize):
+    np.save(tmp_path / "mine.npy", BYTES % 2)
+    assert load(str(tmp_path / "mine.npy"), binarize=binarize).binarization == "binary"

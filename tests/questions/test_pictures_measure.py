@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal
 
+from bench import new_variant
 from bench.data.dataset import Dataset
+from bench.grid.contract import Subject
 from bench.inference.codes import codes, covariances, unit_variances
 from bench.questions.pictures.measure import GRID, measure, requests
-from tests.subjects import small_data, small_run, subject
+from tests.subjects import of_digits, small_data, small_run, subject
+from vaes import VAE, discover, variant_in
+from vaes.base import diagonal_gaussian
 
 VIEWS = ("samples", "plane")
 
@@ -60,6 +66,38 @@ def test_a_plain_autoencoder_encodes_points():
     codes = pictures["codes"].float()
     assert (pictures["axes"].float().amin(1) >= codes.amin(0)).all()
     assert (pictures["axes"].float().amax(1) <= codes.amax(0)).all()
+
+
+def of_two_latents(kind: type[VAE]) -> Subject:
+    one = of_digits(kind(64, 2, 8))
+    one.trained.history.append({"valid_elbo": -1.0, "valid_distortion": 1.0})
+    one.trained.best_epoch = 1
+    return one
+
+
+def test_the_plane_of_another_prior_is_cut_where_that_ends():
+    """At its quantiles, and without the circle of N(0, I)."""
+
+    class Moved(discover().variants["input_dependent"]):
+        @property
+        def prior(self):
+            return diagonal_gaussian(self.prior_loc + 5, self.prior_scale * 2)
+
+    pictures = measure(of_two_latents(Moved), "plane").pictures
+    ends = 5 + 2 * Normal(0.0, 1.0).icdf(torch.tensor([0.02, 0.98]))
+    # a quantile of 10,000 draws has a standard error of 0.06 here
+    assert (pictures["axes"].float()[:, [0, -1]] - ends).abs().max() < 0.3
+    assert "own_prior" in pictures
+    known = measure(of_two_latents(discover().variants["input_dependent"]), "plane").pictures
+    assert "own_prior" not in known
+
+
+def test_codes_that_are_not_continuous_have_no_plane():
+    example = Path(new_variant.FOLDER) / "_examples" / "bernoulli_latents.py"
+    result = measure(of_two_latents(variant_in(example)), "plane")
+    assert not result.rows
+    assert not result.pictures
+    assert "no plane" in result.notice
 
 
 def test_the_manifold_is_decoded_with_the_second_latent_upwards():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -112,6 +113,18 @@ class WrongDensity(Sound):
         return _Unnormalized(self.encode(x), scale_tril=torch.diag_embed(self.scale(x)))
 
 
+class OwnDecoder(Sound):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.decoder = nn.Sequential(*self.decoder, nn.Identity())
+
+
+class NoisyByNumpy(Sound):
+    def encode(self, x):
+        noise = np.random.default_rng().standard_normal() if self.training else 0.0
+        return super().encode(x) + noise
+
+
 class Regularized(Sound):
     """Fulfils the contract: what differs in training alone may."""
 
@@ -152,6 +165,8 @@ class Own(Autoencoder):
         (NoisyAlways, "evaluates_the_same_twice", "encode differs from call to call"),
         (Detached, "learns_with_every_parameter", "parameter 'log_scale.weight' gets no gradient"),
         (Unused, "learns_with_every_parameter", "parameter 'extra' gets no gradient"),
+        (OwnDecoder, "starts_from_the_mean_image", "with a decoder of your own write your own"),
+        (NoisyByNumpy, "is_repeated_from_its_seeds", "not by numpy's"),
         (Forgetful, "is_restored_from_its_weights", "in parameters or buffers"),
         (WrongDensity, "has_one_elbo", "does log_prob belong to what rsample draws"),
     ],

@@ -25,6 +25,7 @@ from bench.report.claims import (
     sentence_case,
 )
 from bench.report.figure import Figure, curves, line_at
+from bench.report.made import schedule_of
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, item, prose
@@ -55,7 +56,10 @@ def sections(results: Results) -> list[Section]:
     takeaway = " ".join(filter(None, parts)) or f"`{title(REFERENCE)}` alone was trained."
     drawn = [_differences_figure(results, found, per)] if found else []
     figures = [*drawn, _rates_figure(results, per)]
-    tables, notes = [_table(results, rows, elbo, found)], prose(__file__, item=per)
+    tables, notes = (
+        [_table(results, rows, elbo, found)],
+        prose(__file__, item=per, schedule=schedule_of(results)),
+    )
     return [Section(ASKED, takeaway, survives, tables, figures, notes)]
 
 

@@ -14,6 +14,7 @@ from bench.config import REFERENCE
 from bench.questions.exact_likelihood import TOLERANCE, tolerance_of
 from bench.report.claims import BEATS, UNDECIDED, Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
+from bench.report.made import schedule_of
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
 from bench.report.section import Section, captioned, item, prose
@@ -311,4 +312,4 @@ def _learning_curves(results: Results) -> Figure | None:
     ).properties(width=460, height=320)
     last = over.groupby("variant", sort=False)["mean"].last()
     ends = ", ".join(f"{variant} {decimal(value)}" for variant, value in last.items())
-    return captioned(__file__, "learning_curves", chart, ends=ends)
+    return captioned(__file__, "learning_curves", chart, ends=ends, schedule=schedule_of(results))

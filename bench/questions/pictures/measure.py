@@ -23,6 +23,8 @@ ORIGINALS = 16
 PRIOR_SAMPLES = 16
 GRID = 9
 ENCODED = 300
+PRIOR_DRAWS = 10_000
+"""Behind the quantiles of a prior that is not N(0, I)."""
 TAIL = 0.02
 """Share of the prior (of an autoencoder's codes) left out at each end of the manifold's axes."""
 
@@ -74,22 +76,31 @@ def samples(subject: Subject) -> Result:
 def plane(subject: Subject) -> Result:
     """Means `(N, 2)` and covariances `(N, 2, 2)` of encoded test images, and the decoded plane.
 
-    Beside them the classes `labels` `(N,)` of these images where the data set has classes.
+    Beside them the classes `labels` `(N,)` of these images where the data set has classes; and
+    `own_prior`, where that is not N(0, I).
 
-    The manifold `(G, G, H, W)`, top row first, is decoded at quantiles of N(0, 1) along each
-    axis, or of an autoencoder's codes, which no prior holds in place.
+    The manifold `(G, G, H, W)`, top row first, is decoded at quantiles of the prior along each
+    axis, or of an autoencoder's codes, which no prior holds in place. Codes that are not continuous
+    have no plane.
     """
     model = subject.model()
     chosen = subject.subset(ENCODED)
     x = as_float(subject.data.test[chosen])
+    if isinstance(model, VAE) and not model.posterior(x[:1]).has_rsample:
+        return Result(notice=f"{subject.run.variant}: codes that are not continuous have no plane")
     code = codes(model, x, subject.generator("codes"))
     share = torch.linspace(TAIL, 1 - TAIL, GRID, device=x.device)
-    if isinstance(model, VAE):
+    standard = isinstance(model, VAE) and type(model).prior is VAE.prior
+    if standard:
         axes = Normal(0.0, 1.0).icdf(share).expand(2, GRID)
-        covariance = covariances(model, x, subject.generator("ellipses"))
     else:
-        axes = code.quantile(share, dim=0).mT
-        covariance = code.new_zeros(len(code), 2, 2)
+        drawn = code
+        if isinstance(model, VAE):
+            drawn = prior_sample(model, PRIOR_DRAWS, subject.generator("prior plane"))
+        axes = drawn.quantile(share, dim=0).mT
+    covariance = code.new_zeros(len(code), 2, 2)
+    if isinstance(model, VAE):
+        covariance = covariances(model, x, subject.generator("ellipses"))
     horizontal, vertical = torch.meshgrid(axes[0], axes[1].flip(0), indexing="xy")
     places = torch.stack([horizontal, vertical], -1)
     best = subject.trained.best()
@@ -103,6 +114,8 @@ def plane(subject: Subject) -> Result:
         "axes": axes.half().cpu(),
         "manifold": images_of(model, places, subject.data.image_shape),
     }
+    if isinstance(model, VAE) and not standard:
+        pictures["own_prior"] = torch.ones(1, dtype=torch.uint8)
     if subject.data.labels is not None:
         pictures["labels"] = subject.data.labels[chosen]
     return Result(rows, pictures=pictures)

@@ -122,7 +122,7 @@ def _units_figure(rows: pd.DataFrame, counts: str) -> Figure | None:
 
 def _plane(results: Results) -> list[Section]:
     names = ("codes", "covariances", "manifold", "axes")
-    arrays = {name: results.arrays(QUESTION, name) for name in (*names, "labels")}
+    arrays = {name: results.arrays(QUESTION, name) for name in (*names, "labels", "own_prior")}
     variants = [v for v in arrays["codes"] if all(v in arrays[name] for name in names)]
     if not variants:
         return []
@@ -198,7 +198,7 @@ def _panel(
         ellipses.encode(**at("px", "py"), detail="image:N", order="turn:Q"),
         points.encode(**at("x", "y"), tooltip=shown),
     ]
-    if np.quantile(sigma, 0.9) > POINT:
+    if np.quantile(sigma, 0.9) > POINT and variant not in arrays["own_prior"]:
         turn = np.linspace(0, 2 * math.pi, 60)
         circle = pd.DataFrame({"turn": turn, "x": np.cos(turn), "y": np.sin(turn)}).round(3)
         line = alt.Chart(circle).mark_line(color="#333", strokeDash=[5, 4])
