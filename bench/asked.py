@@ -79,6 +79,7 @@ def check(config: Config) -> None:
     _rate(config)
     _hidden(config)
     _betas(config)
+    _hyperparameters(config)
     schedule(config.schedule)
     for field in fields(config):
         if field.name in bounds.BOUNDS:
@@ -199,7 +200,13 @@ def overrides_of(config: Config, data: Dataset) -> dict[str, object]:
             f"--kl-warmup-epochs {config.kl_warmup_epochs} is longer than the training of "
             f"{epochs} epochs, whose KL would never reach its weight: give fewer, or more --epochs"
         )
-    of_a_run = {f.name for f in fields(Run)} - {"dataset", "device", "learning_rate"}
+    elsewhere = {"dataset", "device", "learning_rate", "hyperparameters"}
+    of_a_run = {f.name for f in fields(Run)} - elsewhere
+    if config.train_size > len(data.train):
+        raise BenchError(
+            f"--train-size {config.train_size:,} is more than the {len(data.train):,} training "
+            f"images of '{data.name}': give fewer, or leave it out"
+        )
     named = {FIELDS.get(f.name, f.name): getattr(config, f.name) for f in fields(Config)}
     asked = {name: value for name, value in named.items() if name in of_a_run}
     asked |= {"hidden_dim": _hidden(config), "betas": _betas(config)}
@@ -267,6 +274,21 @@ def _betas(config: Config) -> tuple[float, float]:
     )
 
 
+def _hyperparameters(config: Config) -> tuple[tuple[str, float], ...]:
+    """Those given, by name."""
+    try:
+        pairs = [pair.split("=") for pair in listed(config.hyperparameters)]
+        given = {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        given = {"": math.nan}
+    if not all(math.isfinite(value) for value in given.values()):
+        raise BenchError(
+            f"--hyperparameters '{config.hyperparameters}' must be names and numbers, e.g. "
+            "'scale=0.3'"
+        )
+    return tuple(sorted(given.items()))
+
+
 def _rate(config: Config) -> float | None:
     """The learning rate asked for; None where it is chosen on validation."""
     if config.learning_rate == "auto":
@@ -304,7 +326,7 @@ def grid(
 ) -> Grid:
     """What is to be run on a device."""
     chosen = preset_of(config)
-    return Grid(
+    made = Grid(
         config.dataset,
         variants,
         config.seeds or chosen.seeds,
@@ -315,7 +337,22 @@ def grid(
         cache_folder(config),
         questions,
         variant_files(config.variants),
+        _hyperparameters(config),
     )
+    _check_hyperparameters(made)
+    return made
+
+
+def _check_hyperparameters(grid: Grid) -> None:
+    """Refuse those given that no variant declares, and values that cannot be meant."""
+    declared = {n: values for v in grid.variants for n, values in grid.known[v].choices.items()}
+    for name, value in grid.hyperparameters:
+        if name not in declared:
+            if not declared:
+                raise BenchError(f"no variant named has a hyperparameter '{name}': leave it out")
+            raise nearest("hyperparameter", name, declared)
+        if value <= 0 < min(declared[name]):
+            raise BenchError(f"hyperparameter '{name}' must be above 0, not {value:g}")
 
 
 def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> str:
@@ -328,6 +365,8 @@ def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> 
         for name, value in overrides.items():
             if name != "binarize":
                 yield _in_a_path(name, value)
+        for name, value in _hyperparameters(config):
+            yield _in_a_path(name, value)
         if data.binarization == "none":
             yield "grey"
         elif overrides.get("binarize") not in (None, REAL):

@@ -11,6 +11,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "samples": (1, 100_000),
     "latent": (1, 100_000),
     "batch_size": (1, 1_000_000),
+    "train_size": (0, 1_000_000_000),
     "beta": (0, 1_000_000),
     "free_bits": (0, 1_000_000),
     "kl_warmup_epochs": (0, 1_000_000),

@@ -323,6 +323,8 @@ def _described(
         "data_fingerprint": data.fingerprint,
         **dict(grid.overrides),
     }
+    if config.hyperparameters:
+        settings["hyperparameters"] = config.hyperparameters
     run = {
         "command": command(config, grid.device, "tune" if choosing else "run"),
         "variants": list(grid.variants),

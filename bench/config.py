@@ -86,6 +86,12 @@ class Config:
     learning_rate: str = "auto"
     """A number, or 'auto': chosen on validation for each variant and length of training."""
 
+    hyperparameters: str = ""
+    """Of variants that declare some, e.g. 'scale=0.3' (default: each chosen on validation)."""
+
+    train_size: int = 0
+    """Train on only the first so many images (0: all)."""
+
     optimizer: str = "adam"
     """adam, adam_normalized (each tensor's gradient divided by its norm), adamw, adamax, rmsprop,
     sgd."""

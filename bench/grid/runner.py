@@ -83,7 +83,7 @@ class Runner:
         self.tuning = Tuning(
             grid.rate,
             lambda run: min(grid.seeds, of_dataset(grid.preset.sweep_seeds, run.dataset)),
-            {name: self.variants[name].choices for name in grid.variants},
+            {name: grid.choices(name) for name in grid.variants},
             (lambda run: None) if choosing else self.recorded,
             lambda run: steps_of(run, data),
         )
@@ -122,6 +122,9 @@ class Runner:
         return self.outcome
 
     def recorded(self, run: Run) -> Run | None:
+        """Where none of its hyperparameters is given."""
+        if self.grid.choices(run.variant) != self.variants[run.variant].choices:
+            return None
         return recorded.choice(run, self.variants[run.variant], self.data.fingerprint)
 
     def key(self, task: Task) -> str:

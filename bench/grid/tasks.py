@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -42,6 +42,7 @@ class Grid:
         data_dir, cache: folders.
         questions: what is measured of its runs.
         files: of variants outside `vaes/`.
+        hyperparameters: given, of variants that declare them; others are chosen.
     """
 
     dataset: str
@@ -54,6 +55,12 @@ class Grid:
     cache: Path = Path(".bench_cache")
     questions: tuple[Measurement, ...] = ()
     files: tuple[Path, ...] = ()
+    hyperparameters: tuple[tuple[str, float], ...] = ()
+
+    def choices(self, variant: str) -> Mapping[str, Sequence[float]]:
+        """The variant's hyperparameters and their candidates, one where it is given."""
+        candidates, given = self.known[variant].choices, dict(self.hyperparameters)
+        return {n: (given[n],) if n in given else values for n, values in candidates.items()}
 
     @property
     def known(self) -> Mapping[str, type[Autoencoder]]:

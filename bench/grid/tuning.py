@@ -163,8 +163,9 @@ class Tuning:
         if run.learning_rate is not None and (run.hyperparameters or not choices):
             return run
         open_run = opened(_on_clean_images(run), self.rate)
-        if self.rate is not None and not choices:
-            return run.with_(learning_rate=self.rate)
+        if self.rate is not None and all(len(values) == 1 for values in choices.values()):
+            given = tuple((name, value) for name, (value,) in choices.items())
+            return run.with_(learning_rate=self.rate, hyperparameters=given)
         # what is recorded was chosen with its own rate
         known = self.recorded(open_run) if self.rate is None else None
         chosen = known or self._contest(open_run, choices).chosen()

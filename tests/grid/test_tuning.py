@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from bench.config import LEARNING_RATE, Run
+from bench.config import LEARNING_RATE, PRESETS, Run
 from bench.grid import recorded
+from bench.grid.tasks import Grid
 from bench.grid.tuning import RATES, Contest, Tuning, extended, opened
 from vaes import VAE, discover
 from vaes.base import diagonal_gaussian
@@ -83,6 +85,31 @@ def test_a_run_with_noisy_copies_takes_the_choice_of_as_many_clean_steps():
     assert climbing.resolved(run) is None
     assert climbing.resolved(run.with_(augmentation="", epochs=20)) is None
     assert len(climbing.contests) == 1
+
+
+def test_a_hyperparameter_that_is_given_is_no_candidate():
+    """With a rate all is given; without one the rate alone is chosen, whatever was recorded."""
+    given = {"fixed_variance": {"scale": (0.7,)}}
+    at_a_rate = Tuning(0.01, lambda run: 1, given, lambda run: None, lambda run: 100)
+    chosen = (("scale", 0.7),)
+    fixed = OPEN.with_(learning_rate=0.01)
+    assert at_a_rate.resolved(fixed) == fixed.with_(hyperparameters=chosen)
+    assert not at_a_rate.contests
+    climbing = Tuning(None, lambda run: 1, given, lambda run: None, lambda run: 100)
+    assert climbing.resolved(OPEN) is None
+    (first, *others) = climbing.further()
+    assert first.hyperparameters == chosen
+    assert {run.hyperparameters for run in others} <= {chosen}
+
+
+def test_a_grid_narrows_the_candidates_of_those_that_declare_them():
+    given = Grid(
+        "digits", ("fixed_variance", "flow"), 1, PRESETS["quick"], hyperparameters=(("scale", 0.7),)
+    )
+    assert given.choices("fixed_variance") == {"scale": (0.7,)}
+    assert given.choices("flow") == {}
+    free = replace(given, hyperparameters=())
+    assert free.choices("fixed_variance") == given.known["fixed_variance"].choices
 
 
 @pytest.fixture
