@@ -259,9 +259,7 @@ def _hidden(config: Config) -> int | tuple[int, ...] | None:
             f"--hidden '{config.hidden}' must be numbers of units from 1 to "
             f"{bounds.MOST_UNITS:,}, e.g. '200' or '512,256'"
         )
-    # two of one width are what a bare number stands for
-    one_number = "," not in config.hidden or (len(widths) == 2 and len({*widths}) == 1)
-    return widths[0] if one_number else widths
+    return widths if "," in config.hidden else widths[0]
 
 
 def _betas(config: Config) -> tuple[float, float]:
@@ -276,12 +274,12 @@ def _betas(config: Config) -> tuple[float, float]:
 
 def _hyperparameters(config: Config) -> tuple[tuple[str, float], ...]:
     """Those given, by name."""
+    pairs = [pair.split("=") for pair in listed(config.hyperparameters)]
     try:
-        pairs = [pair.split("=") for pair in listed(config.hyperparameters)]
         given = {name.strip(): float(value) for name, value in pairs}
     except ValueError:
         given = {"": math.nan}
-    if not all(math.isfinite(value) for value in given.values()):
+    if len(given) < len(pairs) or not all(math.isfinite(value) for value in given.values()):
         raise BenchError(
             f"--hyperparameters '{config.hyperparameters}' must be names and numbers, e.g. "
             "'scale=0.3'"
@@ -351,6 +349,8 @@ def _check_hyperparameters(grid: Grid) -> None:
             if not declared:
                 raise BenchError(f"no variant named has a hyperparameter '{name}': leave it out")
             raise nearest("hyperparameter", name, declared)
+        if isinstance(declared[name][0], int) and not value.is_integer():
+            raise BenchError(f"hyperparameter '{name}' must be a whole number, not {value:g}")
         if value <= 0 < min(declared[name]):
             raise BenchError(f"hyperparameter '{name}' must be above 0, not {value:g}")
 

@@ -206,8 +206,6 @@ def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) ->
 def _finished(config: Finished) -> Subject:
     from bench import apply
 
-    if config.variants != Config.variants:
-        raise BenchError("one model is applied: name it by --variant")
     if config.seed < 0:
         raise BenchError(f"--seed must be at least 0, not {config.seed}")
     return apply.finished(replace(config, variants=config.variant), config.seed, console)

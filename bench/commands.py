@@ -134,7 +134,7 @@ def check(names: str, console: Console) -> int:
 
 def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]:
     """The variants of a list of names and of paths to files anywhere."""
-    if not names.strip():
+    if not listed(names):
         raise BenchError(
             "no variant named: give names of files in vaes/, or paths, e.g. NAME=input_dependent"
         )

@@ -383,8 +383,11 @@ def listed(text: str) -> list[str]:
 
 
 def as_typed(name: str, value: object) -> object:
-    """A value of a TOML file as one types it: `hidden = [512, 256]` is `--hidden 512,256`, and
-    `hidden = [400]`, a single layer, is `--hidden 400,`."""
+    """A value of a TOML file as one types it: `hidden = [512, 256]` is `--hidden 512,256`,
+    `hidden = [400]`, a single layer, is `--hidden 400,`, and `hyperparameters = {scale = 0.3}` is
+    `--hyperparameters scale=0.3`."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={number}" for key, number in value.items())
     if isinstance(value, list):
         return ",".join(map(str, value)) + "," * (name == "hidden" and len(value) == 1)
     return value

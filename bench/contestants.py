@@ -108,8 +108,8 @@ def check_variants(
         if given:
             options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
             raise BenchError(
-                f"{', '.join(names)}: without a posterior there is nothing that {options} changes: "
-                "leave it out, or name a VAE"
+                f"{', '.join(names)}: without a posterior nothing changes by {options}: name a VAE "
+                "too, or leave them out"
             )
     for name in names:
         own_prior = issubclass(known[name], VAE) and known[name].prior is not VAE.prior
@@ -125,8 +125,8 @@ def check_variants(
             model = variant(data_dim, 3, 8).eval()
         except Exception as error:
             raise BenchError(
-                f"variant '{name}' cannot be made for images of {data_dim:,} pixels: "
-                f"{one_line(error)}"
+                f"variant '{name}' cannot be made with these options for images of {data_dim:,} "
+                f"pixels: {one_line(error)}"
             ) from None
         try:
             posterior = model.posterior(torch.zeros(1, data_dim))
@@ -150,8 +150,8 @@ def own_shapes(
     own = [name for name in names if known[name].decode is not Autoencoder.decode]
     if own and height != width and math.isqrt(height * width) ** 2 == height * width:
         yield (
-            f"{', '.join(own)}: has networks of its own, and images are {height} x {width} pixels: "
-            "make sure that it does not take them for squares"
+            f"with networks of their own: {', '.join(own)}; images are {height} x {width} pixels: "
+            "make sure that these are not taken for squares"
         )
 
 

@@ -68,7 +68,8 @@ def validate(
             raise nearest("published row", name, known)
     if config.preset == "quick":
         relative_error = math.inf
-        chosen = [name for name in chosen if known[name].quick]
+        if not (chosen := [name for name in chosen if known[name].quick]):
+            raise BenchError(f"none of '{names}' takes minutes: leave the preset out")
     folder = config.results / "validation"
     prepare(folder)
     trainings, left_out = _trainings([known[name] for name in chosen], config, console)
@@ -154,8 +155,8 @@ def _executed(
     with (
         locked(store.folder, lambda line: console.print(line, markup=False, soft_wrap=True)),
         Progress(console, workers) as progress,
+        ThreadPoolExecutor(len(trainings) + 1) as threads,
         Workers(workers, context, start_worker, (queue,)) as pool,
-        ThreadPoolExecutor(len(trainings) or 1) as threads,
     ):
         progress.listen(queue)
         closed = [pool.submit(closed_forms.lines, name, *precision) for name in closed_forms.SHOWN]
@@ -163,10 +164,13 @@ def _executed(
             threads.submit(execute, t.grid, t.data.to(t.grid.device), pool, progress.report): t
             for t in trainings
         }
-        yield CLOSED_FORMS, [line for future in closed for line in future.result()]
+        exact = threads.submit(lambda: [line for future in closed for line in future.result()])
         under_way = Counter(training.row.name for training in trainings)
         lines: defaultdict[str, list] = defaultdict(list)
-        for future in as_completed(grids):
+        for future in as_completed([exact, *grids]):
+            if future is exact:
+                yield CLOSED_FORMS, exact.result()
+                continue
             training, outcome = grids[future], future.result()
             for task, reason in outcome.failures.items():
                 console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
@@ -203,8 +207,10 @@ def _lines(training: _Training, outcome: Outcome) -> Iterator[dict[str, object]]
 
 
 def _beside_others(lines: list[dict[str, object]], stored: pd.DataFrame) -> pd.DataFrame:
-    """A row's lines, among those of other rows."""
+    """A row's lines, among those of other rows; failures do not replace what is known."""
     made = pd.DataFrame(lines, columns=[*report.COLUMNS])
+    known = set(stored.row[stored.value.notna()])
+    made = made[made.value.notna() | ~made.row.isin(known)]
     found = pd.concat([stored[~stored.row.isin(set(made.row))], made], ignore_index=True)
     return found.sort_values(["row", "minus", "quantity", "epochs", "seed"], ignore_index=True)
 

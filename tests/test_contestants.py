@@ -49,7 +49,7 @@ def test_images_that_pass_for_squares_are_told_of(shape, said):
     known = discover(files=[EXAMPLES / "convolutional.py"]).variants
     lines = [*contestants.own_shapes(known, known, shape)]
     assert len(lines) == said
-    assert all(line.startswith("convolutional: ") for line in lines)
+    assert all("networks of their own: convolutional;" in line for line in lines)
 
 
 class Normalized(discover().variants["full_covariance"]):

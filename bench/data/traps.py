@@ -18,11 +18,13 @@ LARGEST = 1e12
 """Beyond it, single precision has no digits left for what comes after the point."""
 LEVELS = 256
 """Values that a table may have and still be one of quantized pixels."""
-APART = 8.0
-"""By such a factor, or by so many standard deviations of the training rows, splits of one scale do
-not differ."""
-ALMOST_ALL = 0.9
-"""Of a split's images: where so many are blank there is next to nothing to learn or measure."""
+DARKER = 8.0
+"""By such a factor the brightest pixels of two splits of one scale hardly differ."""
+SHIFTED, WIDER = 8.0, 100.0
+"""By so many standard deviations of the training rows, or such a factor of width, splits of one
+unit do not differ."""
+ROWS_LOOKED_AT = 10_000
+"""Of a table's columns."""
 
 
 def check_numbers(what: str, array: np.ndarray) -> None:
@@ -45,6 +47,7 @@ def is_table(path: Path, images: Arrays, names: dict[str, str], meant: bool = Fa
     """
     ranges = {s: (float(images[s].min()), float(images[s].max())) for s in SPLITS}
     if meant:
+        _check_no_pixels(path, images["train"], *_ends(ranges.values()))
         _check_density(path, images["train"], *_ends(ranges.values()))
         return True
     low, high = _ends(ranges.values())
@@ -52,8 +55,9 @@ def is_table(path: Path, images: Arrays, names: dict[str, str], meant: bool = Fa
     outside = [s for s in SPLITS if ranges[s][0] < -ROUNDING or ranges[s][1] > 1 + ROUNDING]
     dark = [s for s in SPLITS if not outside and ranges[s][1] <= 1 / 255 + ROUNDING]
     some_outside = not whole and 0 < len(outside) < len(SPLITS)
-    darkest_split = min(top for _, top in ranges.values())
-    some_dark = (whole or not outside) and darkest_split < high and APART * darkest_split <= high
+    some_dark = 0 < len(dark) < len(SPLITS)
+    if whole:  # zeros and ones beside bytes
+        some_dark = min(top for _, top in ranges.values()) <= 1 < DARKEST < high
     if some_outside or some_dark:
         told = ", ".join(f"'{names[s]}' from {a:.7g} to {b:.7g}" for s, (a, b) in ranges.items())
         raise BenchError(
@@ -97,6 +101,16 @@ def _check_bytes(path: Path, low: float, high: float) -> None:
         )
 
 
+def _check_no_pixels(path: Path, train: np.ndarray, low: float, high: float) -> None:
+    levels = len(np.unique(train[: 2**20 // max(1, train[0].size) + 1]))
+    of_bytes = train.dtype.kind in "bui" and high <= 255
+    if low >= -ROUNDING and (of_bytes or (high <= 1 + ROUNDING and levels <= LEVELS)):
+        raise BenchError(
+            f"likelihood 'gaussian' is a density, and {path} has quantized pixels, of which it "
+            "would grow without bound: use --likelihood continuous_bernoulli --binarize none"
+        )
+
+
 def _check_density(path: Path, train: np.ndarray, low: float, high: float) -> None:
     """Quantized or constant values have no density: a Gaussian's would grow without bound."""
     if max(-low, high) > LARGEST:
@@ -117,7 +131,7 @@ def _check_density(path: Path, train: np.ndarray, low: float, high: float) -> No
             f"{path} has {len(constant)} column(s) with a single value in training ({places}), "
             "which have no density: leave them out"
         )
-    columns = some.reshape(len(some), -1).T
+    columns = table[:: -(-len(table) // ROWS_LOOKED_AT)].T
     few = [c for c, v in enumerate(columns) if len(np.unique(v)) <= min(LEVELS, len(v) // 2)]
     if few:
         places = ", ".join(map(str, few[:5])) + ", …" * (len(few) > 5)
@@ -132,7 +146,7 @@ def check_rows(path: Path, standardised: Arrays, names: dict[str, str]) -> None:
     for split in ("valid", "test"):
         rows = standardised[split].reshape(len(standardised[split]), -1)
         shift, ratio = np.median(np.abs(rows.mean(0))), np.median(rows.std(0))
-        if shift >= APART or not 1 / APART < ratio < APART:
+        if shift >= SHIFTED or ratio >= WIDER:  # a few rows of rare values may have no width
             raise BenchError(
                 f"{path} has splits on different scales: in units of the training rows, columns of "
                 f"'{names[split]}' are {shift:.4g} off and {ratio:.4g} wide (medians); save all "
@@ -141,23 +155,30 @@ def check_rows(path: Path, standardised: Arrays, names: dict[str, str]) -> None:
 
 
 def doubtful(path: Path, images: Arrays, names: dict[str, str]) -> Iterator[str]:
-    """What a user should know of pixels: images without a content, values between two bytes.
+    """What a user should know of pixels: splits darker than others, images without a content,
+    values between two bytes.
 
-    Raises BenchError where almost no image of a split has a content.
+    Raises BenchError where no image of a split has a content.
     """
+    tops = {split: float(images[split].max()) for split in SPLITS}
     for split in SPLITS:
+        if DARKER * tops[split] <= max(tops.values()) * (1 + ROUNDING):
+            yield (
+                f"'{names[split]}' never exceeds {tops[split]:.7g} where others reach "
+                f"{max(tops.values()):.7g}: save all on one scale, unless these are darker"
+            )
         flat = images[split].reshape(len(images[split]), -1)
         blank = int((flat.max(1) == flat.min(1)).sum()) if flat.shape[1] > 1 else 0
         if blank:
             said = (
                 f"{blank:,} of {len(flat):,} images of '{names[split]}' have one value everywhere"
             )
-            if blank >= ALMOST_ALL * len(flat):
+            if blank == len(flat):
                 raise BenchError(f"{path}: {said}: check how they were saved")
             yield f"{said}: remove them, unless they are meant"
     train = images["train"]
     some = train[: 2**20 // max(1, train[0].size) + 1]
-    if train.dtype.kind == "f" and len(np.unique(some)) > LEVELS:
+    if train.dtype.kind == "f" and train.ndim == 2 and len(np.unique(some)) > LEVELS:
         yield (
             "its values, all in [0, 1], are taken for pixels and rounded to 256 levels; a table of "
             "real values needs --likelihood gaussian"

@@ -60,7 +60,10 @@ class Grid:
     def choices(self, variant: str) -> Mapping[str, Sequence[float]]:
         """The variant's hyperparameters and their candidates, one where it is given."""
         candidates, given = self.known[variant].choices, dict(self.hyperparameters)
-        return {n: (given[n],) if n in given else values for n, values in candidates.items()}
+        return {
+            name: (type(values[0])(given[name]),) if name in given else values
+            for name, values in candidates.items()
+        }
 
     @property
     def known(self) -> Mapping[str, type[Autoencoder]]:

@@ -72,14 +72,16 @@ def test_an_option_that_is_none_is_named():
     [
         (Number("elbo", -100, tolerance=0.6), -100.6, "agrees"),
         (Number("elbo", -100, tolerance=0.6), -99.3, "missed"),
-        (Number("elbo", 0.3, at_least=0.1), 0.2, "agrees"),
+        (Number("elbo", 0.3, at_least=0.1), 0.2, "same direction"),
+        (Number("elbo", -0.3, at_least=0.1), -0.2, "same direction"),
+        (Number("elbo", -0.3, at_least=0.1), 0.2, "missed"),
         (Number("elbo", 0.3, at_least=0.1), 0.05, "missed"),
         (Number("elbo", 0.3, at_least=0.1), -0.2, "missed"),
         (Number("elbo", -100, tolerance=0.6), math.nan, "not run"),
     ],
 )
 def test_a_number_is_judged_by_its_tolerance(number, ours, said):
-    assert report.verdict(number, number.value, Estimate(ours)) == said
+    assert report.verdict(number, number.value, Estimate(ours, 0.05)) == said
 
 
 def values(*lines: tuple) -> pd.DataFrame:
@@ -163,6 +165,25 @@ def test_rows_are_made_again_and_kept(tmp_path, inline, monkeypatch):
     assert code == int("missed" in page)
     with pytest.raises(BenchError, match="did you mean 'exact_ppca'"):
         validation.validate(config, "exact_pca", console)
+
+
+def test_a_failure_does_not_replace_what_is_known():
+    known = values((False, 9, 0, -80.0))
+    failure = {"row": "way", "minus": False, "reason": "no memory"}
+    found = validation._beside_others([failure, {**failure, "row": "new"}], known)
+    assert found.value.dropna().tolist() == [-80.0]
+    assert found.row.tolist() == ["new", "way"]
+
+
+def test_a_difference_whose_interval_holds_zero_has_no_direction():
+    number = Number("elbo", 0.3, at_least=0.1)
+    assert report.verdict(number, 0.3, Estimate(0.2, 0.3)) == "missed"
+
+
+def test_rows_of_which_none_takes_minutes_are_refused_with_the_quick_preset(tmp_path):
+    config = Config(results=tmp_path / "r", cache=tmp_path / "c", preset="quick", device="cpu")
+    with pytest.raises(BenchError, match="none of 'burda_2016_vae' takes minutes"):
+        validation.validate(config, "burda_2016_vae", Console(quiet=True))
 
 
 def test_a_row_is_stored_once_it_is_made(tmp_path, inline, monkeypatch):

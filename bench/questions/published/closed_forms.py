@@ -146,7 +146,7 @@ def measured(
             not exact or error <= relative_error * exact
             for exact, error in zip(variances(name, samples), errors)
         ]
-        if drawn + at_once > draws and all(precise):
+        if drawn >= draws and all(precise):
             return list(zip(mean.tolist(), errors))
 
 

@@ -32,6 +32,7 @@ or a training's failure, with the reason."""
 ROUNDING = 1e-12
 SAID = {
     "agrees": ("agrees", "agree"),
+    "same direction": ("has the same direction", "have the same direction"),
     "rises": ("rises", "rise"),
     "within its error": ("is within its error", "are within their error"),
     "missed": ("is missed", "are missed"),
@@ -49,18 +50,21 @@ def ours(values: pd.DataFrame, row: Published, quantity: str, epochs: int) -> Es
     own, other = sides
     found = (own.value - other.value).dropna() if row.minus else own.value
     if len(found) == 1:
-        error = math.hypot(*(side.standard_error.iloc[0] for side in sides if len(side)))
+        errors = (side.standard_error.loc[found.index[0]] for side in sides if len(side))
+        error = math.hypot(*errors)
         return Estimate(found.iloc[0], NORMAL * error, 1)
     return interval(found)
 
 
 def verdict(number: Number, published: float, our: Estimate) -> str:
-    """`agrees`, `missed` or `not run`."""
+    """`agrees`, `same direction`, `missed` or `not run`."""
     if not our:
         return "not run"
     if number.at_least is not None:
-        same_sign = math.copysign(1, published) == math.copysign(1, our.mean)
-        return "agrees" if same_sign and abs(our.mean) >= number.at_least else "missed"
+        # the interval's end that is nearer to 0
+        nearest = our.low if published > 0 else -our.high
+        large = nearest > 0 and abs(our.mean) >= number.at_least
+        return "same direction" if large else "missed"
     return "agrees" if abs(our.mean - published) <= number.tolerance else "missed"
 
 
@@ -186,7 +190,7 @@ def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFra
     made = _made(rows, values)
     printed = [row for row in made if not row.is_theory]
     kinds = {
-        f"Published numbers, {len(printed)} trainings": printed,
+        f"Published numbers of {len(printed)} rows": printed,
         "What theory says of our own models": [row for row in made if row.is_theory],
     }
     told = [
