@@ -113,7 +113,7 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
         (["--free-bits", "0.1", "--beta", "0"], "--beta 0 leaves no KL"),
         (
             ["--variants", "autoencoder", "--beta", "4", "--prior", "vamp"],
-            "nothing that --beta and --prior changes",
+            "nothing changes by --beta and --prior",
         ),
         (
             ["--variants", "full_covariance", "--prior", "vamp", "--estimator", "pathwise"],
