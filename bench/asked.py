@@ -14,16 +14,12 @@ from rich.console import Console
 
 from bench import bounds
 from bench.config import (
-    OPTION_OF,
     OPTIONS,
     PRECISIONS,
     SIZES,
     TRAINING_SPLITS,
-    Config,
     Preset,
     Run,
-    as_typed,
-    listed,
     of_dataset,
     preset,
 )
@@ -31,9 +27,11 @@ from bench.contestants import variant_files
 from bench.data.dataset import REAL, Dataset, load, notices_of
 from bench.data.own import is_own
 from bench.data.sources import SOURCES
+from bench.data.traps import no_density_of_pixels
 from bench.errors import BenchError, nearest
 from bench.grid.tasks import Grid
 from bench.inference.gradients import ESTIMATORS, of_bound
+from bench.options import OPTION_OF, Config, as_typed, listed
 from bench.places import usable
 from bench.questions import Question, measured, named
 from bench.training.optimizers import OPTIMIZERS
@@ -234,10 +232,7 @@ def _check_likelihood(likelihood: str | None, data: Dataset) -> None:
             "use --likelihood gaussian, or scale what are images to [0, 1]"
         )
     if data.binarization != REAL and likelihood == "gaussian":
-        raise BenchError(
-            f"likelihood 'gaussian' is a density, and '{data.name}' has quantized pixels, of which "
-            "it would grow without bound: use --likelihood continuous_bernoulli --binarize none"
-        )
+        raise no_density_of_pixels(data.name)
     if likelihood == "continuous_bernoulli" and data.binarization != "none":
         raise BenchError(
             "likelihood 'continuous_bernoulli' is a density of grey values, and the images are "

@@ -18,9 +18,9 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from bench import cli_finished
-from bench.config import Config
 from bench.console import PLAIN, console
 from bench.errors import BenchError, readable
+from bench.options import Config
 from bench.places import shown
 from bench.typed import from_file, usable_option, utf8, whole_numbers
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from bench.config import REFERENCE, Config
+from bench.config import REFERENCE
 from bench.console import console
 from bench.errors import BenchError
+from bench.options import Config
 
 if TYPE_CHECKING:
     from bench.grid.contract import Subject

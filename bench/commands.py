@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table as Screen
 
 from bench import asked, contestants
-from bench.config import OPTIONS, Config, Run, listed, of_dataset
+from bench.config import OPTIONS, Run, of_dataset
 from bench.console import PLAIN
 from bench.data.dataset import Dataset, notices_of
 from bench.data.splits import SPLITS
@@ -26,6 +26,7 @@ from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
+from bench.options import Config, listed
 from bench.places import usable
 from bench.processes import Workers, deaf
 from bench.questions import QUESTIONS
@@ -138,16 +139,15 @@ def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]
         raise BenchError(
             "no variant named: give names of files in vaes/, or paths, e.g. NAME=input_dependent"
         )
-    found = {}
-    for name in listed(names):
-        if name.endswith(".py"):
-            try:
-                found[name] = variant_in(usable("variant file", name))
-            except ImportError as error:
-                raise BenchError(f"{name} is no variant: {one_line(error)}") from None
-        else:
-            known = discover().variants
-            found |= {name: known[name] for name in contestants.variants_named(name, console)}
+    found, known = {}, discover().variants
+    for asked_for in listed(names):
+        if not asked_for.endswith(".py"):
+            found |= {n: known[n] for n in contestants.variants_named(asked_for, console)}
+            continue
+        try:
+            found[asked_for] = variant_in(usable("variant file", asked_for))
+        except ImportError as error:
+            raise BenchError(f"{asked_for} is no variant: {one_line(error)}") from None
     return found
 
 

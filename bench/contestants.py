@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from bench.config import OPTION_OF, Config, Run, listed
+from bench.config import Run
 from bench.console import PLAIN
 from bench.errors import BenchError, nearest, one_line, readable
 from bench.inference.gradients import admit, estimator_for
+from bench.options import OPTION_OF, Config, listed
 from bench.places import usable
 from bench.variant_checks import problems
 from vaes import VAE, Autoencoder, discover, with_options
@@ -95,14 +96,13 @@ def variant_files(text: str) -> tuple[Path, ...]:
 
 def check_variants(
     known: Mapping[str, type[Autoencoder]],
-    names: Iterable[str],
+    names: Sequence[str],
     overrides: Mapping[str, object],
     data_dim: int,
 ) -> None:
     """Refuse images of `data_dim` pixels, an estimator, free bits, a prior or training images that
     a variant named does not admit."""
     run = Run("", "", 0, 0).with_(**overrides)
-    names = tuple(names)
     if not any(issubclass(known[name], VAE) for name in names):
         given = [OPTION_OF.get(field, field) for field in OF_A_POSTERIOR if field in overrides]
         if given:

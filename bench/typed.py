@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, get_args
 from cyclopts.config import Dict
 
 from bench import bounds
-from bench.config import Config, as_typed
 from bench.errors import BenchError
+from bench.options import Config, as_typed
 from bench.places import shown, usable
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ import pandas as pd
 from rich.console import Console
 
 from bench import asked, contestants
-from bench.config import Config
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError, nearest, one_line
 from bench.grid.environment import commit
@@ -29,6 +28,7 @@ from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
+from bench.options import Config
 from bench.processes import Workers, deaf
 from bench.questions.published import closed_forms, report
 from bench.questions.published.measure import Conditions
@@ -74,9 +74,8 @@ def validate(
     prepare(folder)
     trainings, left_out = _trainings([known[name] for name in chosen], config, console)
     for table, lines in _executed(trainings, config, console, (draws, relative_error)):
-        made = pd.DataFrame(lines)
-        if table == VALUES:
-            made = _beside_others(lines, _stored(folder / VALUES))
+        beside = table == VALUES
+        made = _beside_others(lines, _stored(folder / table)) if beside else pd.DataFrame(lines)
         write_atomically(folder / table, tidy.csv(made))
         redraw(config.results)
     values, closed = _stored(folder / VALUES), _stored(folder / CLOSED_FORMS)

@@ -13,10 +13,10 @@ from conftest import Inline
 from rich.console import Console
 
 from bench import apply, cli, commands
-from bench.config import Config
 from bench.console import console
 from bench.data.dataset import load
 from bench.data.sources import SOURCES
+from bench.options import Config
 from bench.report import results
 from bench.weights import imported
 

@@ -18,9 +18,10 @@ import torch
 from rich.console import Console
 
 from bench import cli, commands, contestants
-from bench.config import PRESETS, Config
+from bench.config import PRESETS
 from bench.errors import BenchError
 from bench.grid import recorded, tasks
+from bench.options import Config
 from bench.report import results
 from vaes import VAE, Discovery, discover
 from vaes.base import diagonal_gaussian

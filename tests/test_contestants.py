@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from bench import contestants
-from bench.config import Config
 from bench.errors import BenchError
+from bench.options import Config
 from vaes import discover
 
 EXAMPLES = Path(__file__).parents[1] / "vaes" / "_examples"

@@ -15,7 +15,17 @@ from vaes import discover
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors",),
-    ("config", "storage", "console", "places", "bounds", "archives", "stopping", "processes"),
+    (
+        "config",
+        "options",
+        "storage",
+        "console",
+        "places",
+        "bounds",
+        "archives",
+        "stopping",
+        "processes",
+    ),
     ("typed",),
     ("randomness",),
     ("data",),

@@ -18,9 +18,9 @@ from rich.console import Console
 from stand_ins import QUESTIONS, stored
 
 from bench import commands, storage
-from bench.config import Config
 from bench.errors import BenchError
 from bench.grid.store import Store
+from bench.options import Config
 from bench.report import page, results, rows
 
 STORED = ("rows.csv.gz", "history.csv", "pictures.npz", "environment.json", "throughput.json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,22 +102,30 @@ def _check_bytes(path: Path, low: float, high: float) -> None:
 
 
 def _check_no_pixels(path: Path, train: np.ndarray, low: float, high: float) -> None:
-    levels = len(np.unique(train[: 2**20 // max(1, train[0].size) + 1]))
     of_bytes = train.dtype.kind in "bui" and high <= 255
-    if low >= -ROUNDING and (of_bytes or (high <= 1 + ROUNDING and levels <= LEVELS)):
-        raise BenchError(
-            f"likelihood 'gaussian' is a density, and {path} has quantized pixels, of which it "
-            "would grow without bound: use --likelihood continuous_bernoulli --binarize none"
-        )
+    if low >= -ROUNDING and (of_bytes or (high <= 1 + ROUNDING and _levels(train) <= LEVELS)):
+        raise no_density_of_pixels(str(path))
+
+
+def no_density_of_pixels(name: str) -> BenchError:
+    """The refusal of a Gaussian for the data of that name."""
+    return BenchError(
+        f"likelihood 'gaussian' is a density, and '{name}' has quantized pixels, of which it would "
+        "grow without bound: use --likelihood continuous_bernoulli --binarize none"
+    )
+
+
+def _levels(images: np.ndarray) -> int:
+    """Different values among a million."""
+    return len(np.unique(images[: 2**20 // max(1, images[0].size) + 1]))
 
 
 def _check_density(path: Path, train: np.ndarray, low: float, high: float) -> None:
     """Quantized or constant values have no density: a Gaussian's would grow without bound."""
     if max(-low, high) > LARGEST:
         raise BenchError(f"{path} has values from {low:.7g} to {high:.7g}: rescale its columns")
-    some = train[: 2**20 // max(1, train[0].size) + 1]
-    levels = len(np.unique(some))
-    if (some == np.rint(some)).all() or levels <= min(LEVELS, some.size // 2):
+    levels, whole = _levels(train), (train == np.rint(train)).all()
+    if whole or levels <= min(LEVELS, train.size // 2):
         raise BenchError(
             f"{path} has only {levels} values, from {low:.7g} to {high:.7g}, and quantized values "
             "have no density: images are scaled to [0, 1], or saved as uint8 from 0 to 255; to a "
@@ -126,19 +134,21 @@ def _check_density(path: Path, train: np.ndarray, low: float, high: float) -> No
     table = train.reshape(len(train), -1)
     constant = np.flatnonzero(table.max(0) == table.min(0))
     if len(constant):
-        places = ", ".join(map(str, constant[:5])) + ", …" * (len(constant) > 5)
         raise BenchError(
-            f"{path} has {len(constant)} column(s) with a single value in training ({places}), "
-            "which have no density: leave them out"
+            f"{path} has {len(constant)} column(s) with a single value in training "
+            f"({_first(constant)}), which have no density: leave them out"
         )
     columns = table[:: -(-len(table) // ROWS_LOOKED_AT)].T
     few = [c for c, v in enumerate(columns) if len(np.unique(v)) <= min(LEVELS, len(v) // 2)]
     if few:
-        places = ", ".join(map(str, few[:5])) + ", …" * (len(few) > 5)
         raise BenchError(
-            f"{path} has {len(few)} column(s) of few values in training ({places}), and quantized "
-            "values have no density: leave them out, or add uniform noise of one step"
+            f"{path} has {len(few)} column(s) of few values in training ({_first(few)}), and "
+            "quantized values have no density: leave them out, or add uniform noise of one step"
         )
+
+
+def _first(columns: Sequence[int]) -> str:
+    return ", ".join(map(str, columns[:5])) + ", …" * (len(columns) > 5)
 
 
 def check_rows(path: Path, standardised: Arrays, names: dict[str, str]) -> None:
@@ -177,8 +187,7 @@ def doubtful(path: Path, images: Arrays, names: dict[str, str]) -> Iterator[str]
                 raise BenchError(f"{path}: {said}: check how they were saved")
             yield f"{said}: remove them, unless they are meant"
     train = images["train"]
-    some = train[: 2**20 // max(1, train[0].size) + 1]
-    if train.dtype.kind == "f" and train.ndim == 2 and len(np.unique(some)) > LEVELS:
+    if train.dtype.kind == "f" and train.ndim == 2 and _levels(train) > LEVELS:
         yield (
             "its values, all in [0, 1], are taken for pixels and rounded to 256 levels; a table of "
             "real values needs --likelihood gaussian"

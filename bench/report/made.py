@@ -8,9 +8,10 @@ from dataclasses import fields
 
 import pandas as pd
 
-from bench.config import OPTION_OF, SIZES, Run, of_dataset
+from bench.config import SIZES, Run, of_dataset
 from bench.data.sources import SOURCES
 from bench.errors import readable
+from bench.options import OPTION_OF
 from bench.report.results import Results
 
 GREY = (

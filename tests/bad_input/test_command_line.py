@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import asked
-from bench.config import Config
+from bench.options import Config
 
 ROOT = Path(__file__).parents[2]
 LONG = "a/" * 2500

@@ -24,11 +24,11 @@ from scipy.io import savemat
 from stand_ins import StandIn, environment_of, history_of, stored
 
 from bench import archives, asked, new_variant
-from bench.config import Config
 from bench.data import files, formats
 from bench.data.dataset import load
 from bench.errors import BenchError
 from bench.grid import store
+from bench.options import Config
 from bench.questions import QUESTIONS
 from bench.report import page, results, rows
 from bench.report.section import Section

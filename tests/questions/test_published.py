@@ -13,9 +13,10 @@ import torch
 from rich.console import Console
 
 from bench import asked, contestants, validation
-from bench.config import PRESETS, Config, Run
+from bench.config import PRESETS, Run
 from bench.data import files as download
 from bench.errors import BenchError
+from bench.options import Config
 from bench.questions.published import closed_forms, measure, report
 from bench.questions.published.measure import Conditions
 from bench.questions.published.published import Number, Published, read, rows

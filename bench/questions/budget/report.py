@@ -56,10 +56,8 @@ def sections(results: Results) -> list[Section]:
     takeaway = " ".join(filter(None, parts)) or f"`{title(REFERENCE)}` alone was trained."
     drawn = [_differences_figure(results, found, per)] if found else []
     figures = [*drawn, _rates_figure(results, per)]
-    tables, notes = (
-        [_table(results, rows, elbo, found)],
-        prose(__file__, item=per, schedule=schedule_of(results)),
-    )
+    tables = [_table(results, rows, elbo, found)]
+    notes = prose(__file__, item=per, schedule=schedule_of(results))
     return [Section(ASKED, takeaway, survives, tables, figures, notes)]
 
 
