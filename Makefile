@@ -48,9 +48,10 @@ quick: export BENCH_ARG_PRESET := quick
 quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in some two minutes, into trial/ (DATASET= VARIANTS= QUESTIONS= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
 
-tune: $(READY) $(WORKERS_READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= DEVICE= JOBS= ENGINE= SCHEDULER= PRESET= RESULTS=)
+tune: $(READY) $(WORKERS_READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= QUESTIONS= DEVICE= JOBS= ENGINE= SCHEDULER= PRESET= RESULTS=)
 	$(PY) -m bench tune --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
-		--device "$$BENCH_ARG_DEVICE" $(WORKERS) --preset "$$BENCH_ARG_PRESET" \
+		--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" $(WORKERS) \
+		--preset "$$BENCH_ARG_PRESET" \
 		--results "$$BENCH_ARG_RESULTS" $${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
 validate: $(READY) ## Make published numbers again under their own conditions: results/validation/ (ROWS= DEVICE= JOBS= PRESET=quick)

@@ -126,6 +126,8 @@ def _check_together(config: Config) -> None:
         )
     if config.free_bits and not config.beta:
         raise BenchError("--beta 0 leaves no KL of which --free-bits are free: drop one of the two")
+    if config.kl_warmup_epochs and not config.beta:
+        raise BenchError("--beta 0 leaves no KL to warm up to: drop --kl-warmup-epochs")
     steps = 1000
     if config.early_stopping and schedule(config.schedule).common(steps) < steps - 1:
         raise BenchError(

@@ -66,6 +66,7 @@ def tune(
     *,
     dataset: str = Config.dataset,
     variants: str = Config.variants,
+    questions: str = Config.questions,
     device: str = Config.device,
     jobs: int = Config.jobs,
     engine: str = Config.engine,
@@ -87,6 +88,8 @@ def tune(
         Whose images.
     variants
         Comma-separated names of files in vaes/, or 'all'.
+    questions
+        Whose trainings: comma-separated names of folders in bench/questions/, or 'all'.
     device
         auto, cpu or cuda.
     jobs
@@ -111,6 +114,7 @@ def tune(
     config = Config(
         dataset=dataset,
         variants=variants,
+        questions=questions,
         device=device,
         jobs=jobs,
         engine=engine,

@@ -98,7 +98,9 @@ def tune(config: Config, console: Console) -> int:
         raise BenchError(f"what is chosen holds for any device: name one, not '{config.device}'")
     folder = config.results / asked.folder_name(config, data, {}) / device
     results.prepare(folder)
-    questions = tuple(question for question in QUESTIONS if question.tuned)
+    questions = asked.questions_named(config.questions)
+    if config.questions == "all":
+        questions = tuple(question for question in questions if question.tuned)
     seeds = config.seeds or of_dataset(chosen.sweep_seeds, data.name)
     chosen = replace(chosen, sweep_seeds={"": seeds})
     grid = asked.grid(config, data, variants, questions, device)

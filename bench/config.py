@@ -199,7 +199,6 @@ _EPOCHS = {
     "mnist5k": 240,
     "mnist": 240,
     "fashion_mnist": 240,
-    "binarized_mnist": 240,
     "ppca": 80,
 }
 

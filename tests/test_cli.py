@@ -110,7 +110,8 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
         (["--dataset", "digits", "--train-size", "9999"], "more than the 1,297 training images"),
         (["--optimizer", "sgd", "--epsilon", "1e-2"], "--optimizer sgd has no --epsilon"),
         (["--optimizer", "rmsprop", "--betas", "0.5,0.99"], "leave the first at 0.9"),
-        (["--free-bits", "0.1", "--beta", "0"], "--beta 0 leaves no KL"),
+        (["--free-bits", "0.1", "--beta", "0"], "--beta 0 leaves no KL of which"),
+        (["--kl-warmup-epochs", "1", "--beta", "0"], "--beta 0 leaves no KL to warm up to"),
         (
             ["--variants", "autoencoder", "--beta", "4", "--prior", "vamp"],
             "nothing changes by --beta and --prior",

@@ -131,6 +131,17 @@ def test_what_tune_chooses_is_recorded_and_used_by_the_next_run(
     assert "time went into" in said
 
 
+def test_of_one_question_tune_chooses_for_its_trainings_alone(
+    tiny, tmp_path, recorded_here, monkeypatch
+):
+    monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], tuned=True, halvings=1))
+    where = {"results": tmp_path / "results", "cache": tmp_path / "cache", "questions": "headline"}
+    config = Config(dataset=str(tiny), preset="quick", variants="autoencoder", **where)
+    assert commands.tune(config, Console(file=io.StringIO(), width=300)) == 0
+    (longest,) = map(json.loads, json.loads(recorded_here.read_text()))
+    assert longest["epochs"] == 2
+
+
 def test_what_no_training_can_tell_is_not_recorded(
     bench, tiny, tmp_path, recorded_here, monkeypatch
 ):

@@ -36,7 +36,7 @@ HOSTILE = [
 TARGETS = {
     "DATASET": "bench quick tune throughput report gpu-check",
     "VARIANTS": "bench quick tune throughput",
-    "QUESTIONS": "bench quick",
+    "QUESTIONS": "bench quick tune",
     "SEEDS": "bench quick tune",
     "DEVICE": "bench quick tune validate throughput gpu-check",
     "JOBS": "bench quick tune validate check-results",

@@ -198,7 +198,8 @@ def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFra
         for what, some in kinds.items()
         if some
     ]
-    told += [f"{len(rows) - len(made)} of {len(rows)} rows were not run."]
+    if missing := len(rows) - len(made):
+        told += [f"{missing} of {len(rows)} rows {'was' if missing == 1 else 'were'} not run."]
     told += [f"Variances in closed form: {counted(verdicts(exact))}."]
     said = " ".join(told)
     left = [row.title for row in rows.values() if row not in made]
