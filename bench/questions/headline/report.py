@@ -24,6 +24,10 @@ from bench.statistics import Estimate, from_error, interval, paired_difference, 
 
 LATE = 0.02
 """Of the epochs: a run that is best within the last of them may not have ended improving."""
+BITS = (
+    " *Bits/pixel* is −ELBO / (D ln 2), what a lossless code of the zeros and ones needs at most; "
+    "of a density of grey values it is no code's length, and may be negative."
+)
 
 
 def sections(results: Results) -> list[Section]:
@@ -43,7 +47,8 @@ def sections(results: Results) -> list[Section]:
         takeaway += f" Of {last} epochs, {runs}.".replace("%", " %")
     tables = [_table(results, rows, found), _split_table(results, rows, bounds)]
     tables += [_pairs_table(results, rows)]
-    notes = prose(__file__, item=per, sample=_test_sample(rows), tolerance=TOLERANCE)
+    about = {"item": per, "sample": _test_sample(rows), "tolerance": TOLERANCE}
+    notes = prose(__file__, bits=BITS if per == "image" else "", **about)
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
     asked = "What the posterior's variance buys"
     return [Section(asked, takeaway, answer, tables, figures, notes), *failures]
