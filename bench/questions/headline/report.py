@@ -47,8 +47,13 @@ def sections(results: Results) -> list[Section]:
         takeaway += f" Of {last} epochs, {runs}.".replace("%", " %")
     tables = [_table(results, rows, found), _split_table(results, rows, bounds)]
     tables += [_pairs_table(results, rows)]
-    about = {"item": per, "sample": _test_sample(rows), "tolerance": TOLERANCE}
-    notes = prose(__file__, bits=BITS if per == "image" else "", **about)
+    notes = prose(
+        __file__,
+        item=per,
+        sample=_test_sample(rows),
+        tolerance=TOLERANCE,
+        bits=BITS if per == "image" else "",
+    )
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
     asked = "What the posterior's variance buys"
     return [Section(asked, takeaway, answer, tables, figures, notes), *failures]
