@@ -90,7 +90,7 @@ def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
 
 @app.command(name="list")
 def listing(*, config: Options = DEFAULT) -> int:
-    """List what is stored and what is missing of a run, and the folders of results; does nothing.
+    """List what is stored and what is missing of a run, and the folders of results; trains nothing.
 
     What is found in the cache is done, what is not is missing; runs whose learning rate or
     hyperparameters have yet to be chosen on validation are to be tuned.

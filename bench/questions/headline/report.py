@@ -42,6 +42,10 @@ def sections(results: Results) -> list[Section]:
     takeaway += _on_training_images(results, rows)
     best = select(rows, metric="best_epoch").value
     last = results.history.reindex(columns=["epoch"]).epoch.max()
+    if results.of("budget").empty and len(best):
+        takeaway += (
+            " All this is of one length of training: what a longer one does was not measured."
+        )
     if late := int((best > (1 - LATE) * last).sum()):
         runs = f"{late} of {len(best)} runs had their best epoch in the last {LATE:.0%}"
         takeaway += f" Of {last} epochs, {runs}.".replace("%", " %")

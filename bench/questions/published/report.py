@@ -100,7 +100,7 @@ def lines(row: Published, values: pd.DataFrame) -> Iterator[list]:
             here = own[(own.epochs == epochs) & (own.quantity == number.quantity)]
             yield [
                 row.title,
-                QUANTITIES[number.quantity],
+                _quantity(number.quantity, here.K),
                 here.trained_epochs.mean(),
                 here.seconds.sum() / 60,
                 str(here.seed.nunique()),
@@ -110,6 +110,12 @@ def lines(row: Published, values: pd.DataFrame) -> Iterator[list]:
                 _tolerance(row, number),
                 said,
             ]
+
+
+def _quantity(name: str, samples: pd.Series) -> str:
+    """As one says it; of a log p(x) also the bound that stands for it."""
+    most = samples.max()
+    return QUANTITIES[name] + (f", by L_{most:.0f}" if most > 1 else "")
 
 
 def table(rows: Mapping[str, Published], values: pd.DataFrame) -> Table:
@@ -150,7 +156,7 @@ def closed_form_table(found: pd.DataFrame) -> Table:
         "estimator",
         "S",
         "gradient of",
-        Column("exact variance", None),
+        Column("exact variance", 4),
         Column("ours", None),
         Column("ours ÷ exact", 4),
         "verdict",

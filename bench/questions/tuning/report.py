@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import altair as alt
@@ -46,6 +47,13 @@ def _of_the_longest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows.learning_rate.isin(rates)] if len(rates) else rows
 
 
+def _range(rates: Sequence[float]) -> str:
+    """Ascending learning rates, as one says them."""
+    if len(rates) == 1:
+        return f"a learning rate of {rates[0]:g} for all"
+    return f"learning rates from {rates[0]:g} to {rates[-1]:g}"
+
+
 def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
     """A line a variant and length: what was chosen, and what its neighbours would cost."""
     columns = ["variant", Column("epochs", 0), Column("learning rate", None), "hyperparameters"]
@@ -72,8 +80,8 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
         longest, _ = max(edges)
         costs = [loss for epochs, loss in edges if epochs == longest]
         takeaway = (
-            f"Chosen on validation, for each variant and length: learning rates from {rates[0]:g} "
-            f"to {rates[-1]:g}; at {longest} epochs half or twice the rate would cost "
+            f"Chosen on validation, for each variant and length: {_range(rates)}; "
+            f"at {longest} epochs half or twice the rate would cost "
             f"{decimal(min(costs))} to {decimal(max(costs))} nats{lost}."
         )
     notes = prose(__file__)
@@ -134,7 +142,10 @@ def _section(variant: str, rows: pd.DataFrame, per: str) -> Section:
         ]
         for place, line in tried.iterrows()
     ]
-    caption = f"V{bound[1:]} of every candidate, nats per {per}; the chosen one is bold"
+    caption = (
+        f"V{bound[1:]} of every candidate at a chosen learning rate, nats per {per}; "
+        "the chosen one is bold"
+    )
     columns = [*map(words, names), Column(bound), *COLUMNS]
     table = Table(f"{variant}_tuning", columns, lines, caption)
     figures = [_figure(variant, names[0], tried, best, per, bound)] if len(names) == 1 else []
