@@ -8,10 +8,11 @@ Welch's t-test. What was chosen on validation (learning rates, hyperparameters) 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 
 import pandas as pd
 
+from bench.config import Run
 from bench.errors import BenchError
 from bench.grid import FAILURE, TUNING
 from bench.report.claims import BEATS, TRAILS, Claim, claims, sentence, sentence_case
@@ -141,8 +142,11 @@ def _made(results: Results) -> dict[str, object]:
 
 def _differing(one: Mapping, other: Mapping) -> dict[str, tuple[object, object]]:
     """Name → its two values, where they are not equal."""
+    defaults = {field.name: field.default for field in fields(Run) if field.default is not MISSING}
+    # an option not given is its default, but for the former protocol, which had others
+    known = [(defaults if "learning_rate" in made else {}) | dict(made) for made in (one, other)]
     names = dict.fromkeys([*one, *other])
-    pairs = {name: (one.get(name, "unknown"), other.get(name, "unknown")) for name in names}
+    pairs = {name: tuple(made.get(name, "unknown") for made in known) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 

@@ -14,6 +14,7 @@ from stand_ins import environment_of
 from stored import line
 
 from bench.compare import Comparison, compare
+from bench.config import Run
 from bench.errors import BenchError
 from bench.report import rows
 from bench.report.results import Results
@@ -115,6 +116,12 @@ def test_what_differs_is_told_a_line_each():
         "autoencoder in one of them alone",
         "distortion in one of them alone",
     ]
+
+
+def test_an_option_that_was_not_given_is_its_default():
+    one = elbo(SEEDS, learning_rate=None)
+    other = elbo(SEEDS, learning_rate=None, precision="bf16", schedule=Run.schedule)
+    assert compare(one, other).differ == ["precision: float32 | bf16"]
 
 
 def test_a_folder_of_unknown_configuration_is_not_paired():

@@ -95,7 +95,7 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
         variants = ordered({v for page in pages for v in page.results.variants()})
         compared = [(title(v), meaning(v)) for v in variants if meaning(v)]
         shared = {"pages": pages, "questions": questions, "statements": STATEMENTS}
-        shared |= {"compared": compared}
+        shared |= {"compared": compared, "validated": (root / "validation/README.md").is_file()}
         text = _template("index.md").render(shared)
         write_atomically(root / "README.md", text.encode())
         html = _html(pages, shared, script.result())

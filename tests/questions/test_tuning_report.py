@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_the_chosen_candidate_is_compared_with_the_worst():
     assert section.title == "How fixed-variance's scale was chosen"
     assert section.takeaway == (
         "`fixed-variance`: scale 0.3 has the highest validation ELBO (−90.00 nats); "
-        "scale 1 would cost 20.0 nats."
+        "scale 1 would cost 20.0 nats, and scale 0.1, the next best, 5.00."
     )
     frame = section.tables[0].frame()
     assert frame["loss against the chosen"].tolist() == pytest.approx([5.0, 0.0, 20.0])
@@ -49,6 +50,15 @@ def test_the_chosen_candidate_is_compared_with_the_worst():
     assert (frame.seeds == 2).all()
     assert "| 0.3 | **−90.00** |" in section.tables[0].markdown()
     assert section.figures[0].png("small")
+
+
+def test_of_one_seed_there_is_no_range_of_seeds():
+    both = made_up(SCALES, (("scale", 0.3),))
+    (section,) = sections(replace(both, rows=both.rows[both.rows.seed == 0]))
+    names = section.tables[0].frame().columns
+    assert "seeds" in names
+    assert not {"lowest seed", "highest seed"} & set(names)
+    assert section.figures[0].how.startswith("Of one seed;")
 
 
 def test_a_choice_at_the_edge_is_told():

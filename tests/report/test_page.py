@@ -211,6 +211,18 @@ def test_grey_pixels_are_labelled(tmp_path):
     assert all("Grey pixels" in text_of(path) for path in paths)
 
 
+def test_published_numbers_made_again_are_linked_where_there_are_any(tmp_path):
+    stored(tmp_path / "toy" / "cpu")
+    link = "validation/README.md"
+    paths = (tmp_path / "README.md", tmp_path / "index.html")
+    page.write(tmp_path, None, QUESTIONS)
+    assert not any(link in text_of(path) for path in paths)
+    (tmp_path / "validation").mkdir()
+    (tmp_path / link).write_text("# Published numbers\n")
+    page.write(tmp_path, None, QUESTIONS)
+    assert all(link in text_of(path) for path in paths)
+
+
 def test_two_devices_of_a_data_set_are_told_apart(tmp_path):
     stored(tmp_path / "toy" / "cpu")
     stored(tmp_path / "toy" / "cuda")

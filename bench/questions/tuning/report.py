@@ -18,12 +18,8 @@ from bench.report.table import Cell, Column, Table, decimal
 
 BOUNDS = {"valid_elbo": "validation ELBO", "valid_objective": "validation objective"}
 """What is higher for the better candidate; an autoencoder's cross-entropy is lower."""
-COLUMNS = (
-    Column("lowest seed"),
-    Column("highest seed"),
-    Column("loss against the chosen"),
-    Column("seeds", 0),
-)
+RANGE = (Column("lowest seed"), Column("highest seed"))
+COLUMNS = (Column("loss against the chosen"), Column("seeds", 0))
 
 
 def sections(results: Results) -> list[Section]:
@@ -124,21 +120,13 @@ def _section(variant: str, rows: pd.DataFrame, per: str) -> Section:
     tried = groups.value.agg(ELBO="mean", low="min", high="max", seeds="count")
     tried = tried.assign(chosen=groups.chosen.any()).reset_index()
     best = tried.sort_values(["chosen", "ELBO"]).iloc[-1]
-    worst = tried.loc[tried.ELBO.idxmin()]
-    at_edge = any(best[name] in (tried[name].min(), tried[name].max()) for name in names)
-    best_text, worst_text = (
-        ", ".join(f"{words(name)} {line[name]:g}" for name in names) for line in (best, worst)
-    )
-    takeaway = (
-        f"`{title(variant)}`: {best_text} has the highest {bound} "
-        f"({decimal(best.ELBO)} nats); {worst_text} would cost {best.ELBO - worst.ELBO:.1f} nats"
-        f"{'; the best lies at the edge of the grid' if at_edge else ''}."
-    )
+    of_seeds = tried.seeds.max() > 1
     lines = [
         [
             *(f"{line[name]:g}" for name in names),
             Cell(line.ELBO, bold=place == best.name),
-            *(line.low, line.high, best.ELBO - line.ELBO, line.seeds),
+            *((line.low, line.high) if of_seeds else ()),
+            *(best.ELBO - line.ELBO, line.seeds),
         ]
         for place, line in tried.iterrows()
     ]
@@ -146,11 +134,28 @@ def _section(variant: str, rows: pd.DataFrame, per: str) -> Section:
         f"V{bound[1:]} of every candidate at a chosen learning rate, nats per {per}; "
         "the chosen one is bold"
     )
-    columns = [*map(words, names), Column(bound), *COLUMNS]
+    columns = [*map(words, names), Column(bound), *(RANGE if of_seeds else ()), *COLUMNS]
     table = Table(f"{variant}_tuning", columns, lines, caption)
     figures = [_figure(variant, names[0], tried, best, per, bound)] if len(names) == 1 else []
     heading = f"How {title(variant)}'s {' and '.join(map(words, names))} was chosen"
+    takeaway = f"`{title(variant)}`: {_what_others_cost(tried, best, names, bound)}."
     return Section(heading, takeaway, tables=[table], figures=figures)
+
+
+def _what_others_cost(tried: pd.DataFrame, best: pd.Series, names: list[str], bound: str) -> str:
+    others = tried.drop(best.name).dropna(subset="ELBO").sort_values("ELBO", ascending=False)
+    at_edge = any(best[name] in (tried[name].min(), tried[name].max()) for name in names)
+
+    def said(line: pd.Series) -> str:
+        return ", ".join(f"{words(name)} {line[name]:g}" for name in names)
+
+    text = f"{said(best)} has the highest {bound} ({decimal(best.ELBO)} nats)"
+    if len(others):
+        nearest, worst = others.iloc[0], others.iloc[-1]
+        text += f"; {said(worst)} would cost {best.ELBO - worst.ELBO:.1f} nats"
+        if len(others) > 1:
+            text += f", and {said(nearest)}, the next best, {decimal(best.ELBO - nearest.ELBO)}"
+    return text + ("; the best lies at the edge of the grid" if at_edge else "")
 
 
 def _figure(
@@ -175,5 +180,10 @@ def _figure(
         "count": len(tried),
         "best": best[name],
     }
+    said["seeds"] = (
+        "Means over seeds, bars from the lowest to the highest"
+        if tried.seeds.max() > 1
+        else "Of one seed"
+    )
     said |= {"highest": decimal(best.ELBO), "lowest": decimal(tried.ELBO.min())}
     return replace(captioned(__file__, "tuning", chart, **said), name=f"{variant}_tuning")
