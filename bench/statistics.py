@@ -1,7 +1,8 @@
 """Statistics shared by measurements and reports, each written once, by scipy where it has them.
 
 Intervals are 95 %, Student's t. Over seeds the values are the seeds'; where one trained model was
-measured, the interval comes from a standard error over images or noise. The two are never mixed.
+measured, the interval comes from a standard error over images or noise. An interval that holds both
+says so where it is printed.
 """
 
 from __future__ import annotations

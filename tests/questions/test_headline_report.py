@@ -118,6 +118,32 @@ def test_a_difference_of_elbo_is_the_model_s_and_that_of_a_narrower_gap():
     assert [table.name for table in sections(made_up())[0].tables] == ["elbo", "elbo_pairs"]
 
 
+@pytest.mark.parametrize(
+    ("rises", "said"),
+    [
+        (
+            {"flow": 0.25, "fixed_variance": 1.0},
+            " From K = 10 to 1,000 it still rises by 0.25 (`flow`) to 1.00 (`fixed-variance`) "
+            "nats, a sign that the slacks differ. The verdict",
+        ),
+        (
+            {"flow": 0.25},
+            " From K = 10 to 1,000 it still rises by 0.25 (`flow`) nats. The verdict",
+        ),
+        ({"flow": 0.0}, "lacks the same. The verdict"),
+    ],
+)
+def test_the_notes_say_how_far_the_bound_still_rises(rises, said):
+    lines = [
+        line(variant, seed, "iw_bound", -90 + seed + (rise if k == 1000 else 0), K=k)
+        for variant, rise in rises.items()
+        for seed in range(3)
+        for k in (1, 10, 1000)
+    ]
+    (section,) = sections(Results(Path("results/small/cpu"), rows.frame(lines)))
+    assert said in " ".join(section.notes.split())
+
+
 def test_every_pair_is_compared():
     """Those without the reference too; of one seed none is decided."""
     (section,) = sections(made_up())

@@ -57,6 +57,7 @@ def sections(results: Results) -> list[Section]:
         sample=_test_sample(rows),
         tolerance=TOLERANCE,
         bits=BITS if per == "image" else "",
+        rise=_rise(rows),
     )
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
     asked = "What the posterior's variance buys"
@@ -155,6 +156,21 @@ def _bound(rows: pd.DataFrame) -> str:
     """The name of the IW bound of the largest K."""
     most = rows.K.max()
     return "L_K" if pd.isna(most) else f"L_{most}"
+
+
+def _rise(rows: pd.DataFrame) -> str:
+    """What the last step of K still adds to the IW bound: a sign of how much it lacks."""
+    bounds = select(rows, metric="iw_bound").pivot_table("value", ["variant", "seed"], "K")
+    if len(bounds.columns) < 2:
+        return ""
+    less, most = sorted(bounds.columns)[-2:]
+    rises = (bounds[most] - bounds[less]).groupby("variant").mean().dropna().sort_values()
+    if not (rises >= 0.005).any():
+        return ""
+    said = [f"{decimal(rise)} (`{title(variant)}`)" for variant, rise in rises.items()]
+    between = said[0] if len(said) == 1 else f"{said[0]} to {said[-1]}"
+    alike = "" if len(said) == 1 else ", a sign that the slacks differ"
+    return f" From K = {less:,} to {most:,} it still rises by {between} nats{alike}."
 
 
 def _test_sample(rows: pd.DataFrame) -> str:
