@@ -131,6 +131,21 @@ def test_equal_time_is_read_between_two_lengths():
     assert "At equal time, as measured here: below it `flow` (−0.50 ± 0.04)" in section.takeaway
 
 
+def test_equal_times_are_drawn_where_both_were_trained():
+    """A flow twice as slow: at half the time it has had 30 epochs and the reference 60; a quarter
+    is less than its shortest training."""
+    results = made_up(
+        {"input_dependent": (-100, -96, -95), "flow": (-99, -95.5, -94)}, {"flow": 2.0}
+    )
+    assert at_equal_time(results, 0.5)["flow"].mean == pytest.approx(-99 - -96)
+    assert at_equal_time(results, 0.25) == {}
+    (section,) = sections(results)
+    specification = section.figures[0].specification("digits")
+    drawn = [row for rows in specification["datasets"].values() for row in rows]
+    points = {row["seconds"]: row["difference"] for row in drawn if "seconds" in row}
+    assert points == pytest.approx({60.0: -3.0, 120.0: -0.5})
+
+
 def test_a_seed_that_ran_on_a_loaded_machine_changes_nothing():
     """What is read is the ratio of two trainings of a seed, all of which took ten times as long."""
     elbos = {"input_dependent": (-100, -96, -95), "flow": (-99, -95.5, -94)}
@@ -203,7 +218,8 @@ def test_a_rate_that_all_chose_is_told():
     ]
     elbos = {"input_dependent": (-100, -96, -95), "flow": (-100, -96, -95.5)}
     (section,) = sections(made_up(elbos, tuning=tried))
-    assert section.takeaway.endswith("All chose the learning rate 0.002 for 120 epochs.")
+    said = "All with an ELBO chose the learning rate 0.002 for 120 epochs."
+    assert section.takeaway.endswith(said)
     # one that was given a rate chose none
     (section,) = sections(made_up(elbos, tuning=tried[:2]))
     assert "learning rate" not in section.takeaway

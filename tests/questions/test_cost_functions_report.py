@@ -9,12 +9,12 @@ from bench.questions.cost_functions.report import formula, sections
 from tests.stored import lines_of, printed, stored
 
 
-def rows(pathwise, k=(1.0, 2.0, 5.0), cost="cosine", off=0.0):
-    """Score function 1 everywhere, pathwise as given, sampled `off` standard errors away."""
+def rows(pathwise, k=(1.0, 2.0, 5.0), cost="cosine", off=0.0, other="score_function"):
+    """The other 1 everywhere, pathwise as given, sampled `off` standard errors away."""
     found = []
     for parameter in ("location", "scale"):
         for at, value in zip(k, pathwise):
-            for name, exact in (("pathwise", value), ("score_function", 1.0)):
+            for name, exact in (("pathwise", value), (other, 1.0)):
                 here = {"cost_function": cost, "k": at, "estimator": name, "parameter": parameter}
                 found.append(Row("exact_variance", exact, "1", here))
                 found.append(Row("sampled_variance", exact + off * 0.01, "1", here, 0.01, 100))
@@ -43,8 +43,21 @@ def test_no_rows_no_section():
 )
 def test_where_pathwise_is_noisier(pathwise, place):
     section, _ = made_up(pathwise)
-    assert section.answer == f"against `score function`, {place}"
+    assert section.answer == f"against `score function` {place}"
     assert f"pathwise is noisier than `score function` {place}." in section.takeaway
+
+
+def test_what_takes_more_values_of_f_is_a_comparison_of_its_own():
+    own = rows((0.1, 2, 9)) + rows(
+        (0.1, 2, 3, 0.5), (-1.0, 0.0, 1.0, 2.0), "quadratic", other="measure_valued"
+    )
+    (section,) = sections(stored("cost_functions", [("input_dependent", 0, own)]))
+    assert section.takeaway.startswith(
+        "Of one sample of N(1, 1), pathwise is noisier than `score function` for cos kx from k = 2 "
+        "to 5 (∂/∂μ and ∂/∂σ); than `measure-valued`, which takes four values of f, for (x − k)² "
+        "from k = 0 to 1 (∂/∂μ and ∂/∂σ)."
+    )
+    assert "; against `measure-valued`, which takes" in section.answer
 
 
 def test_a_cost_function_where_it_never_is_says_at_which_k():
@@ -79,7 +92,7 @@ def test_one_estimator_makes_a_section_too():
     (section,) = sections(stored("cost_functions", [("input_dependent", 0, found)]))
     printed(section)
     assert section.answer == ""
-    assert section.takeaway.startswith("Pathwise was not measured beside `score function`.")
+    assert section.takeaway.startswith("Pathwise was measured beside no other estimator.")
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,10 @@ def test_no_rows_no_section():
 
 def test_differences_are_paired_by_seed():
     section, table = made_up([landing])
-    assert section.answer.startswith(
-        "at equal steps above pathwise of equal S, in nats: `sticking the landing` (2.00 ± 0.00)"
+    assert section.answer == (
+        "after 80 steps, in nats, at equal steps above pathwise of equal S `sticking the landing "
+        "(S = 1)` (+2.00 ± 0.00); at equal time above pathwise (S = 1) `sticking the landing "
+        "(S = 1)` (+2.00 ± 0.00)"
     )
     assert "At equal steps (80 steps, 5 seeds) the test ELBO is above" in section.takeaway
     (line,) = lines_of(table, "equal steps", "sticking the landing")
@@ -81,7 +83,8 @@ def test_at_equal_steps_pathwise_has_as_many_samples_and_at_equal_time_one():
     assert line[6:9] == ["−2.00 ± 0.00", "trails", "8.0"]
     assert "(the 8.0 s of 80 steps of pathwise, 5 seeds)" in section.takeaway
     assert "below pathwise (S = 1), in nats:" in section.takeaway
-    assert "`pathwise (S = 2)` (1.00 ± 0.00)" in section.takeaway
+    assert "`pathwise, antithetic (S = 2)` (−2.00 ± 0.00)" in section.answer
+    assert "`pathwise (S = 2)` (−1.00 ± 0.00)" in section.takeaway
 
 
 def test_equal_time_lies_between_two_lengths_in_the_logarithm_of_the_seconds():
@@ -177,7 +180,7 @@ def test_an_estimator_whose_seeds_lie_far_apart_is_said_to_scatter(sign):
     section, table = made_up(
         [lambda seed, elbo: training("score_function", elbo + sign * spread[seed])]
     )
-    assert "`score function` scatters: its seeds reach" in section.takeaway
+    assert "`score function (S = 1)` scatters: its seeds reach" in section.takeaway
     assert "undecided" not in section.takeaway
     (line,) = lines_of(table, "equal steps", "score function")
     low, high = sorted(10 * s - 100 + sign * spread[s] for s in (0, 2))
@@ -199,8 +202,8 @@ def test_seeds_that_broke_are_counted():
             lambda seed, elbo: [] if seed < 2 else training("sticking_the_landing", elbo),
         ]
     )
-    assert "`score function` diverges in 1 of 5 seeds" in section.takeaway
-    assert "`sticking the landing` diverges in 2 of 5 seeds" in section.takeaway
+    assert "`score function (S = 1)` diverges in 1 of 5 seeds" in section.takeaway
+    assert "`sticking the landing (S = 1)` diverges in 2 of 5 seeds" in section.takeaway
     (line,) = lines_of(table, "equal steps", "score function")
     assert line[7] == "diverges in 1 of 5 seeds"
 

@@ -137,6 +137,14 @@ def test_the_sentences_are_of_the_whole_gradient():
     assert section.answer.endswith("`sticking the landing (S = 1)`, 2.000 ± 0.020 times")
 
 
+def test_what_one_sample_does_not_admit_is_compared_at_its_least():
+    rows = made_up({("pathwise_antithetic", 2): 0.5})
+    at_one = {"stage": "best", "S": 1, "estimator": "pathwise_antithetic", "reference": "pathwise"}
+    lacking = Row("whole_variance_ratio", math.nan, "1", at_one, reason="needs an even S")
+    said = "quieter than pathwise: `pathwise, antithetic (S = 2)` (0.500 ± 0.020)"
+    assert said in section_of([*rows, lacking]).takeaway
+
+
 def test_no_more_precision_than_the_reference_s_is_said_so():
     section = section_of(made_up({("score_function", 1): 90.0}))
     assert "a second `pathwise (S = 1)` itself" in section.takeaway

@@ -128,18 +128,34 @@ def test_verdicts_of_the_table_hold_together(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("change", "difference", "expected"),
+    ("encoder", "change", "difference", "expected"),
     [
-        (1, 0, "not told apart"),
-        (-1, 0, "not told apart"),
-        (1, -1, "exceeds"),
-        (0, -1, "exceeds"),
-        (-1, 1, "falls short"),
-        (0, 0, "undecided"),
+        (1, 1, 0, "not told apart"),
+        (-1, 1, 0, "not told apart"),
+        (1, -1, -1, "opposite"),
+        (-1, 1, 1, "opposite"),
+        (1, 1, -1, "above"),
+        (0, 0, -1, "above"),
+        (-1, -1, 1, "below"),
+        (0, 1, 1, "below"),
+        (1, 0, 0, "undecided"),
     ],
 )
-def test_the_paired_difference_decides_whose_change_it_is(change, difference, expected):
-    assert refitted.origin(change, difference) == expected
+def test_the_paired_difference_decides_whose_change_it_is(encoder, change, difference, expected):
+    assert refitted.origin(encoder, change, difference) == expected
+
+
+def test_a_change_of_the_other_sign_is_said_with_both(tmp_path: Path):
+    results = made_up(tmp_path)
+    encoder = results.rows.metric == "encoder_entropy_change"
+    at = encoder & (results.rows.corruption == "salt")
+    results.rows.loc[at, "value"] = -1.25
+    at = results.rows.metric == "fitted_minus_encoder_entropy_change"
+    results.rows.loc[at & (results.rows.corruption == "salt"), "value"] = 1.75
+    (section,) = report.sections(results)
+    said = "of the opposite sign {} with salt at 0.4 (−1.2, the best +0.5 nats)"
+    assert said.replace("{} ", "") + "; is above it with bit flips" in section.takeaway
+    assert section.answer.endswith("; " + said.format("to the best posterior's"))
 
 
 def made_up(
@@ -295,9 +311,9 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     assert "`learned-diagonal`: **flat**, no image's entropy moves by more" in section.takeaway
     assert section.answer.startswith("yes: input-dependent's entropy rises with bit flips")
     notes = " ".join(section.notes.split())
-    assert "clean to corrupted images, 6 exceed the best posterior's." in notes
+    assert "clean to corrupted images, 6 are above the best posterior's." in notes
     assert (
-        "that of `input-dependent` exceeds it with bit flips at 0.4, salt at 0.4"
+        "that of `input-dependent` is above it with bit flips at 0.4 (+1.0, the best +0.5 nats), "
         in section.takeaway
     )
     tables = printed(section)
@@ -324,8 +340,8 @@ def test_changes_that_are_not_told_from_the_best_posteriors_are_counted(tmp_path
     rows.loc[at, "value"] = rows.seed[at].astype(float) - 2
     (section,) = report.sections(results)
     assert (
-        "that of `input-dependent` exceeds it with salt at 0.4; is not told from it in 5 of 6 "
-        "changes." in section.takeaway
+        "that of `input-dependent` is above it with salt at 0.4 (+1.0, the best +0.5 nats); "
+        "is not told from it in 5 of 6 changes." in section.takeaway
     )
 
 

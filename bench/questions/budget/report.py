@@ -72,9 +72,9 @@ def _compared(elbo: pd.DataFrame, within: float) -> Found:
     return {claim.subject: claim for claim in claims(differences, tolerance=within)}
 
 
-def at_equal_time(results: Results) -> dict[str, Estimate]:
-    """Variant → its test ELBO less the reference's at the time that both were trained for; {}
-    where no budgets were measured.
+def at_equal_time(results: Results, part: float = 1.0) -> dict[str, Estimate]:
+    """Variant → its test ELBO less the reference's at the time that both were trained for, or a
+    part of it that is no less than both had; {} where no budgets were measured.
 
     ELBOs between two lengths are interpolated in the logarithm of the training's seconds. What the
     difference would change at either end of the interval of how much longer a step takes is part of
@@ -91,18 +91,21 @@ def at_equal_time(results: Results) -> dict[str, Estimate]:
         if variant == REFERENCE or variant not in ratios:
             continue
         ratio, both = ratios[variant], values.elbo[[variant, REFERENCE]]
-        known = _read(both, variant, ratio.mean)
+        known = _read(both, variant, ratio.mean, part)
         error = np.nan_to_num(ratio.half_width)
-        low, high = (_read(both, variant, ratio.mean + d).mean for d in (-error, error))
+        low, high = (_read(both, variant, ratio.mean + d, part).mean for d in (-error, error))
         half = math.hypot(known.half_width, (high - low) / 2)
         found[variant] = replace(known, half_width=half)
     return {variant: estimate for variant, estimate in found.items() if estimate}
 
 
-def _read(elbo: pd.Series, variant: str, ratio: float) -> Estimate:
+def _read(elbo: pd.Series, variant: str, ratio: float, part: float) -> Estimate:
     """The difference to the reference where an epoch takes `ratio` times its own."""
     times = {variant: ratio, REFERENCE: 1.0}
-    until = min(times[name] * elbo[name].index.unique("epochs").max() for name in times)
+    lengths = {name: elbo[name].index.unique("epochs") for name in times}
+    until = part * min(times[name] * lengths[name].max() for name in times)
+    if part < 1 and until < max(times[name] * lengths[name].min() for name in times):
+        return Estimate()
     reached = [
         elbo[name].groupby("seed").apply(_at_time, times[name], until)
         for name in (variant, REFERENCE)
@@ -131,17 +134,22 @@ def step_ratios(results: Results) -> dict[str, Estimate]:
     }
 
 
-def training_seconds(results: Results) -> pd.Series:
-    """(variant, epochs) → seconds of a training: those of the reference's longest, by its epochs
-    and by `step_ratios`."""
-    took = results.of("budget", "training_seconds")
-    ratios = step_ratios(results)
-    own = took[took.variant == REFERENCE]
-    longest = own[own.epochs == own.epochs.max()]
-    each = longest.value.median() / float(longest.epochs.max())
-    keys = [*took.groupby(["variant", "epochs"]).groups]
-    index = pd.MultiIndex.from_tuples(keys, names=["variant", "epochs"])
-    return pd.Series([each * ratios[v].mean * epochs for v, epochs in keys], index)
+def _equal_times(results: Results) -> pd.DataFrame:
+    """Differences at halves of the time that both were trained for, in the reference's seconds."""
+    took = results.of("budget", "training_seconds", variant=REFERENCE)
+    lengths, ratios = sorted(took.epochs.unique()), step_ratios(results)
+    longest = took[took.epochs == lengths[-1]].value.median()
+    lines = [
+        _point(variant, difference) | {"seconds": longest * part * min(1.0, ratios[variant].mean)}
+        for part in (float(epochs / lengths[-1]) for epochs in lengths)
+        for variant, difference in at_equal_time(results, part).items()
+    ]
+    return pd.DataFrame(lines)
+
+
+def _point(variant: str, difference: Estimate) -> dict[str, object]:
+    ends = {"low": difference.low, "high": difference.high}
+    return {"variant": variant, "difference": difference.mean} | ends
 
 
 # --- sentences -------------------------------------------------------------------------------
@@ -241,7 +249,7 @@ def _rates_said(results: Results, found: Found) -> str:
         return ""
     rates = sorted(picked.learning_rate.unique())
     if len(rates) == 1:
-        return f"All chose the learning rate {rates[0]:g} for {epochs} epochs."
+        return f"All with an ELBO chose the learning rate {rates[0]:g} for {epochs} epochs."
     common = tried.pivot_table(index="learning_rate", columns="variant", values="mean")
     turned = [
         f"`{title(variant)}` at {rate:g} ({_signed(difference)}, tuned "
@@ -296,20 +304,25 @@ def _table(results: Results, rows: pd.DataFrame, elbo: pd.DataFrame, found: Foun
 
 def _differences_figure(results: Results, found: Found, per: str) -> Figure:
     steps = results.of("budget", "training_steps").groupby(["variant", "epochs"]).value.median()
-    seconds, lines = training_seconds(results), []
-    for (variant, epochs), claim in found.items():
-        d = claim.difference
-        at = {"variant": variant, "difference": d.mean, "low": d.low, "high": d.high}
-        place = variant, epochs
-        lines.append(at | {"steps": steps[place], "seconds": seconds[place]})
-    frame = pd.DataFrame(lines)
+    lines = [_point(at[0], claim.difference) | {"steps": steps[at]} for at, claim in found.items()]
+    frame, timed = pd.DataFrame(lines), _equal_times(results)
     y = ("difference", f"ELBO − {title(REFERENCE)}'s (nats per {per})")
-    axes = {"steps": "training steps", "seconds": "training time (s)"}
-    ticks = {"steps": sorted(frame.steps.unique()), "seconds": ()}
     size = {"width": 330, "height": 280}
+    panels = [("steps", "training steps", "at equal steps", frame)]
+    panels += [("seconds", "training time (s)", "at equal time", timed)] if len(timed) else []
     charts = [
-        curves(frame, (column, words), y, log="x", ticks=ticks[column], **size) + line_at(0)
-        for column, words in axes.items()
+        (
+            curves(
+                its,
+                (column, words),
+                y,
+                log="x",
+                ticks=sorted(its.steps.unique()) if column == "steps" else (),
+                **size,
+            )
+            + line_at(0)
+        ).properties(title=what)
+        for column, words, what, its in panels
     ]
     last = {v: c for (v, epochs), c in found.items() if epochs == max(e for _, e in found)}
     ends = ", ".join(f"{title(v)} {c.spoken(sign=True)}" for v, c in last.items())

@@ -18,7 +18,9 @@ from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, prose
 from bench.report.table import Column, Table
 
-PATHWISE, OTHER = "pathwise", "score_function"
+PATHWISE = "pathwise"
+OTHERS = {"score_function": "", "measure_valued": ", which takes four values of f,"}
+"""What pathwise is held against, and what that costs."""
 DERIVATIVES = dict(zip(PARAMETERS, ("∂/∂μ", "∂/∂σ"), strict=True))
 
 
@@ -29,7 +31,8 @@ def sections(results: Results) -> list[Section]:
     if exact.empty:
         return []
     labels = estimators.labels(exact.estimator.unique())
-    answer, comparison = _comparison(_where(exact), f"`{estimators.labels([OTHER])[OTHER]}`")
+    found = {name: where for name in OTHERS if (where := _where(exact, name))}
+    answer, comparison = _comparisons(found)
     takeaway = f"{comparison} {_agreement(rows)}".strip()
     tables = [_table(rows, labels)]
     figures = [_figure(exact, labels)]
@@ -37,16 +40,21 @@ def sections(results: Results) -> list[Section]:
     return [Section("Where pathwise loses", takeaway, answer, tables, figures, notes)]
 
 
-def _comparison(where: dict[str, str], other: str) -> tuple[str, str]:
-    """Where pathwise is noisier than the `other`, in short and as a sentence."""
-    if not where:
-        return "", f"Pathwise was not measured beside {other}."
-    lost = [f"{COSTS[cost]} {text}" for cost, text in where.items() if text]
-    never = listing(COSTS[cost] for cost, text in where.items() if not text)
-    place = f"for {listing(lost)}" if lost else "nowhere that was measured"
-    sentence = f"Of one sample of N(1, 1), pathwise is noisier than {other} {place}"
-    sentence += f"; for {never} it is at no k measured" if never and lost else ""
-    return f"against {other}, {place}", f"{sentence}."
+def _comparisons(found: dict[str, dict[str, str]]) -> tuple[str, str]:
+    """Where pathwise is noisier than each of the others, in short and as a sentence."""
+    if not found:
+        return "", "Pathwise was measured beside no other estimator."
+    labels = estimators.labels(found)
+    answers, sentences = [], []
+    for name, where in found.items():
+        lost = [f"{COSTS[cost]} {text}" for cost, text in where.items() if text]
+        never = listing(COSTS[cost] for cost, text in where.items() if not text)
+        place = f"for {listing(lost)}" if lost else "nowhere that was measured"
+        answers.append(f"against `{labels[name]}`{OTHERS[name]} {place}")
+        rest = f"; for {never} it is at no k measured" if never and lost else ""
+        sentences.append(f"than `{labels[name]}`{OTHERS[name]} {place}{rest}")
+    text = "; ".join(sentences)
+    return "; ".join(answers), f"Of one sample of N(1, 1), pathwise is noisier {text}."
 
 
 def formula(cost: str, k: float) -> str:
@@ -56,14 +64,15 @@ def formula(cost: str, k: float) -> str:
     return COSTS[cost].replace("k", f"{k:g}")
 
 
-def _where(exact: pd.DataFrame) -> dict[str, str]:
-    """Cost function → at which k pathwise has the larger variance, and of which derivatives."""
+def _where(exact: pd.DataFrame, other: str) -> dict[str, str]:
+    """Cost function → at which k pathwise has the larger variance, and of which derivatives; {}
+    where one of the two was not measured."""
     keys = ["cost_function", "parameter", "k"]
     wide = exact.pivot_table(index=keys, columns="estimator", values="value")
-    if not {PATHWISE, OTHER} <= {*wide}:
+    if not {PATHWISE, other} <= {*wide}:
         return {}
-    wide = wide.dropna(subset=[PATHWISE, OTHER])
-    noisier = wide[PATHWISE] > wide[OTHER]
+    wide = wide.dropna(subset=[PATHWISE, other])
+    noisier = wide[PATHWISE] > wide[other]
     found = {}
     for cost in (cost for cost in COSTS if cost in noisier.index.get_level_values(0)):
         spans = {}
@@ -77,10 +86,10 @@ def _where(exact: pd.DataFrame) -> dict[str, str]:
 
 def _span(noisier: pd.Series) -> str:
     """By k in ascending order: `at every k measured`, `from k = 3 to 10`, `at k = 1`, or `""`."""
-    at = [f"{k:g}" for k, yes in noisier.items() if yes]
+    at = [f"{k:g}".replace("-", "−") for k, yes in noisier.items() if yes]
     if len(at) == len(noisier):
         return "at every k measured"
-    if len(at) > 1 and noisier.iloc[-len(at) :].all():
+    if len(at) > 1 and noisier.iloc[(first := noisier.argmax()) : first + len(at)].all():
         return f"from k = {at[0]} to {at[-1]}"
     return f"at k = {listing(at)}" if at else ""
 

@@ -12,7 +12,16 @@ import pandas as pd
 
 from bench.config import REFERENCE as VARIANT
 from bench.report import estimators
-from bench.report.claims import Claim, claims, listing, sentence
+from bench.report.claims import (
+    BEATS,
+    TRAILS,
+    UNDECIDED,
+    Claim,
+    claims,
+    grouped,
+    listing,
+    sentence,
+)
 from bench.report.estimators import table
 from bench.report.figure import Figure
 from bench.report.results import Results
@@ -23,6 +32,9 @@ from bench.report.table import Cell, Column, decimal, spoken
 from bench.statistics import Estimate, between, interval, summary
 
 BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal time"}
+AGAINST = {"equal_steps": "pathwise of equal S", "equal_time": "pathwise (S = 1)"}
+"""Budget → what an estimator is compared with."""
+WHERE = {BEATS: "above", TRAILS: "below", UNDECIDED: "undecided against"}
 KEYS = ["budget", "estimator", "S"]
 TIMED = ["estimator", "S"]
 REFERENCE = "pathwise"
@@ -65,8 +77,7 @@ def sections(results: Results) -> list[Section]:
     caption = f"Trainings of {title(VARIANT)} with each estimator."
     tables = [table("estimator_training", caption, printed, KEYS, entries, 1)]
     notes = prose(__file__, variant=title(VARIANT)), estimators.absences(rows, "estimator")
-    said = {b: _said(b, scores, found, spans, labels) for b in BUDGETS}
-    answer = next((f"at {BUDGETS[b]} {text}" for b, text in said.items() if text), "")
+    said = {b: _said(b, found, spans, labels) for b in BUDGETS}
     parts = [
         f"At {BUDGETS[b]} ({_budget(scores, b)}) the test ELBO is {text}."
         for b, text in said.items()
@@ -77,6 +88,7 @@ def sections(results: Results) -> list[Section]:
     takeaway = " ".join(filter(None, [*parts, *more])) if parts else ""
     asked, figures = "Does the gradient's noise matter?", [_curves(rows, labels)]
     takeaway = takeaway or "Too few estimators were trained to compare."
+    answer = _answer(scores, found, labels)
     return [Section(asked, takeaway, answer, tables, figures, paragraphs(*notes))]
 
 
@@ -193,25 +205,38 @@ def _budget(scores: pd.DataFrame, budget: str) -> str:
 
 
 def _said(
-    budget: str,
-    scores: pd.DataFrame,
-    found: Mapping[Key, Claim],
-    spans: Mapping[Key, str],
-    labels: Mapping[str, str],
+    budget: str, found: Mapping[Key, Claim], spans: Mapping[Key, str], labels: Mapping[str, str]
 ) -> str:
     """How the estimators compare with pathwise, and which of them scatter or diverge."""
-    several = scores.groupby("estimator").S.nunique().gt(1)
-
-    def name(key: Key) -> str:
-        return labels[key[1]] + (f" (S = {key[2]})" if several[key[1]] else "")
-
-    mine = [replace(c, subject=name(key)) for key, c in found.items() if key[0] == budget]
-    against = "pathwise of equal S" if budget == "equal_steps" else "pathwise (S = 1)"
-    phrases = (f"above {against}", f"below {against}", f"undecided against {against}")
-    told = sentence(mine, *(f"{phrase}, in nats:" for phrase in phrases))
-    wild = [(span, f"`{name(key)}`") for key, span in spans.items() if key[0] == budget]
+    mine = [
+        replace(c, subject=_name(key, labels)) for key, c in found.items() if key[0] == budget
+    ]
+    phrases = (f"{where} {AGAINST[budget]}, in nats:" for where in WHERE.values())
+    told = sentence(mine, *phrases, sign=True)
+    wild = [(span, f"`{_name(key, labels)}`") for key, span in spans.items() if key[0] == budget]
     rest = "; ".join(f"{who} {span}" for span, who in wild)
     return "; ".join(filter(None, [told, rest]))
+
+
+def _answer(scores: pd.DataFrame, found: Mapping[Key, Claim], labels: Mapping[str, str]) -> str:
+    """In short, at both budgets, the longest trainings' length first: who is told from pathwise,
+    and the names of who is not."""
+    steps = scores[scores.budget == "equal_steps"].steps.max()
+    parts = []
+    for budget, words in BUDGETS.items():
+        phrases = {verdict: f"{where} {AGAINST[budget]}" for verdict, where in WHERE.items()}
+        said = [
+            (c.verdict, f"`{_name(key, labels)}`" + f" ({c.spoken(sign=True)})" * c.decided)
+            for key, c in found.items()
+            if key[0] == budget
+        ]
+        if said:
+            parts.append(f"at {words} {grouped(said, phrases)}")
+    return f"after {steps:,.0f} steps, in nats, {'; '.join(parts)}" if parts else ""
+
+
+def _name(key: Key, labels: Mapping[str, str]) -> str:
+    return f"{labels[key[1]]} (S = {key[2]})"
 
 
 def _spread_said(scores: pd.DataFrame, spans: Mapping[Key, str], labels: Mapping[str, str]) -> str:

@@ -46,12 +46,13 @@ def sections(results: Results) -> list[Section]:
         return []
     best = min(gaps, key=lambda variant: gaps[variant].mean)
     closest = f"{title(best)} comes closest to its exact log p(x): {spoken(gaps[best], 3)} nats"
-    answer = "; ".join(filter(None, [statements(found), predicted(found)]))
-    takeaway = f"What theory says, within {TOLERANCE} nats: {answer}." if answer else f"{closest}."
+    told = "; ".join(filter(None, [statements(found), predicted(found)]))
+    answer = f"within {TOLERANCE} nats: {told}" if told else closest
+    takeaway = f"What theory says, {answer}." if told else f"{closest}."
     caption = "ELBO and exact log p(x), nats per test point"
     tables = [Table.of_variants("exact_likelihood", COLUMNS, found, caption)]
     known = prose(__file__, reference=title(REFERENCE), tolerance=TOLERANCE)
-    notes, answer = paragraphs(_models(rows), known), answer or closest
+    notes = paragraphs(_models(rows), known)
     return [Section("Where log p(x) is known", takeaway, answer, tables, [_figure(gaps)], notes)]
 
 

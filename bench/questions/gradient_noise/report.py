@@ -103,8 +103,8 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
         "Of the variance of a minibatch's gradient, whatever its size, the noise of q makes "
         f"{part} (encoder and decoder, best weights of {of}); the rest is which images it holds."
     )
-    least_s = rows.groupby("estimator").S.transform("min") == rows.S
-    compared = select(rows[least_s], metric="whole_variance_ratio")
+    compared = select(rows, metric="whole_variance_ratio").dropna(subset="value")
+    compared = compared[compared.groupby("estimator").S.transform("min") == compared.S]
     compared = compared[compared.estimator != compared.reference]
     found = claims(_of(compared, "whole_variance_ratio", names), False, equal=1)
     found.sort(key=lambda claim: claim.difference.mean)
@@ -124,7 +124,10 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
         text += _timing_error(rows, names, first)
     answer = f"of a minibatch gradient's variance, the noise of q makes {part}"
     if best := most["second"]:
-        answer += f"; highest measured precision a second, relative to `{first}`: {best}"
+        answer += (
+            "; highest measured precision a second (of gradients; for trainings see the next "
+            f"question), relative to `{first}`: {best}"
+        )
     return text, answer
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from bench.config import REFERENCE as VARIANT
 from bench.questions.multi_sample import REFERENCE, THEORY
 from bench.report import estimators
-from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, listing
+from bench.report.claims import BEATS, TRAILS, UNDECIDED, claims, listing, sentence
 from bench.report.estimators import Printed, amount_axis, axis_at, estimates, for_chart, table
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
@@ -25,7 +25,6 @@ from bench.report.table import Column, Table, decimal, spoken
 from bench.statistics import Estimate
 
 FRACTIONS = {-0.5: "−½", 0.5: "½"}
-VERDICTS = {BEATS: "above theory's", TRAILS: "below theory's", UNDECIDED: "not told from theory's"}
 KEYS = ["stage", "estimator"]
 
 
@@ -80,18 +79,13 @@ class Found:
         return max((least for _, _, least in self.exponents), default=self.last)
 
     @cached_property
-    def against_theory(self) -> dict[tuple, Claim]:
-        """(stage, estimator) → its exponent less theory's; the verdicts hold together."""
-        fitted = {
-            (stage, name): self.exponents.get((stage, name, self.beyond))
+    def beside_theory(self) -> dict[tuple, Estimate]:
+        """(stage, estimator) → its exponent from the K that theory is held beside."""
+        return {
+            (stage, name): self.exponents[stage, name, self.beyond]
             for stage, name in itertools.product(*self.printed.values())
+            if name in THEORY and self.exponents.get((stage, name, self.beyond))
         }
-        differences = {
-            (stage, name): replace(e, mean=e.mean - THEORY[name])
-            for (stage, name), e in fitted.items()
-            if e and name in THEORY
-        }
-        return {claim.subject: claim for claim in claims(differences)}
 
 
 def _takeaway(found: Found) -> str:
@@ -99,9 +93,9 @@ def _takeaway(found: Found) -> str:
     parts = []
     for stage, printed in found.printed["stage"].items():
         fits = [
-            f"{spoken(found.exponents[where, name, found.beyond])} for `{found.labels[name]}` "
-            f"({VERDICTS[claim.verdict]} {FRACTIONS[THEORY[name]]}{_locally(found, where, name)})"
-            for (where, name), claim in found.against_theory.items()
+            f"{spoken(exponent)} for `{found.labels[name]}` "
+            f"(theory's limit {FRACTIONS[THEORY[name]]}{_locally(found, where, name)})"
+            for (where, name), exponent in found.beside_theory.items()
             if where == stage
         ]
         said = [f"the exponent of K is {listing(fits)}"] * bool(fits)
@@ -134,18 +128,32 @@ def _locally(found: Found, stage: str, name: str) -> str:
 
 
 def _answer(found: Found) -> str:
-    """What the most samples do to the plain estimator's ratio at the latest stage."""
+    """What the most samples do to the ratios at the latest stage; whether they lower that of the
+    plain estimator."""
     stage = list(found.printed["stage"])[-1]
-    here = {"stage": stage, "K": found.last, "estimator": REFERENCE}
-    for (first,), change in found.of("signal_to_noise_change", "reference_K", **here).items():
-        (claim,) = claims({REFERENCE: change}, equal=1)
-        word = {BEATS: "no", TRAILS: "yes", UNDECIDED: "undecided"}[claim.verdict]
-        return (
-            f"{word}: at {found.printed['stage'][stage]} the signal-to-noise ratio of "
-            f"`{found.labels[REFERENCE]}` at K = {found.last} is {spoken(change)} times that at "
-            f"K = {first}"
+    here = {"stage": stage, "K": found.last}
+    changes = found.of("signal_to_noise_change", "estimator", "reference_K", **here)
+    first = min((least for _, least in changes), default=0)
+    told = claims({name: change for (name, _), change in changes.items()}, equal=1)
+    verdict = {claim.subject: claim.verdict for claim in told}.get(REFERENCE)
+    if verdict is None:
+        return ""
+    word = {BEATS: "no", TRAILS: "yes", UNDECIDED: "undecided"}[verdict]
+    biased = {name for (name,) in found.of("relative_bias", "estimator", stage=stage)}
+    named = [
+        replace(
+            claim,
+            subject=found.labels[claim.subject],
+            note=", of a biased mean" if claim.subject in biased else "",
         )
-    return ""
+        for claim in told
+    ]
+    phrases = ("is higher for", "is lower for", "is undecided for")
+    where = found.printed["stage"][stage]
+    return (
+        f"{word}: at {where} the signal-to-noise ratio at K = {found.last}, as a multiple of that "
+        f"at K = {first}, {sentence(named, *phrases)}"
+    )
 
 
 def _table(found: Found) -> Table:
@@ -159,9 +167,8 @@ def _table(found: Found) -> Table:
     for least in sorted({K for _, _, K in found.exponents}):
         column = Column(f"exponent from K = {least} on", sign=True)
         entries[column] = {(s, n): e for (s, n, K), e in found.exponents.items() if least == K}
-    entries[Column("theory")] = {key: FRACTIONS[THEORY[key[1]]] for key in found.against_theory}
-    entries[Column("verdict (Holm)")] = {
-        key: VERDICTS[claim.verdict] for key, claim in found.against_theory.items()
+    entries[Column("theory's limit")] = {
+        key: FRACTIONS[THEORY[key[1]]] for key in found.beside_theory
     }
     entries[Column(f"relative bias at K = {last}")] = found.of("relative_bias", *KEYS, K=last)
     caption = f"Signal-to-noise ratio of one example's encoder gradient of L_K, {title(VARIANT)}."

@@ -7,18 +7,19 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.report.claims import grouped, signs
+from bench.report.claims import grouped, listing, signs
 from bench.report.figure import Figure, by_variant, named, panels, tooltips
 from bench.report.rows import select
 from bench.report.section import captioned, prose
 from bench.report.style import title
-from bench.report.table import Column, Table
+from bench.report.table import Column, Table, decimal
 from bench.statistics import Estimate, interval, ratio_of_means
 
 KEYS = ["variant", "trained_on", "posterior", "corruption"]
 REFITTED = {
-    "falls short": "fall short of the best posterior's",
-    "exceeds": "exceed the best posterior's",
+    "opposite": "are of the opposite sign to the best posterior's",
+    "below": "are below the best posterior's",
+    "above": "are above the best posterior's",
     "not told apart": "are not told from the best posterior's, which is told to move",
     "undecided": "are undecided",
 }
@@ -37,21 +38,23 @@ def origins(rows: pd.DataFrame) -> pd.DataFrame:
         if len(values) > 1:
             found |= {(key, column): interval(values[column]) for column in names}
             found[key, "ratio"] = ratio_of_means(values.encoder, values.refitted)
-    told = signs({at: e for at, e in found.items() if at[1] in ("refitted", "difference")})
+    told = signs({at: e for at, e in found.items() if at[1] != "ratio"})
     lines = []
     for key in dict.fromkeys(key for key, _ in found):
-        refitted, difference = told[key, "refitted"], told[key, "difference"]
+        encoder, refitted, difference = (told[key, name] for name in names)
         ratio = found[key, "ratio"] if refitted else Estimate()
-        kind = origin(refitted, difference)
+        kind = origin(encoder, refitted, difference)
         lines.append((*key, *(found[key, column] for column in names), ratio, kind))
     return pd.DataFrame(lines, columns=[*keys, *names, "ratio", "origin"])
 
 
-def origin(refitted: int, difference: int) -> str:
-    """Whose change of entropy it is, one of `REFITTED`, by the signs that are told of the best
-    posterior's change, and of that less the encoder's, which decides."""
+def origin(encoder: int, refitted: int, difference: int) -> str:
+    """Whose change of entropy it is, one of `REFITTED`, by the signs that are told: of both changes
+    and of the best posterior's less the encoder's, which decides."""
     if difference:
-        return "falls short" if difference > 0 else "exceeds"
+        if encoder * refitted < 0:
+            return "opposite"
+        return "below" if difference > 0 else "above"
     return "not told apart" if refitted else "undecided"
 
 
@@ -74,17 +77,34 @@ def _counted(table: pd.DataFrame) -> str:
 def sentence(table: pd.DataFrame) -> str:
     """How the reference's changes compare with the best posterior's, trained on clean images."""
     mine = table[table.posterior == title(REFERENCE)]
-    said = [(line.origin, f"{line.corruption} at {line.level:g}") for line in mine.itertuples()]
-    phrases = {"falls short": "falls short of it with", "exceeds": "exceeds it with"}
-    told = grouped(said, phrases)
-    rest = sum(kind not in phrases for kind, _ in said)
-    others = f"is not told from it in {rest} of {len(said)} changes" if rest else ""
+    phrases = {
+        "opposite": "is of the opposite sign with",
+        "below": "is below it with",
+        "above": "is above it with",
+    }
+    told = grouped(((line.origin, _sizes(line)) for line in mine.itertuples()), phrases)
+    rest = sum(kind not in phrases for kind in mine.origin)
+    others = f"is not told from it in {rest} of {len(mine)} changes" if rest else ""
     found = "; ".join(filter(None, [told, others]))
     return (
-        f"Beside the change of the best posterior, that of `{title(REFERENCE)}` {found}."
+        f"Beside the change of the best posterior for the same images, that of "
+        f"`{title(REFERENCE)}` {found}."
         if found
         else ""
     )
+
+
+def answer(table: pd.DataFrame) -> str:
+    """Where the reference's change is of the opposite sign to the best posterior's; "" nowhere."""
+    mine = table[(table.posterior == title(REFERENCE)) & (table.origin == "opposite")]
+    said = listing(_sizes(line) for line in mine.itertuples())
+    return f"of the opposite sign to the best posterior's with {said}" if said else ""
+
+
+def _sizes(line: tuple) -> str:
+    """`salt at 0.4 (−1.2, the best +0.3 nats)`."""
+    encoder, best = (decimal(e.mean, 1, "+") for e in (line.encoder, line.refitted))
+    return f"{line.corruption} at {line.level:g} ({encoder}, the best {best} nats)"
 
 
 def text(table: pd.DataFrame) -> str:
@@ -104,17 +124,23 @@ def figure(table: pd.DataFrame) -> Figure | None:
         for end in ("mean", "low", "high")
     }
     last = table.level == table.groupby("corruption")["level"].transform("max")
+    each = pd.DataFrame(ends).groupby(table.corruption.to_numpy())
+    ends |= {
+        "lowest": each[["encoder low", "refitted low"]].transform("min").min(axis=1),
+        "highest": each[["encoder high", "refitted high"]].transform("max").max(axis=1),
+    }
     columns = table[["variant", "trained_on", "corruption", "level", "origin"]]
     frame = named(columns.assign(strength=np.where(last, "strongest", "middle"), **ends))
     grid = alt.Axis(grid=True, tickCount=6)
     across = alt.X("encoder mean:Q", title="encoder's change of entropy (nats)", axis=grid)
     up = alt.Y("refitted mean:Q", title="the best posterior's (nats)", axis=grid)
-    low, high = alt.datum(min(ends["encoder low"])), alt.datum(max(ends["encoder high"]))
     sizes = alt.Scale(domain=["middle", "strongest"], range=[30, 140])
     whole = alt.Chart(frame)
     base = whole.encode(color=by_variant(table.variant.unique()))
     chart = alt.layer(
-        whole.mark_rule(color="#bbb").encode(x=low, y=low, x2=high, y2=high),
+        whole.mark_rule(color="#bbb").encode(
+            x="lowest:Q", y="lowest:Q", x2="highest:Q", y2="highest:Q"
+        ),
         base.mark_rule().encode(x=alt.X("encoder low:Q"), x2=alt.X2("encoder high"), y=up),
         base.mark_rule().encode(x=across, y=alt.Y("refitted low:Q"), y2=alt.Y2("refitted high")),
         base.mark_point(filled=True, opacity=1).encode(
@@ -127,5 +153,6 @@ def figure(table: pd.DataFrame) -> Figure | None:
     )
     chart = chart.properties(width=240, height=240)
     facets = panels(chart, "corruption", table.corruption.unique())
+    facets = facets.resolve_scale(x="independent", y="independent")
     seen = {"changes": len(table), "counts": _counted(table)}
     return captioned(__file__, "uncertainty_refitted", facets, FILTERS, **seen)

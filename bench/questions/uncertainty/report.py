@@ -63,6 +63,7 @@ def sections(results: Results) -> list[Section]:
     levels += [others.format(words(source)) for source in rows.source.dropna().unique()]
     asked = "Does noise raise the encoder's uncertainty?"
     takeaway, answer = takeaway_of(table)
+    answer = "; ".join(filter(None, [answer, refitted.answer(fitted)]))
     noisy = noise_claims(rows)
     said = [takeaway, _noise_sentence(rows, noisy), refitted.sentence(fitted)]
     takeaway = " ".join(filter(None, said))
