@@ -13,6 +13,7 @@ from bench.data.sources import SOURCES
 from bench.errors import readable
 from bench.options import OPTION_OF
 from bench.report.results import Results
+from bench.report.section import item
 
 GREY = (
     "Grey pixels: these are cross-entropies of intensities, not likelihoods; they share no table "
@@ -47,7 +48,7 @@ def made(found: Results) -> dict[str, object]:
         "settings": _settings(config),
         "trainings": _networks(found) + _images(found),
         "warnings": [*_warnings(config)],
-        "notices": [*environment.get("notices", []), *_notice(config)],
+        "notices": [*environment.get("notices", []), *_notice(found)],
         "again": readable(" && ".join(str(run["command"]) for run in runs)),
     }
 
@@ -133,8 +134,11 @@ def _images(found: Results) -> str:
     return f" {train} {kind} to train, {valid} to validate and {test} to test on."
 
 
-def _notice(config: dict) -> Iterator[str]:
-    """What the data set's own binarization means beside published numbers."""
+def _notice(found: Results) -> Iterator[str]:
+    """What the data set's own binarization means beside published numbers, and what an image is."""
+    config = found.environment["config"]
     source = SOURCES.get(config.get("dataset", ""))
     if source and source.notice and config.get("binarization") == source.binarization:
         yield source.notice
+    if item(found) == "point":
+        yield "what is called an image below is one of its points"

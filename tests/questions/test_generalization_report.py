@@ -63,9 +63,10 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     # the seeds' common shift cancels in a paired difference, but not in a mean
     assert "ends 30.1 ± 0.6 nats above" in overfitting.takeaway
     assert overfitting.answer == (
-        "yes: its gap with 250 training images is 30.1 ± 0.6 nats; noise of the code without the "
-        "KL adds −5.0 ± 0.0, the KL −5.0 ± 0.0 (input-dependent); the VAEs' test cross-entropy "
-        "against it: with early stopping of all higher for 1 of 1 with 250 images; "
+        "yes: its gap with 250 training images is 30.1 ± 0.6 nats; with 1,000 images stopping at "
+        "the best epoch would have lowered it by 2.0 ± 0.0; added to the gap with 250: noise of "
+        "the code without the KL −5.0 ± 0.0 and the KL −5.0 ± 0.0 (input-dependent); the VAEs' "
+        "test cross-entropy against it: with early stopping of all higher for 1 of 1 with 250 images; "
         "at the last step higher for 1 of 1 with 250, higher for 1 of 1 with 1,000 images"
     )
     assert "the gap is smaller for `input-dependent` (−10.0 ± 0.0)" in overfitting.takeaway
@@ -79,6 +80,8 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     assert "stopping at the best epoch would have lowered it by 2.0 ± 0.0" in overfitting.takeaway
     assert "rises: `autoencoder` 5.0 ± 0.0 nats" in perturbation.takeaway
     assert "the rise is smaller for `input-dependent` (−3.0 ± 0.0)" in perturbation.takeaway
+    assert "itself is there higher for `input-dependent` (+1.0 ± 0.0)" in perturbation.takeaway
+    assert "noise of s = 0.5 it is higher for `input-dependent`" in perturbation.takeaway
     for section in (overfitting, perturbation):
         for figure in section.figures:
             assert figure.png("small").startswith(b"\x89PNG")

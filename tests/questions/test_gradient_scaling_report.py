@@ -57,7 +57,7 @@ def test_the_table_and_sentence_of_gradient_scaling():
         "3.00 at L = 2 (one seed) and 75.0 at L = 50 (one seed)."
     )
     (line,) = lines_of(table, "after a short training", "score function")
-    assert line[-2:] == ["3.00 ± 0.00", "1.00"]
+    assert line[-3:] == ["3.00 ± 0.00", "1.00", "yes"]
     assert len(section.figures) == 1
 
 
@@ -70,19 +70,33 @@ def test_the_exponent_s_interval_is_from_all_trainings():
     residual = sum((v - sum(scatter) / 3) ** 2 for v in scatter) * 5
     expected = 2.160369 * math.sqrt(residual / 13 / spread)
     (line,) = lines_of(table, "initialisation", "pathwise")
-    assert line[-2] == f"2.00 ± {expected:.2f}"
+    assert line[-3] == f"2.00 ± {expected:.2f}"
     assert "3 seed" in section.notes
 
 
-def test_what_is_no_power_law_has_no_exponent():
+def test_what_is_no_power_law_has_a_mean_slope_alone():
     """A wave: R² < 0.9."""
     flat = [Row(r.metric, 2 + math.sin(r.settings["L"]), r.unit, r.settings) for r in rows()]
     (section,) = sections(stored("gradient_scaling", [("input_dependent", 0, flat)]))
     (line,) = lines_of(printed(section)["gradient_scaling"], "initialisation", "pathwise")
-    assert line[-2] == "no power law told"
+    assert line[-1] == "not told"
     assert "measured power" not in section.takeaway
-    said = "has no power law told (R² < 0.9) for `pathwise` and `score function`"
+    said = "has no power law told (R² < 0.9) for `pathwise` and `score function`, with slopes of "
     assert said in section.takeaway
+
+
+def test_what_hardly_depends_on_the_number_of_latents_is_said_so():
+    """A power of 0.03, whose line fits well or not."""
+    for scatter in (0.0, 0.01):
+        found = [
+            Row(r.metric, r.settings["L"] ** 0.03 * (1 + scatter * (-1) ** i), r.unit, r.settings)
+            for i, r in enumerate(rows(estimators=(("pathwise", 2, 2),)))
+        ]
+        (section,) = sections(stored("gradient_scaling", [("input_dependent", 0, found)]))
+        said = "at S = 2 hardly depends on L (power within ±0.1) for `pathwise`"
+        assert section.takeaway.count(said) == 2
+        (line,) = lines_of(printed(section)["gradient_scaling"], "initialisation", "pathwise")
+        assert line[-1] == "hardly depends on L"
 
 
 def with_score_function(of):

@@ -208,9 +208,7 @@ def _said(
     budget: str, found: Mapping[Key, Claim], spans: Mapping[Key, str], labels: Mapping[str, str]
 ) -> str:
     """How the estimators compare with pathwise, and which of them scatter or diverge."""
-    mine = [
-        replace(c, subject=_name(key, labels)) for key, c in found.items() if key[0] == budget
-    ]
+    mine = [replace(c, subject=_name(key, labels)) for key, c in found.items() if key[0] == budget]
     phrases = (f"{where} {AGAINST[budget]}, in nats:" for where in WHERE.values())
     told = sentence(mine, *phrases, sign=True)
     wild = [(span, f"`{_name(key, labels)}`") for key, span in spans.items() if key[0] == budget]

@@ -29,9 +29,9 @@ from bench.report.claims import (
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, paragraphs, prose
+from bench.report.section import Section, captioned, item, paragraphs, prose
 from bench.report.style import ordered, title
-from bench.report.table import Column, Table, decimal, spoken, spoken_each
+from bench.report.table import Column, Table, number, spoken, spoken_each
 from bench.statistics import Estimate, from_error, interval, ratio_of_means, summary
 
 COLUMNS = {
@@ -83,21 +83,31 @@ def sections(results: Results) -> list[Section]:
     frame = draw.as_frame(found, "variant", "quantity")
     after = order[order.index(REFERENCE) + 1 :] if REFERENCE in order else []
     richer = [c for c in elbo_claims(results) if c.subject in map(title, after)]
-    best = [max(richer, key=lambda claim: claim.difference.mean)] if richer else []
     caption = "What every posterior costs and gains, from simple to flexible."
     tables = [
         Table.of_variants("flexibility", COLUMNS, found, caption),
         _changes_table(changes),
         _checks_table(rows),
     ]
-    figures = [_cost_figure(found, frame), _gap_figure(found, frame)]
+    per = item(results)
+    figures = [_cost_figure(found, frame, per), _gap_figure(found, frame, per)]
     timed = [c for c in equal_time_claims(results) if c.subject in map(title, after)]
     takeaway = takeaway_of(found, richer, share(rows), changes, timed)
-    answer = f"ELBO in nats: {sentence(best, *GAINS, alike=ALIKE)}" if best else ""
-    same = [claim for claim in timed if best and claim.subject == best[0].subject]
-    answer += f"; at equal time {sentence(same, *GAINS, alike=ALIKE)}" if same else ""
     notes = paragraphs(checked(rows), _notes(rows))
+    answer = _answer(found, richer, timed)
     return [Section("Simple to flexible", takeaway, answer, tables, figures, notes)]
+
+
+def _answer(found: Found, richer: list[Claim], timed: list[Claim]) -> str:
+    """What the richer variants gain at equal steps and time, and what a step of theirs takes."""
+    if not richer:
+        return ""
+    text = f"ELBO in nats: {sentence(richer, *GAINS, alike=ALIKE)}"
+    text += f"; at equal time {sentence(timed, *GAINS, alike=ALIKE)}" if timed else ""
+    ratios = {title(v): ratio for v, ratio in _of(found, "step_time_ratio").items()}
+    costs = [f"{spoken(ratios[c.subject])} ({c.subject})" for c in richer if c.subject in ratios]
+    text += f"; an eager step takes {listing(costs)} times as long" if costs else ""
+    return text
 
 
 def estimates(results: Results) -> Found:
@@ -163,11 +173,11 @@ def takeaway_of(
         gap = spoken(gaps[REFERENCE])
         whole = encoder.mean >= 100 > encoder.mean - encoder.half_width
         size = f"{'all of it, within its error (' * whole}{spoken(encoder, 0)} %{')' * whole}"
-        part = f"{size} is the encoder's (amortization)"
+        part = f"{'' if whole else 'at least '}{size} is the encoder's (amortization)"
         parts.append(f"of {plain}'s inference gap of {gap} nats, {part}")
     parts += [
-        f"against {plain}'s, the {NAMES[name]} is {said}"
-        for name in PARTS
+        f"against {plain}'s, {'the ' * (name in PARTS)}{NAMES[name]} is {said}"
+        for name in ("log_likelihood", *PARTS)
         if (said := _changed(changes, name))
     ]
     if parts:
@@ -223,14 +233,14 @@ def checked(rows: pd.DataFrame) -> str:
         return ""
     most = max(slacks, key=lambda variant: slacks[variant].high)
     text = "What log p(x) lacks on average is below U_K − L_K (images simulated from the models), "
-    text += f"{spoken(slacks[most], 3)} nats where its interval reaches highest, {title(most)}"
+    text += f"{spoken(slacks[most], None)} nats where its interval reaches highest, {title(most)}"
     gaps = select(rows, metric=["inference_gap", "approximation_gap"])
     widths = [gap.half_width for gap in summary(gaps, ["variant", "metric"]).values() if gap.n > 1]
     if widths:
         narrowest = min(widths)
         side = "below" if slacks[most].high < narrowest else "not below"
         text += f"; that end is {side} the narrowest ± of an inference or approximation gap "
-        text += f"({decimal(narrowest, 3)})"
+        text += f"({number(narrowest)})"
     if annealed := found.get((REFERENCE, "annealed_difference")):
         more = spoken(annealed, 3, sign=True)
         text += f"; of {title(REFERENCE)}, annealed importance sampling finds {more} nats more"
@@ -239,11 +249,11 @@ def checked(rows: pd.DataFrame) -> str:
 
 
 def _not_annealed(rows: pd.DataFrame) -> str:
-    """Whose effective sample size is lower than of all that were annealed; "" for none."""
+    """Whose effective sample size lies, interval and all, below that of all that were annealed."""
     sizes = summary(select(rows, metric=SIZE), "variant")
     annealed = set(select(rows, metric="annealed_difference").variant)
-    least = min((sizes[v].mean for v in annealed if v in sizes), default=-math.inf)
-    lower = [v for v in ordered(sizes) if v not in annealed and sizes[v].mean < least]
+    least = min((sizes[v].low for v in annealed if v in sizes), default=-math.inf)
+    lower = [v for v in ordered(sizes) if v not in annealed and sizes[v].high < least]
     said = listing(f"{title(v)} ({spoken(sizes[v], 0)})" for v in lower)
     return f"; not annealed, though with fewer effective samples: {said}" if lower else ""
 
@@ -273,7 +283,7 @@ def _notes(rows: pd.DataFrame) -> str:
 # --- figures ---------------------------------------------------------------------------------
 
 
-def _cost_figure(found: Found, frame: pd.DataFrame) -> Figure | None:
+def _cost_figure(found: Found, frame: pd.DataFrame, per: str) -> Figure | None:
     times, elbos = _of(found, "step_time_ratio"), _of(found, "elbo")
     bounds = select(frame, quantity=["elbo", "iw_bound"], variant=[*times])
     if bounds.empty:
@@ -282,7 +292,7 @@ def _cost_figure(found: Found, frame: pd.DataFrame) -> Figure | None:
     chart = draw.curves(
         bounds.assign(time=time, quantity=bounds.quantity.map(ENDS)),
         ("time", f"time of a training step, relative to {title(REFERENCE)}"),
-        ("value", "nats per test image"),
+        ("value", f"nats per test {per}"),
     )
     shapes = alt.Scale(domain=[*ENDS.values()], range=["circle", "diamond"])
     points = chart.layer[1].encode(shape=alt.Shape("quantity:N", scale=shapes, title=None))
@@ -290,14 +300,14 @@ def _cost_figure(found: Found, frame: pd.DataFrame) -> Figure | None:
     return captioned(__file__, "flexibility", chart, elbos=spoken_each(elbos))
 
 
-def _gap_figure(found: Found, frame: pd.DataFrame) -> Figure | None:
+def _gap_figure(found: Found, frame: pd.DataFrame, per: str) -> Figure | None:
     gaps = _of(found, "inference_gap")
     if not gaps:
         return None
     parts = draw.named(frame.assign(part=frame.quantity.map(PARTS)).dropna(subset="part"))
     axis, opacity = draw.variant_axis(gaps), alt.Scale(domain=[*PARTS.values()], range=[1, 0.35])
     bars = alt.Chart(parts).encode(
-        x=alt.X("value:Q", title="inference gap log p(x) − ELBO (nats per test image)"),
+        x=alt.X("value:Q", title=f"inference gap log p(x) − ELBO (nats per test {per})"),
         y=axis,
         color=draw.by_variant(gaps).legend(None),
         opacity=alt.Opacity("part:N", title=None, scale=opacity),

@@ -127,11 +127,13 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
         answer = f"{verdict}: its gap with {images} is {own} nats"
         if verdict == "yes" and not turn.startswith(SAVED):
             answer = f"gap of {own} nats with {images}, but {turn}"
-        answer += "".join(
-            f"; {STEPS['noise']} adds {_part(parts[v, 'noise', 'gap'])}, "
-            f"the KL {_part(parts[v, 'KL', 'gap'])} ({title(v)})"
-            for v in [v for v, found in chains.items() if found][:1]
-        )
+        answer += "".join(f"; {text}" for text in more)
+        added = [
+            f"{STEPS['noise']} {_part(parts[v, 'noise', 'gap'])} and the KL "
+            f"{_part(parts[v, 'KL', 'gap'])} ({title(v)})"
+            for v in (v for v, found in chains.items() if found)
+        ]
+        answer += f"; added to the gap with {fewest.images.min():,}: {'; '.join(added)}" * bool(added)
         if compared:
             few = f"with {fewest.images.min():,}"
             early = f"with early stopping of all {_counts(of['stopped'])} {few} images; "

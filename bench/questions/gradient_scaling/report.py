@@ -20,6 +20,15 @@ from bench.report.style import STAGES, title
 from bench.report.table import Column, spoken
 from bench.statistics import STRAIGHT, Estimate, PowerLaw, interval, power_law, ratio_of_means
 
+FLAT = 0.1
+"""A power of L whose whole interval lies this close to 0 is hardly a dependence: less than half as
+much again from the least to the largest L."""
+LAWS = {
+    "power": "yes",
+    "flat": "hardly depends on L",
+    "none": "not told",
+}
+
 
 def sections(results: Results) -> list[Section]:
     """The section on latent dimension; [] where it was not measured."""
@@ -39,8 +48,9 @@ def sections(results: Results) -> list[Section]:
         Column(f"L = {dim}, nats²", None): select(totals, L=int(dim))
         for dim in sorted(totals.L.unique())
     }
-    entries[Column("exponent")] = {key: _exponent(law) for key, law in laws.items()}
+    entries[Column("exponent")] = {key: law.exponent for key, law in laws.items()}
     entries[Column("R²")] = {key: law.r_squared for key, law in laws.items()}
+    entries[Column("power law")] = {key: LAWS.get(_kind(law), "") for key, law in laws.items()}
     caption = "The encoder's Monte Carlo variance at S = 2 by number of latents L."
     tables = [table("gradient_scaling", caption, printed, [*printed], entries)]
     values = {"reference": title(REFERENCE), "seeds": every.seed.nunique()}
@@ -50,42 +60,54 @@ def sections(results: Results) -> list[Section]:
     return [Section(heading, takeaway, "", tables, figures, paragraphs(*notes))]
 
 
-def _exponent(law: PowerLaw) -> Estimate | str:
-    return law.exponent if law.holds else "no power law told" * math.isfinite(law.r_squared)
+def _kind(law: PowerLaw) -> str:
+    """One of `LAWS`; "" where fewer than three L are known."""
+    if not math.isfinite(law.r_squared):
+        return ""
+    if -FLAT <= law.exponent.low and law.exponent.high <= FLAT:
+        return "flat"
+    return "power" if law.holds else "none"
 
 
 def _takeaway(every: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Printed) -> str:
-    """The lowest and highest exponents measured, who has none, and the gap at either end.
+    """By stage the lowest and highest exponents measured of power laws, what hardly depends on L,
+    and the slopes of what is neither; and the gap at either end.
 
     Whether an exponent is zero is told for all of them together.
     """
     parts = []
-    told = claims({key: law.exponent for key, law in laws.items() if law.holds})
-    unsure = {
-        (stage, f"`{printed['estimator'][name]}`"): ", undecided against 0"
-        for stage, name in (claim.subject for claim in told if not claim.decided)
-    }
-    for stage, label in printed["stage"].items():
-        fitted = {
-            f"`{printed['estimator'][name]}`": law
-            for (where, name), law in laws.items()
-            if where == stage and math.isfinite(law.r_squared)
-        }
-        order = sorted(
-            (name for name in fitted if fitted[name].holds),
-            key=lambda name: fitted[name].exponent.mean,
+    told = claims({key: law.exponent for key, law in laws.items() if _kind(law)})
+    unsure = {claim.subject for claim in told if not claim.decided}
+
+    def ends(keys: list[tuple]) -> str:
+        order = sorted(keys, key=lambda key: laws[key].exponent.mean)
+        return " to ".join(
+            f"{spoken(laws[key].exponent)} (`{printed['estimator'][key[1]]}`"
+            + ", undecided against 0" * (key in unsure)
+            + ")"
+            for key in dict.fromkeys(order[:1] + order[-1:])
         )
-        ends = dict.fromkeys(order[:1] + order[-1:])
-        ends = [
-            f"{spoken(fitted[name].exponent)} ({name}{unsure.get((stage, name), '')})"
-            for name in ends
-        ]
-        none = [name for name in fitted if name not in order]
-        said = [f"goes as L to the measured power {' to '.join(ends)}"] * bool(ends)
-        said += [f"has no power law told (R² < {STRAIGHT}) for {listing(none)}"] * bool(none)
+
+    for stage, label in printed["stage"].items():
+        mine = [(where, name) for where, name in laws if where == stage]
+        kinds = {kind: [key for key in mine if _kind(laws[key]) == kind] for kind in LAWS}
+        names = {
+            kind: listing(f"`{printed['estimator'][name]}`" for _, name in keys)
+            for kind, keys in kinds.items()
+        }
+        said = []
+        if kinds["power"]:
+            said.append(f"goes as L to the measured power {ends(kinds['power'])}")
+        if kinds["flat"]:
+            said.append(f"hardly depends on L (power within ±{FLAT}) for {names['flat']}")
+        if kinds["none"]:
+            said.append(
+                f"has no power law told (R² < {STRAIGHT}) for {names['none']}, with slopes of "
+                f"{ends(kinds['none'])}"
+            )
         if said:
             when = label if label.startswith("after") else f"at {label}"
-            parts.append(f"{when}, the encoder's variance at S = 2 {' and '.join(said)}")
+            parts.append(f"{when}, the encoder's variance at S = 2 {listing(said)}")
     if not parts:
         return "No variance is finite at three numbers of latents."
     return sentence_case("; ".join([*parts, *_gap(every)]))

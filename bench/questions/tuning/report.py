@@ -61,7 +61,8 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
             line = _chosen(group)
             if line is not None:
                 lines.append([title(variant), epochs, *line])
-                edges += [(epochs, loss) for loss in line[3:5] if loss == loss]
+                if group.metric.isin(BOUNDS).all():  # an autoencoder's cross-entropy is another
+                    edges += [(epochs, loss) for loss in line[3:5] if loss == loss]
     caption = (
         f"The chosen learning rate of every length of training; nats per {per}, higher is better "
         "(an autoencoder's score is minus its cross-entropy)"
