@@ -147,7 +147,7 @@ def test_what_the_likelihood_lacks_stands_beside_the_intervals():
     assert section.notes.startswith(
         "What log p(x) lacks on average is below U_K − L_K (images simulated from the models), "
         "0.006 ± 0.020 nats where its interval reaches highest, flow; that end is below the "
-        "narrowest ± of an inference or approximation gap (0.0980); of input-dependent, annealed "
+        "narrowest ± of an inference or approximation gap (0.0982); of input-dependent, annealed "
         "importance sampling finds −0.007 ± 0.026 nats more."
     )
     of_size = annealed | {"metric": "effective_sample_size", "standard_error": None}

@@ -20,7 +20,7 @@ from bench.report.table import Column, Table
 from bench.statistics import summary
 
 UNITS = {
-    "covariance": "noise shaped as the codes, s in their standard deviations",
+    "covariance": "noise shaped as the codes, s in std",
     "absolute": "isotropic noise, s in latent units",
 }
 

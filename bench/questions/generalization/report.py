@@ -133,7 +133,8 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
             f"{_part(parts[v, 'KL', 'gap'])} ({title(v)})"
             for v in (v for v, found in chains.items() if found)
         ]
-        answer += f"; added to the gap with {fewest.images.min():,}: {'; '.join(added)}" * bool(added)
+        if added:
+            answer += f"; added to the gap with {fewest.images.min():,}: {'; '.join(added)}"
         if compared:
             few = f"with {fewest.images.min():,}"
             early = f"with early stopping of all {_counts(of['stopped'])} {few} images; "

@@ -303,7 +303,7 @@ def _with_s(frame: pd.DataFrame, printed: Printed) -> dict[tuple[str, int], str]
 
 def _stages_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
     """Whole variance relative to the reference's at equal S, a panel a stage."""
-    rows = select(rows, metric="whole_variance_ratio")
+    rows = select(rows, metric="whole_variance_ratio").dropna(subset="value")
     frame, names = _named(rows[rows.groupby("estimator").S.transform("min") == rows.S], printed)
     if frame.empty:
         return None

@@ -64,7 +64,7 @@ def _kind(law: PowerLaw) -> str:
     """One of `LAWS`; "" where fewer than three L are known."""
     if not math.isfinite(law.r_squared):
         return ""
-    if -FLAT <= law.exponent.low and law.exponent.high <= FLAT:
+    if law.exponent.low >= -FLAT and law.exponent.high <= FLAT:
         return "flat"
     return "power" if law.holds else "none"
 

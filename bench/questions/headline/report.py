@@ -65,9 +65,8 @@ def sections(results: Results) -> list[Section]:
 
 
 def _on_training_images(results: Results, rows: pd.DataFrame) -> str:
-    """The same comparison where nothing need generalize: what is lost from there is overfitting,
-    and not what a posterior buys. The test images are one sample of those it is lost on, whose
-    error is part of how much that is."""
+    """The same comparison where nothing need generalize, and the gap from there to test images,
+    which are one sample of those it is lost on: their error is part of how much that is."""
     keys, within = ["variant", "seed"], tolerance_of(results)
     trained = select(rows, metric="train_elbo").dropna(subset="value")
     tested = select(rows, metric="elbo").set_index(keys).value
@@ -78,7 +77,7 @@ def _on_training_images(results: Results, rows: pd.DataFrame) -> str:
     }
     told = {
         "By the ELBO of training images": _less_reference(trained),
-        "By how far it exceeds that of test images, which is overfitting": lost,
+        "By the gap from training to test images": lost,
     }
     said = {
         what: _verdicts(claims({title(v): e for v, e in found.items()}, tolerance=within))

@@ -287,7 +287,13 @@ def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure | None:
         frame,
         ("level", "level"),
         ("value", f"change of {axis}"),
-        dash=alt.StrokeDash("trained_on:N", title="trained on", sort=["clean"], scale=DASHES),
+        dash=alt.StrokeDash(
+            "trained_on:N",
+            title="trained on",
+            sort=["clean"],
+            scale=DASHES,
+            legend=alt.Legend(symbolSize=1600),  # long enough to tell the dashes apart
+        ),
         width=250,
         height=190,
     )
