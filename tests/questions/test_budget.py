@@ -220,6 +220,10 @@ def test_a_rate_that_all_chose_is_told():
     (section,) = sections(made_up(elbos, tuning=tried))
     said = "All with an ELBO chose the learning rate 0.002 for 120 epochs."
     assert section.takeaway.endswith(said)
+    # nor is a length drawn that is no budget
+    (section,) = sections(made_up(elbos, tuning=[*tried, ("flow", 45, 0.002, -96.0)]))
+    drawn = section.figures[1].specification("digits")["datasets"].values()
+    assert {row["epochs"] for rows in drawn for row in rows} == {120}
     # one that was given a rate chose none
     (section,) = sections(made_up(elbos, tuning=tried[:2]))
     assert "learning rate" not in section.takeaway

@@ -218,9 +218,10 @@ def _equal_time_said(results: Results) -> str:
 
 
 def _tuning(results: Results) -> pd.DataFrame:
-    """Mean validation ELBO of every variant, length and rate, at the best hyperparameters."""
+    """Mean validation ELBO of every variant, budget and rate, at the best hyperparameters."""
     rows = results.of("tuning", "valid_elbo").dropna(subset=["epochs", "learning_rate"])
-    rows = rows[rows.steps.isna()]  # others are the comparison's of estimators
+    # others are the comparison's of estimators, or of a length that is no budget
+    rows = rows[rows.steps.isna() & rows.epochs.isin(results.of("budget").epochs)]
     keys = ["variant", "epochs", "learning_rate"]
     hyper = [c for c in rows if c.startswith("hyperparameter_") and rows[c].notna().any()]
     groups = rows.groupby([*keys, *hyper], dropna=False, sort=False)
