@@ -14,7 +14,13 @@ from bench.grid import outcome as outcomes
 from bench.grid.runner import execute
 from bench.grid.tasks import Grid
 from bench.questions import named
-from bench.questions.flexibility.report import estimates, sections, share, takeaway_of
+from bench.questions.flexibility.report import (
+    differences,
+    estimates,
+    sections,
+    share,
+    takeaway_of,
+)
 from bench.report import rows
 from bench.report.claims import claims
 from bench.report.results import Results
@@ -128,6 +134,27 @@ def test_the_sentences_say_whose_gaps_are_others():
     )
     verdicts = section.tables[1].frame().verdict
     assert verdicts.tolist() == ["smaller", "larger", "undecided", "undecided"]
+
+
+def test_log_likelihoods_differ_by_elbo_over_all_images_and_the_gap():
+    """Of few images the gap alone: flow's is 0.1 smaller, its ELBO 0.5 higher."""
+    at = {"dataset": "toy", "device": "cpu", "question": "headline", "metric": "elbo_difference"}
+    at |= {"variant": "flow", "reference": "input_dependent"}
+    whole = [at | {"seed": seed, "value": 0.5 + off} for seed, off in enumerate((-0.02, 0, 0.02))]
+    gaps = {"input_dependent": (1.5, 3.5), "flow": (1.4, 3.5)}
+    few = [
+        at
+        | {"question": "flexibility", "metric": f"{name}_difference", "seed": seed, "value": value}
+        for name, value in {"log_likelihood": -7.0, "inference_gap": -0.1}.items()
+        for seed in range(3)
+    ]
+    found = differences(made_up(gaps, more=[*whole, *few]))
+    assert found["flow", "log_likelihood"].mean == pytest.approx(0.4)
+    assert found["flow", "log_likelihood"].half_width == pytest.approx(
+        4.303 * 0.02 / 3**0.5, rel=1e-3
+    )
+    alone = differences(made_up(gaps, more=few))
+    assert alone["flow", "log_likelihood"].mean == -7
 
 
 def test_what_the_likelihood_lacks_stands_beside_the_intervals():

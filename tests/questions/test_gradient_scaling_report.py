@@ -57,7 +57,7 @@ def test_the_table_and_sentence_of_gradient_scaling():
         "3.00 at L = 2 (one seed) and 75.0 at L = 50 (one seed)."
     )
     (line,) = lines_of(table, "after a short training", "score function")
-    assert line[-3:] == ["3.00 ± 0.00", "1.00", "yes"]
+    assert line[-3:] == ["3.00 ± 0.00", "1.000", "yes"]
     assert len(section.figures) == 1
 
 

@@ -61,8 +61,11 @@ def test_exponents_stand_beside_theory_s():
 @pytest.mark.parametrize(("change", "word"), [(0.5, "yes"), (1.5, "no"), (1.05, "undecided")])
 def test_the_answer_is_what_many_samples_do_to_the_plain_estimator(change, word):
     section, _ = made_up({"iwae": -0.45, "iwae_sticking_the_landing": 0.3}, change=change)
-    start = f"{word}: at best weights the signal-to-noise ratio at K = 64, as a multiple of that at"
-    assert section.answer.startswith(f"{start} K = 1, is ")
+    start = (
+        "at best weights the signal-to-noise ratio at K = 64, as a multiple of that at K = 1, is "
+    )
+    assert section.answer.startswith(f"{word}, of one training: {start}")
+    assert f". Of one training, {start}" in section.takeaway
     assert f"`IWAE` ({change:.2f} ± 0.20)" in section.answer
     assert f"`IWAE, sticking the landing` ({change:.2f} ± 0.20, of a biased" in section.answer
 

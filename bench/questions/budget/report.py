@@ -62,14 +62,21 @@ def sections(results: Results) -> list[Section]:
 
 
 def _compared(elbo: pd.DataFrame, within: float) -> Found:
-    """The verdicts of all variants and lengths hold together."""
+    """The verdicts of the longest trainings hold together, as the headline's do, and those of all
+    shorter ones."""
     differences = {
         (variant, epochs): paired_difference(group, variant, REFERENCE)
         for epochs, group in elbo.groupby("epochs")
         for variant in group.variant.unique()
         if variant != REFERENCE
     }
-    return {claim.subject: claim for claim in claims(differences, tolerance=within)}
+    longest = max((epochs for _, epochs in differences), default=0)
+    families = [
+        {at: its for at, its in differences.items() if (at[1] == longest) == last}
+        for last in (False, True)
+    ]
+    told = {c.subject: c for family in families for c in claims(family, tolerance=within)}
+    return {at: told[at] for at in differences if at in told}
 
 
 def at_equal_time(results: Results, part: float = 1.0) -> dict[str, Estimate]:

@@ -49,7 +49,7 @@ def sections(results: Results) -> list[Section]:
         for dim in sorted(totals.L.unique())
     }
     entries[Column("exponent")] = {key: law.exponent for key, law in laws.items()}
-    entries[Column("R²")] = {key: law.r_squared for key, law in laws.items()}
+    entries[Column("R²", 3)] = {key: law.r_squared for key, law in laws.items()}
     entries[Column("power law")] = {key: LAWS.get(_kind(law), "") for key, law in laws.items()}
     caption = "The encoder's Monte Carlo variance at S = 2 by number of latents L."
     tables = [table("gradient_scaling", caption, printed, [*printed], entries)]

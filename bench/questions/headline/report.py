@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from bench.config import REFERENCE
+from bench.config import REFERENCE, Run
 from bench.questions.exact_likelihood import TOLERANCE, tolerance_of
 from bench.report.claims import BEATS, UNDECIDED, Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
@@ -25,8 +25,12 @@ from bench.statistics import Estimate, from_error, interval, paired_difference, 
 LATE = 0.02
 """Of the epochs: a run that is best within the last of them may not have ended improving."""
 BITS = (
-    " *Bits/pixel* is −ELBO / (D ln 2), what a lossless code of the zeros and ones needs at most; "
-    "of a density of grey values it is no code's length, and may be negative."
+    " *Bits/pixel* is −ELBO / (D ln 2), what a lossless code of the zeros and ones needs at most."
+)
+DENSITY = " *Bits/pixel* is −ELBO / (D ln 2): of a density it is no code's length, may be negative."
+KNOWN = (
+    " log p(x) is known exactly (a linear decoder with Gaussian noise): variants within "
+    f"{TOLERANCE} nats, interval and all, count as equal, each by itself and outside Holm."
 )
 
 
@@ -55,8 +59,8 @@ def sections(results: Results) -> list[Section]:
         __file__,
         item=per,
         sample=_test_sample(rows),
-        tolerance=TOLERANCE,
-        bits=BITS if per == "image" else "",
+        known=KNOWN if tolerance_of(results) else "",
+        bits=_bits(results),
         rise=_rise(rows),
     )
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
@@ -155,6 +159,13 @@ def _bound(rows: pd.DataFrame) -> str:
     """The name of the IW bound of the largest K."""
     most = rows.K.max()
     return "L_K" if pd.isna(most) else f"L_{most}"
+
+
+def _bits(results: Results) -> str:
+    """What bits/pixel are, of images."""
+    config = results.environment.get("config", {})
+    bernoulli = config.get("likelihood", Run.likelihood) == Run.likelihood
+    return (BITS if bernoulli else DENSITY) * (item(results) == "image")
 
 
 def _rise(rows: pd.DataFrame) -> str:

@@ -113,7 +113,8 @@ def _takeaway(found: Found) -> str:
     if not parts:
         return "No exponent could be fitted."
     head = "The signal-to-noise ratio of the encoder's gradient from K = "
-    return f"{head}{found.beyond} to {found.last}: {'; '.join(parts)}."
+    text = f"{head}{found.beyond} to {found.last}: {'; '.join(parts)}."
+    return f"{text} Of one training, {change}." if (change := _change(found)[1]) else text
 
 
 def _locally(found: Found, stage: str, name: str) -> str:
@@ -128,8 +129,14 @@ def _locally(found: Found, stage: str, name: str) -> str:
 
 
 def _answer(found: Found) -> str:
-    """What the most samples do to the ratios at the latest stage; whether they lower that of the
-    plain estimator."""
+    """Whether the most samples lower the plain estimator's ratio, and what they do to all."""
+    word, change = _change(found)
+    return f"{word}, of one training: {change}" if change else ""
+
+
+def _change(found: Found) -> tuple[str, str]:
+    """Whether the most samples lower the plain estimator's ratio at the latest stage, and what they
+    do to those of all."""
     stage = list(found.printed["stage"])[-1]
     here = {"stage": stage, "K": found.last}
     changes = found.of("signal_to_noise_change", "estimator", "reference_K", **here)
@@ -137,7 +144,7 @@ def _answer(found: Found) -> str:
     told = claims({name: change for (name, _), change in changes.items()}, equal=1)
     verdict = {claim.subject: claim.verdict for claim in told}.get(REFERENCE)
     if verdict is None:
-        return ""
+        return "", ""
     word = {BEATS: "no", TRAILS: "yes", UNDECIDED: "undecided"}[verdict]
     biased = {name for (name,) in found.of("relative_bias", "estimator", stage=stage)}
     named = [
@@ -150,9 +157,9 @@ def _answer(found: Found) -> str:
     ]
     phrases = ("is higher for", "is lower for", "is undecided for")
     where = found.printed["stage"][stage]
-    return (
-        f"{word}: at {where} the signal-to-noise ratio at K = {found.last}, as a multiple of that "
-        f"at K = {first}, {sentence(named, *phrases)}"
+    return word, (
+        f"at {where} the signal-to-noise ratio at K = {found.last}, as a multiple of that at "
+        f"K = {first}, {sentence(named, *phrases)}"
     )
 
 

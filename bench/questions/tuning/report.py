@@ -79,7 +79,7 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
         takeaway = (
             f"Chosen on validation, for each variant and length: {_range(rates)}; "
             f"at {longest} epochs half or twice the rate would cost "
-            f"{decimal(min(costs))} to {decimal(max(costs))} nats{lost}."
+            f"{decimal(min(costs))} to {decimal(max(costs))} nats of validation ELBO{lost}."
         )
     notes = prose(__file__)
     return Section("How the learning rates were chosen", takeaway, tables=[table], notes=notes)

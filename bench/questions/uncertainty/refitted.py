@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from bench.report.figure import Figure, by_variant, named, panels, tooltips
 from bench.report.rows import select
 from bench.report.section import captioned, prose
 from bench.report.style import title
-from bench.report.table import Column, Table, decimal
+from bench.report.table import Column, Table, decimal, spoken
 from bench.statistics import Estimate, interval, ratio_of_means
 
 KEYS = ["variant", "trained_on", "posterior", "corruption"]
@@ -20,8 +22,8 @@ REFITTED = {
     "opposite": "are of the opposite sign to the best posterior's",
     "below": "are below the best posterior's",
     "above": "are above the best posterior's",
-    "not told apart": "are not told from the best posterior's, which is told to move",
-    "undecided": "are undecided",
+    "not told apart": "are undecided against the best posterior's, which is told to move",
+    "undecided": "are undecided, the best posterior's too",
 }
 FILTERS = ("corruption", "trained_on")
 
@@ -83,8 +85,16 @@ def sentence(table: pd.DataFrame) -> str:
         "above": "is above it with",
     }
     told = grouped(((line.origin, _sizes(line)) for line in mine.itertuples()), phrases)
-    rest = sum(kind not in phrases for kind in mine.origin)
-    others = f"is not told from it in {rest} of {len(mine)} changes" if rest else ""
+    rest = mine[~mine.origin.isin([*phrases])]
+    others = ""
+    if len(rest):
+        apart = [replace(its, mean=abs(its.mean)) for its in rest.difference]
+        place = max(range(len(apart)), key=lambda i: apart[i].mean)
+        most = rest.iloc[place]
+        others = (
+            f"is undecided against it in {len(rest)} of {len(mine)} changes, the largest "
+            f"{spoken(apart[place], 1)} nats from it ({most.corruption} at {most.level:g})"
+        )
     found = "; ".join(filter(None, [told, others]))
     return (
         f"Beside the change of the best posterior for the same images, that of "
