@@ -71,12 +71,10 @@ def _compared(elbo: pd.DataFrame, within: float) -> Found:
         if variant != REFERENCE
     }
     longest = max((epochs for _, epochs in differences), default=0)
-    families = [
-        {at: its for at, its in differences.items() if (at[1] == longest) == last}
-        for last in (False, True)
-    ]
-    told = {c.subject: c for family in families for c in claims(family, tolerance=within)}
-    return {at: told[at] for at in differences if at in told}
+    shorter = {at: its for at, its in differences.items() if at[1] < longest}
+    whole = {at: its for at, its in differences.items() if at[1] == longest}
+    told = claims(shorter, tolerance=within) + claims(whole, tolerance=within)
+    return {claim.subject: claim for claim in told}
 
 
 def at_equal_time(results: Results, part: float = 1.0) -> dict[str, Estimate]:

@@ -88,12 +88,11 @@ def sentence(table: pd.DataFrame) -> str:
     rest = mine[~mine.origin.isin([*phrases])]
     others = ""
     if len(rest):
-        apart = [replace(its, mean=abs(its.mean)) for its in rest.difference]
-        place = max(range(len(apart)), key=lambda i: apart[i].mean)
-        most = rest.iloc[place]
+        most = max(rest.itertuples(), key=lambda line: abs(line.difference.mean))
+        apart = replace(most.difference, mean=abs(most.difference.mean))
         others = (
             f"is undecided against it in {len(rest)} of {len(mine)} changes, the largest "
-            f"{spoken(apart[place], 1)} nats from it ({most.corruption} at {most.level:g})"
+            f"{spoken(apart, 1)} nats from it ({most.corruption} at {most.level:g})"
         )
     found = "; ".join(filter(None, [told, others]))
     return (
