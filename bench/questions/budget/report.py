@@ -314,21 +314,13 @@ def _differences_figure(results: Results, found: Found, per: str) -> Figure:
     frame, timed = pd.DataFrame(lines), _equal_times(results)
     y = ("difference", f"ELBO − {title(REFERENCE)}'s (nats per {per})")
     size = {"width": 330, "height": 280}
-    panels = [("steps", "training steps", "at equal steps", frame)]
-    panels += [("seconds", "training time (s)", "at equal time", timed)] if len(timed) else []
+    panels = [("steps", ("steps", "training steps"), sorted(frame.steps.unique()), frame)]
+    panels += [("time", ("seconds", "training time (s)"), (), timed)] if len(timed) else []
     charts = [
-        (
-            curves(
-                its,
-                (column, words),
-                y,
-                log="x",
-                ticks=sorted(its.steps.unique()) if column == "steps" else (),
-                **size,
-            )
-            + line_at(0)
-        ).properties(title=what)
-        for column, words, what, its in panels
+        (curves(its, axis, y, log="x", ticks=ticks, **size) + line_at(0)).properties(
+            title=f"at equal {what}"
+        )
+        for what, axis, ticks, its in panels
     ]
     last = {v: c for (v, epochs), c in found.items() if epochs == max(e for _, e in found)}
     ends = ", ".join(f"{title(v)} {c.spoken(sign=True)}" for v, c in last.items())

@@ -27,7 +27,9 @@ LATE = 0.02
 BITS = (
     " *Bits/pixel* is −ELBO / (D ln 2), what a lossless code of the zeros and ones needs at most."
 )
-DENSITY = " *Bits/pixel* is −ELBO / (D ln 2): of a density it is no code's length, may be negative."
+DENSITY = (
+    " *Bits/pixel* is −ELBO / (D ln 2): of a density it is no code's length, and may be negative."
+)
 KNOWN = (
     " log p(x) is known exactly (a linear decoder with Gaussian noise): variants within "
     f"{TOLERANCE} nats, interval and all, count as equal, each by itself and outside Holm."
