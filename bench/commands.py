@@ -78,7 +78,7 @@ def run(config: Config, console: Console) -> int:
         console.print(QUICK, style="yellow", **PLAIN)
     return (
         code
-        | _redraw(config.results, folders, console)
+        | _redraw(config.results, folders, console, Store(grid.cache))
         | contestants.some_left_out(config.variants, variants)
     )
 
@@ -380,10 +380,12 @@ def _writing(root: Path, console: Console) -> Iterator[None]:
 # --- pages -----------------------------------------------------------------------------------
 
 
-def _redraw(root: Path, folders: Iterable[Path], console: Console) -> int:
+def _redraw(
+    root: Path, folders: Iterable[Path], console: Console, store: Store | None = None
+) -> int:
     """Redraw folders' pages and the index over all; print headlines; 1 where something is amiss."""
     with _writing(root, console):
-        drawn = page.write(root, list(folders), QUESTIONS)
+        drawn = page.write(root, list(folders), QUESTIONS, store)
     for folder, sections in drawn.sections.items():
         headline, *_ = sections or [Section("", "nothing was measured")]
         console.print(f"\n{folder}: {headline.takeaway}\n", markup=False)

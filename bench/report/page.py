@@ -24,9 +24,10 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from bench.errors import readable
+from bench.grid.store import Store
 from bench.places import without_links
 from bench.processes import ProcessPoolExecutor, end_with_parent
-from bench.report import drawing, embedding, results, rows, workers
+from bench.report import drawing, embedding, kept, results, rows, workers
 from bench.report.answered import Page, Question, answered
 from bench.report.figure import CONFIG
 from bench.report.from_the_notes import STATEMENTS
@@ -36,7 +37,6 @@ from bench.report.table import escaped
 from bench.storage import remove, rewritten, set_aside, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
-STORED = (rows.FILE, results.HISTORY, results.PICTURES, results.ENVIRONMENT)
 FIRST = ("mnist5k", "mnist", "fashion_mnist")
 """Data sets that come before the others: the default one, then the best known."""
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -59,12 +59,20 @@ class Written:
 
 def stored(root: Path) -> list[Path]:
     """The folders of results under the root."""
-    found = {path.parent for file in STORED for path in root.glob(f"*/*/{file}")}
+    found = {path.parent for file in results.STORED for path in root.glob(f"*/*/{file}")}
     return sorted(f for f in found if not f.name.startswith("."))  # nor one being written
 
 
-def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Question]) -> Written:
-    """Redraw folders of results (None: all of them) and make the pages over all folders again."""
+def write(
+    root: Path,
+    folders: Iterable[Path] | None,
+    questions: Sequence[Question],
+    store: Store | None = None,
+) -> Written:
+    """Redraw folders of results (None: all of them) and make the pages over all folders again.
+
+    With a store, folders of which nothing has changed since they were answered are not again.
+    """
     present = _in_order(stored(root))
     wanted = {folder.resolve() for folder in (present if folders is None else folders)}
     redrawn = [folder for folder in present if folder.resolve() in wanted]
@@ -72,16 +80,21 @@ def write(root: Path, folders: Iterable[Path] | None, questions: Sequence[Questi
     context = workers.start()
     count = min(4, os.cpu_count() or 1)
     with ProcessPoolExecutor(count, context, end_with_parent) as executor:
+        found = {folder: kept.load(store, folder, folder in redrawn) for folder in present}
         # those that are redrawn first, since their figures follow
+        order = sorted(present, key=lambda folder: folder not in redrawn)
         answers = {
-            folder: executor.submit(answered, folder, questions, folder in redrawn)
-            for folder in sorted(present, key=lambda folder: folder not in redrawn)
+            folder: executor.submit(
+                kept.answered_and_kept, store, folder, questions, folder in redrawn
+            )
+            for folder in order
+            if found[folder] is None
         }
         script = _javascript(root / "index.html", executor)
-        found, drawn = {}, {}
-        for folder, answer in answers.items():
+        drawn = {}
+        for folder in order:
             try:
-                found[folder] = answer.result()
+                found[folder] = found[folder] or answers[folder].result()
             except BrokenExecutor:  # the process died
                 found[folder] = answered(folder, questions, folder in redrawn)
             if folder in redrawn:

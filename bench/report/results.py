@@ -23,6 +23,7 @@ from bench.report.style import ordered
 from bench.storage import rewritten, set_aside, write_atomically
 
 HISTORY, PICTURES, ENVIRONMENT = "history.csv", "pictures.npz", "environment.json"
+STORED = (tidy.FILE, HISTORY, PICTURES, ENVIRONMENT)
 TIMINGS = "throughput.json"
 DIGESTS = "sha256"
 """In the environment: file → digest of its bytes, and of the environment itself without them."""

@@ -86,6 +86,8 @@ class Table:
     groups: Sequence[object] = ()
     variants: Sequence[str] = ()
     _best: set[tuple[int, int]] = field(init=False, repr=False)
+    _texts: list[bool] = field(init=False, repr=False)
+    """Which columns hold text alone."""
 
     def __post_init__(self) -> None:
         self.columns = [c if isinstance(c, Column) else Column(c) for c in self.columns]
@@ -100,6 +102,7 @@ class Table:
                     values.setdefault(groups[i], []).append((line[place].value, i))
             pick = max if column.best == "max" else min
             self._best |= {(pick(own, key=lambda v: v[0])[1], place) for own in values.values()}
+        self._texts = [self._holds_text(place) for place in range(len(self.columns))]
 
     @classmethod
     def of_variants(
@@ -147,13 +150,13 @@ class Table:
     def _is_bold(self, line: int, place: int) -> bool:
         return (line, place) in self._best or self.lines[line][place].bold
 
-    def _is_text(self, place: int) -> bool:
+    def _holds_text(self, place: int) -> bool:
         cells = [line[place] for line in self.lines]
         has_none = all(math.isnan(c.value) and not c.reason for c in cells)
         return has_none and any(c.text for c in cells)
 
     def is_left(self, place: int) -> bool:
-        return place == 0 or self._is_text(place)
+        return place == 0 or self._texts[place]
 
     def frame(self) -> pd.DataFrame:
         """Every digit: a column of values, one of half-widths where there are any, of reasons."""
@@ -161,7 +164,7 @@ class Table:
         for place, column in enumerate(self.columns):
             cells = [line[place] for line in self.lines]
             name = f"{column.name} ({place + 1})" if column.name in found else column.name
-            if self._is_text(place):
+            if self._texts[place]:
                 found[name] = [c.text for c in cells]
                 continue
             found[name] = [c.value for c in cells]
@@ -208,12 +211,12 @@ class Table:
         cell = self.lines[line][place]
         text = html.escape(formatted(cell, self.columns[place]))
         text = f"<strong>{text}</strong>" if self._is_bold(line, place) else text
-        value = f' data-value="{cell.value!r}"' if math.isfinite(cell.value) else ""
+        value = f' data-value="{float(cell.value)!r}"' if math.isfinite(cell.value) else ""
         reason = f' title="{html.escape(cell.reason)}"' if cell.reason else ""
         return f"<td{self._html_class(place)}{value}{reason}>{text}</td>"
 
     def _html_class(self, place: int) -> str:
-        return ' class="text"' if self._is_text(place) else ""
+        return ' class="text"' if self._texts[place] else ""
 
     @property
     def fits_a_page(self) -> bool:

@@ -180,7 +180,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("file", page.STORED)
+@pytest.mark.parametrize("file", results.STORED)
 def test_a_broken_file_is_one_line_and_the_rest_is_made(tmp_path, file, damage):
     good, folder = stored(tmp_path / "good" / "cpu"), stored(tmp_path / "bad" / "cpu")
     DAMAGE[damage](folder / file)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bench.questions import QUESTIONS
-from bench.report import page
+from bench.report import page, results
 
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = pytest.mark.skipif(
@@ -42,7 +42,7 @@ def index(tmp_path_factory) -> Path:
         copy = root / folder.relative_to(RESULTS)
         copy.mkdir(parents=True)
         for file in folder.iterdir():
-            if file.name in page.STORED:
+            if file.name in results.STORED:
                 shutil.copy(file, copy)
         if (folder / "figures").exists():
             shutil.copytree(folder / "figures", copy / "figures")

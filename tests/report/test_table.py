@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import math
+import re
 
+import numpy as np
 import pytest
 
 from bench.report.page import MARKDOWN
@@ -74,6 +76,11 @@ def test_html_sorts_by_exact_values_and_filters_by_variant(table):
     assert text.count('<th scope="col" aria-sort="none"') == 4
     assert text.count('<button type="button">') == 4
     assert '<td data-value="-94.6"><strong>−94.60 ± 0.25</strong></td>' in text
+
+
+def test_html_sorts_by_numbers_of_numpy_too():
+    table = Table("t", ["a", "b"], [[np.int64(15), np.float64(0.5)]])
+    assert re.findall('data-value="([^"]*)"', table.html()) == ["15.0", "0.5"]
 
 
 def test_latex_is_a_booktabs_tabular(table):

@@ -1,0 +1,119 @@
+"""Answered folders kept beside finished runs: answered again only where something has changed."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.grid.store import Store
+from bench.report import results, rows
+from bench.report.answered import Page, Question, answered
+from bench.report.figure import Figure
+from bench.report.section import Section
+from bench.report.table import Cell, Column, Table
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("bench", "vaes")
+LIBRARIES = ("altair", "matplotlib", "numpy", "pandas", "scipy")
+
+
+def load(store: Store | None, folder: Path, redrawn: bool) -> Page | None:
+    """The folder's page as it was kept; None where it has to be answered."""
+    if store is None:
+        return None
+    kept = store.load(_key(folder, redrawn), tensors=False)
+    fits = kept is not None and kept["made_from"] == made_from(folder, redrawn)
+    return _page(folder, kept) if fits else None
+
+
+def answered_and_kept(
+    store: Store | None, folder: Path, questions: Sequence[Question], redrawn: bool
+) -> Page:
+    """The folder's page, kept for the next time where nothing was amiss."""
+    known = made_from(folder, redrawn)
+    page = answered(folder, questions, redrawn)
+    if store is not None and not page.problems:
+        with suppress(BenchError):  # a cache that is full or read-only: it is answered again
+            store.save(_key(folder, redrawn), {"made_from": known, **_packed(page)})
+    return page
+
+
+def made_from(folder: Path, redrawn: bool) -> str:
+    """Digest of all that the folder's page is made from: its files, the code, the libraries."""
+    files = [folder / name for name in (*results.STORED, rows.FORMER_FILE)]
+    # its timings may stand beside another folder's
+    files += sorted(folder.parents[1].glob(f"*/*/{results.TIMINGS}"))
+    if not redrawn:  # its pictures are those stored
+        files += sorted(folder.glob("figures/*.png"))
+    found = {str(path): _digest(path) for path in files if path.is_file()}
+    return _hash([_code(), found])
+
+
+@functools.cache
+def _code() -> str:
+    paths = [p for package in PACKAGES for p in sorted((ROOT / package).rglob("*"))]
+    files = {str(p): _digest(p) for p in paths if p.is_file() and p.suffix != ".pyc"}
+    return _hash([files, [version(library) for library in LIBRARIES]])
+
+
+def _key(folder: Path, redrawn: bool) -> str:
+    return "page-" + _hash([str(folder.resolve()), redrawn])[:24]
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# --- a page as plain values -----------------------------------------------------------------
+
+
+def _packed(page: Page) -> dict:
+    images = {name: base64.b64encode(image).decode() for name, image in page.images.items()}
+    sections = [_section_packed(section) for section in page.sections]
+    whole = {"made": page.made, "sections": sections, "charts": page.charts, "images": images}
+    return json.loads(json.dumps(whole, default=lambda number: number.item()))  # NumPy's
+
+
+def _section_packed(section: Section) -> dict:
+    tables = []
+    for table in section.tables:
+        labels = list(dict.fromkeys(label for label in table.groups if label is not None))
+        groups = [label if label is None else labels.index(label) for label in table.groups]
+        packed = {k: v for k, v in asdict(table).items() if not k.startswith("_")}
+        tables.append(packed | {"groups": groups})
+    return vars(section) | {"tables": tables, "figures": [vars(f) for f in section.figures]}
+
+
+def _page(folder: Path, kept: Mapping) -> Page:
+    found = results.read(folder)
+    images = {name: base64.b64decode(image) for name, image in kept["images"].items()}
+    sections = [*map(_section, kept["sections"])]
+    return Page(
+        found, sections, kept["made"], [*found.problems], charts=kept["charts"], images=images
+    )
+
+
+def _section(kept: Mapping) -> Section:
+    figures = [Figure(**f | {"filters": tuple(f["filters"])}) for f in kept["figures"]]
+    tables = [_table(**table) for table in kept["tables"]]
+    return Section(**kept | {"tables": tables, "figures": figures})
+
+
+def _table(columns: Iterable[Mapping], lines: Iterable[Iterable[Mapping]], **rest) -> Table:
+    return Table(
+        columns=[Column(**column) for column in columns],
+        lines=[[Cell(**cell) for cell in line] for line in lines],
+        **rest,
+    )
