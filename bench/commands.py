@@ -101,10 +101,12 @@ def tune(config: Config, console: Console) -> int:
     questions = asked.questions_named(config.questions)
     if config.questions == "all":
         questions = tuple(question for question in questions if question.tuned)
-    seeds = config.seeds or of_dataset(chosen.sweep_seeds, data.name)
-    chosen = replace(chosen, sweep_seeds={"": seeds})
+    if config.seeds:
+        chosen = replace(
+            chosen, sweep_seeds={"": config.seeds}, comparison_sweep_seeds=config.seeds
+        )
     grid = asked.grid(config, data, variants, questions, device)
-    grid = replace(grid, seeds=seeds, preset=chosen)
+    grid = replace(grid, seeds=of_dataset(chosen.sweep_seeds, data.name), preset=chosen)
     outcome = _run_grid(grid, data, config, folder, console, choosing=True)
     known = [contest for contest in outcome.contests if contest.succeeded()]
     recorded.record(

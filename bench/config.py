@@ -141,6 +141,8 @@ class Preset:
         seeds: training runs a variant.
         tuned: whether learning rates are chosen on validation.
         sweep_seeds: runs of each candidate where something is chosen, by data set.
+        comparison_sweep_seeds: of each candidate for a gradient estimator: at a rate that one seed
+            bears another may diverge, and such trainings are short.
         elbo_samples: noise samples an image for ELBO, distortion and rate.
         importance_samples: the K of the IW bounds, ascending.
         variance_images: test images over which estimator variances are averaged.
@@ -168,6 +170,7 @@ class Preset:
     sweep_seeds: Mapping[str, int] = field(
         default_factory=lambda: {"mnist": 1, "fashion_mnist": 1, "binarized_mnist": 1, "": 2}
     )
+    comparison_sweep_seeds: int = 2
     elbo_samples: int = 100
     importance_samples: tuple[int, ...] = (1, 10, 100, 1000)
     variance_images: int = 32

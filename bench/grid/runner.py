@@ -82,7 +82,7 @@ class Runner:
         self.outcome = Outcome()
         self.tuning = Tuning(
             grid.rate,
-            lambda run: min(grid.seeds, of_dataset(grid.preset.sweep_seeds, run.dataset)),
+            self.seeds_that_choose,
             {name: grid.choices(name) for name in grid.variants},
             (lambda run: None) if choosing else self.recorded,
             lambda run: steps_of(run, data),
@@ -120,6 +120,16 @@ class Runner:
             self.send()
         self.outcome.contests = list(self.tuning.contests.values())
         return self.outcome
+
+    def seeds_that_choose(self, run: Run) -> int:
+        """How many runs each candidate for this one has."""
+        preset = self.grid.preset
+        seeds = (
+            preset.comparison_sweep_seeds
+            if run.steps
+            else of_dataset(preset.sweep_seeds, run.dataset)
+        )
+        return seeds if self.choosing else min(seeds, self.grid.seeds)
 
     def recorded(self, run: Run) -> Run | None:
         """Where none of its hyperparameters is given."""

@@ -18,6 +18,7 @@ from bench.grid.runner import execute, in_turn
 from bench.grid.tasks import Grid, Task
 from bench.grid.tuning import RATES
 from bench.questions import named
+from bench.questions.estimator_training import measure as estimator_training
 from bench.report import rows as tidy
 from vaes import VAE, Discovery, discover
 from vaes.base import diagonal_gaussian
@@ -191,6 +192,30 @@ def test_a_short_training_of_a_question_has_the_rate_of_the_headline(grid, inlin
     (contest,) = outcome.contests
     short = [run for run in outcome.trained if run.steps]
     assert {run.learning_rate for run in short} == {contest.chosen().learning_rate}
+
+
+def test_an_estimators_rate_is_chosen_by_more_seeds_than_a_long_trainings(
+    grid, inline, monkeypatch
+):
+    monkeypatch.setattr(estimator_training, "of_bound", lambda bound: ("pathwise",))
+    preset = replace(
+        PRESETS["quick"],
+        tuned=True,
+        halvings=0,
+        sweep_seeds={"": 1},
+        comparison_sweep_seeds=2,
+        comparison_steps={"": 2},
+    )
+    one = vars(grid) | {"variants": ("input_dependent",), "preset": preset, "seeds": 1}
+    compared = Grid(**(one | {"questions": named(["headline", "estimator_training"])}))
+    data = load(grid.dataset)
+
+    def seeds(choosing: bool) -> dict[int, int]:
+        contests = execute(compared, data, inline, choosing=choosing).contests
+        return {contest.open.steps: contest.seeds for contest in contests}
+
+    assert seeds(choosing=True) == {0: 1, 1: 2, 2: 2}
+    assert seeds(choosing=False) == {0: 1, 1: 1, 2: 1}
 
 
 def test_a_rate_that_is_given_is_not_chosen(grid, inline):
