@@ -77,6 +77,24 @@ def test_a_run_replaces_what_it_measures_anew(bench, folder):
     assert stored.history.groupby("variant").seed.nunique().to_dict() == by_variant.to_dict()
 
 
+def test_a_second_run_changes_no_file_and_asks_no_folder_again(bench, folder, monkeypatch):
+    bench(questions="headline")
+    root = folder().parents[1]
+    first = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    loaded, load = [], commands.page.kept.load
+
+    def told(*which):
+        loaded.append(load(*which) is not None)
+        return load(*which)
+
+    monkeypatch.setattr(commands.page.kept, "load", told)
+    monkeypatch.setattr("os.getloadavg", lambda: (123.0, 0.0, 0.0))
+    bench(questions="headline")
+    second = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert [p for p in {*first, *second} if first.get(p) != second.get(p)] == []
+    assert loaded == [True]
+
+
 def test_other_settings_have_a_folder_of_their_own(bench, tmp_path):
     bench(questions="headline")
     bench(questions="headline", epochs=1)

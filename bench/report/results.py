@@ -28,6 +28,11 @@ TIMINGS = "throughput.json"
 DIGESTS = "sha256"
 """In the environment: file → digest of its bytes, and of the environment itself without them."""
 HISTORY_COLUMNS = ("variant", "seed", "epoch")
+WHERE = (
+    *("cpu", "cores", "gpu", "platform", "python", "packages", "commit"),
+    *("workers", "load_average_at_start"),
+)
+"""In the environment: where the numbers were made."""
 FREE = ("variants", "questions", "seeds", "jobs")
 """What may differ between runs whose numbers stand in one table."""
 
@@ -104,9 +109,16 @@ def read(folder: str | Path) -> Results:
 
 
 def store(
-    folder: Path, rows: pd.DataFrame, history: pd.DataFrame, pictures: Mapping, environment: dict
+    folder: Path,
+    rows: pd.DataFrame,
+    history: pd.DataFrame,
+    pictures: Mapping,
+    environment: dict,
+    anew: bool = True,
 ) -> list[str]:
     """Add what a run found to a folder, in one step; what could not be kept, a line each.
+
+    Where nothing of it was made `anew`, all was found in the cache, and it stays said where.
 
     Of the same configuration, a run replaces what it measured anew (a question of a variant) and
     keeps the rest; where tasks of it failed, it replaces only what has no more rows than it found.
@@ -134,6 +146,9 @@ def store(
             ]
         if history.empty:
             history = pd.DataFrame(columns=HISTORY_COLUMNS)
+        if same and not anew:
+            known = {name: old.environment[name] for name in WHERE if name in old.environment}
+            environment = environment | known
         if same:
             rows, history, pictures, environment = _merged(
                 old, rows, history, pictures, environment

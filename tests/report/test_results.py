@@ -35,6 +35,17 @@ def test_what_is_stored_is_read_again(tmp_path):
     assert len(found.history) == 9
 
 
+def test_what_was_all_in_the_cache_stays_said_where_it_was_made(tmp_path):
+    folder = stored(tmp_path / "toy" / "cpu")
+    table = rows.frame(elbo_rows(folder.parent.name))
+    elsewhere = environment_of() | {"cpu": "another", "load_average_at_start": 3.0}
+    results.store(folder, table, history_of(), {}, elsewhere, anew=False)
+    found = results.read(folder).environment
+    assert (found["cpu"], found["load_average_at_start"]) == ("a <processor>", 3.0)
+    results.store(folder, table, history_of(), {}, elsewhere)
+    assert results.read(folder).environment["cpu"] == "another"
+
+
 def test_a_second_question_joins_the_first(tmp_path):
     folder = stored(tmp_path / "toy" / "cpu")
     made = environment_of(questions=["loss_noise"], command="make bench QUESTIONS=loss_noise")
