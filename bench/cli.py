@@ -50,9 +50,6 @@ def run(*, config: Options = DEFAULT, measurements: Hidden = None) -> int:
 
     What was done before is found in the cache; an interrupted grid resumes.
     """
-    from bench.report import workers
-
-    workers.start()  # while this process imports what it needs
     commands = _commands()
 
     if measurements is not None:

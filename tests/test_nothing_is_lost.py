@@ -32,7 +32,7 @@ ABOVE = ("index.html", "README.md")
 def bench(tiny, tmp_path, inline, monkeypatch):
     """`bench(results=…)` runs two variants in this process; its exit code and what it said."""
     monkeypatch.setattr(commands, "Workers", lambda *arguments: inline)
-    monkeypatch.setattr(page.workers, "start", lambda: None)
+    monkeypatch.setattr(page.workers, "context", lambda: None)
     monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *arguments: inline)
 
     def call(**options) -> tuple[int, str]:
@@ -227,7 +227,7 @@ def drawn(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(drawn, tmp_path, inline, monkeypatch) -> Path:
-    monkeypatch.setattr(page.workers, "start", lambda: None)
+    monkeypatch.setattr(page.workers, "context", lambda: None)
     monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *arguments: inline)
     shutil.copytree(drawn, tmp_path / "results")
     return tmp_path / "results" / "toy" / "cpu"

@@ -53,9 +53,7 @@ def _reached(places: frozenset[tuple[str, str]]) -> str:
 @cache
 def _definition(module_name: str, name: str) -> tuple[str, list[tuple[str, str]]]:
     """The normalised source of a module-level name and the places it leads to."""
-    module = importlib.import_module(module_name)
-    tree = ast.parse(inspect.getsource(module))
-    own, imported = _names(tree)
+    own, imported = _module(module_name)
     if name not in own:
         return (f"{module_name}.{name}", [imported[name]] if name in imported else [])
     text, reached = [], []
@@ -70,8 +68,10 @@ def _definition(module_name: str, name: str) -> tuple[str, list[tuple[str, str]]
     return "\n".join(text), reached
 
 
-def _names(tree: ast.Module) -> tuple[dict[str, list[ast.stmt]], dict[str, tuple[str, str]]]:
+@cache
+def _module(name: str) -> tuple[dict[str, list[ast.stmt]], dict[str, tuple[str, str]]]:
     """Module-level definitions by name, and names imported from our own packages."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(name)))
     own: dict[str, list[ast.stmt]] = {}
     imported: dict[str, tuple[str, str]] = {}
     for node in tree.body:

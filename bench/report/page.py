@@ -77,9 +77,8 @@ def write(
     wanted = {folder.resolve() for folder in (present if folders is None else folders)}
     redrawn = [folder for folder in present if folder.resolve() in wanted]
     gone = sorted(wanted - {folder.resolve() for folder in redrawn})
-    context = workers.start()
     count = min(4, os.cpu_count() or 1)
-    with ProcessPoolExecutor(count, context, end_with_parent) as executor:
+    with ProcessPoolExecutor(count, workers.context(), end_with_parent) as executor:
         found = {folder: kept.load(store, folder, folder in redrawn) for folder in present}
         # those that are redrawn first, since their figures follow
         order = sorted(present, key=lambda folder: folder not in redrawn)

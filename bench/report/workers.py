@@ -10,15 +10,17 @@ from bench.processes import deaf
 
 
 @functools.cache
-def start() -> BaseContext:
-    """How such processes start: with the reports imported already, where the platform can.
-
-    Asked for early, they are imported once, while the program imports what it needs itself.
-    """
+def context() -> BaseContext:
+    """How such processes start: with the reports imported already, where the platform can."""
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["bench.report.preloaded"])
-    with deaf():
-        forkserver.ensure_running()
-    return context
+    found = get_context("forkserver")
+    found.set_forkserver_preload(["bench.report.preloaded"])
+    return found
+
+
+def start() -> None:
+    """Import them early, while the program imports what it needs itself."""
+    if context().get_start_method() == "forkserver":
+        with deaf():
+            forkserver.ensure_running()

@@ -84,7 +84,7 @@ def unchecked(monkeypatch) -> None:
 @pytest.fixture
 def in_process(monkeypatch, inline) -> None:
     """Pages are made in this process."""
-    monkeypatch.setattr(page.workers, "start", lambda: None)
+    monkeypatch.setattr(page.workers, "context", lambda: None)
     monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *_, **__: inline)
 
 

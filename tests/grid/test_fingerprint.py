@@ -29,10 +29,12 @@ def edited(monkeypatch):
             return text
 
         monkeypatch.setattr(fingerprint.inspect, "getsource", source)
+        fingerprint._module.cache_clear()
         fingerprint._definition.cache_clear()
         fingerprint._reached.cache_clear()
 
     yield edit
+    fingerprint._module.cache_clear()
     fingerprint._definition.cache_clear()
     fingerprint._reached.cache_clear()
 

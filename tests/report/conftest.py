@@ -10,5 +10,5 @@ from bench.report import page
 @pytest.fixture
 def in_process(monkeypatch, inline) -> None:
     """Draw in this process: the JavaScript engine starts once for all tests."""
-    monkeypatch.setattr(page.workers, "start", lambda: None)
+    monkeypatch.setattr(page.workers, "context", lambda: None)
     monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *_, **__: inline)
