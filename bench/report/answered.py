@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 from bench.errors import BenchError, one_line
+from bench.grid import TUNING
 from bench.report import drawing, results, rows
 from bench.report.figure import Figure
 from bench.report.from_the_notes import Statement
@@ -117,7 +118,7 @@ def answered(folder: Path, questions: Sequence[Question], redrawn: bool) -> Page
         seeds = found.of(question.name).seed.nunique()
         for section in sections:
             section.question = question.name
-            if seeds:
+            if seeds and question.name != TUNING:  # whose tables count their own
                 counted = f"{seeds} seed{'s' * (seeds > 1)} here."
                 section.notes = paragraphs(counted, section.notes)
             for figure in section.figures:

@@ -21,7 +21,7 @@ class Claim:
         verdict: `beats`, `trails` or `undecided`; those of one table hold together (family-wise
             95 %, Holm 1979), so a single interval may exclude no difference and its verdict be
             undecided. `equal` is that comparison's own, outside Holm: its whole interval lies
-            within a tolerance, whatever its sign was told to be.
+            within a tolerance, whatever its sign.
         equal: the difference of equals: 0, or of a ratio 1.
         note: what a sentence adds to the number.
     """

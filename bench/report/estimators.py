@@ -38,6 +38,8 @@ MARKS = [
 SHAPES = {name: shape for bound in BOUNDS for name, shape in zip(of_bound(bound), MARKS)}
 DETAILS = r", (not|unknown for) \w+|(?<=is implemented) for p type .*| with S = \d+(?=:)"
 """What a reason says of one S or class in passing."""
+IN_PLAIN_WORDS = {"No KL(p || q) is implemented": "KL(q ‖ p) has no closed form"}
+"""PyTorch's reason, whose p is q."""
 
 Printed = Mapping[str, Mapping[object, object]]
 """Column of rows → its values in their order, each as it is printed."""
@@ -239,6 +241,7 @@ def absences(rows: pd.DataFrame, *by: str) -> str:
         estimator=rows.estimator.map(labels(rows.estimator.dropna())),
         variant=rows.variant.map(title),
     )
+    rows = rows.replace({"reason": IN_PLAIN_WORDS})
     text = ""
     for reason, group in rows.groupby("reason"):
         whom = (" · ".join(sorted(group[column].unique())) for column in by or ["variant"])

@@ -78,8 +78,8 @@ def test_what_stays_what_crosses_and_what_comes_late():
     assert "after 120 epochs" in text
     assert "below it `learned-diagonal` (−2.00 ± 0.04, at every budget)" in text
     assert "`full-covariance` (+1.00 ± 0.04; at 30 epochs −1.00 ± 0.04: it crosses)" in text
-    assert "`flow` (+0.50 ± 0.04, told at this budget alone)" in text
-    assert "Not told to be converged: the last doubling gains nats for" in text
+    assert "`flow` (+0.50 ± 0.04, significant at this budget alone)" in text
+    assert "Not shown to be converged: the last doubling gains nats for" in text
     assert "`full-covariance` (2.00" in text
     (table,) = section.tables
     frame = table.frame().set_index(["variant", "epochs"])
@@ -104,11 +104,11 @@ def test_what_no_longer_gains_is_called_converged():
 def test_what_is_undecided_or_loses_is_not_called_converged():
     one = {"input_dependent": (-99, -95, -95), "flow": (-99, -94, -94.3)}
     (section,) = sections(made_up(one))
-    assert "Not told to be converged" in section.takeaway
+    assert "Not shown to be converged" in section.takeaway
     assert "loses nats for `flow` (0.30" in section.takeaway
     lone = made_up({"input_dependent": (-99, -95, -95)})
     lone.rows = lone.rows[lone.rows.seed == 0]
-    assert "Not told to be converged" in sections(lone)[0].takeaway
+    assert "Not shown to be converged" in sections(lone)[0].takeaway
 
 
 def test_the_reference_alone_and_variants_of_one_length_have_a_section_too():

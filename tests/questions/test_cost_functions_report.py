@@ -43,7 +43,10 @@ def test_no_rows_no_section():
 )
 def test_where_pathwise_is_noisier(pathwise, place):
     section, _ = made_up(pathwise)
-    assert section.answer == f"against `score function` {place}"
+    assert section.answer == (
+        "no model: of E f(x), x ~ N(1, 1), one sample, pathwise is noisier than `score function` "
+        f"{place}"
+    )
     assert f"pathwise is noisier than `score function` {place}." in section.takeaway
 
 
@@ -57,7 +60,7 @@ def test_what_takes_more_values_of_f_is_a_comparison_of_its_own():
         "to 5 (∂/∂μ and ∂/∂σ); than `measure-valued`, which takes four values of f, for (x − k)² "
         "from k = 0 to 1 (∂/∂μ and ∂/∂σ)."
     )
-    assert "; against `measure-valued`, which takes" in section.answer
+    assert "; than `measure-valued`, which takes" in section.answer
 
 
 def test_a_cost_function_where_it_never_is_says_at_which_k():

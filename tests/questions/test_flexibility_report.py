@@ -14,8 +14,8 @@ from bench.grid import outcome as outcomes
 from bench.grid.runner import execute
 from bench.grid.tasks import Grid
 from bench.questions import named
+from bench.questions.flexibility.compared import differences
 from bench.questions.flexibility.report import (
-    differences,
     estimates,
     sections,
     share,
@@ -172,7 +172,7 @@ def test_what_the_likelihood_lacks_stands_beside_the_intervals():
     }
     (section,) = sections(made_up(gaps, more=[annealed]))
     assert section.notes.startswith(
-        "What log p(x) lacks on average is below U_K − L_K (images simulated from the models), "
+        "On average log p(x) is too low by less than U_K − L_K (images simulated from the models), "
         "0.006 ± 0.020 nats where its interval reaches highest, flow; that end is below the "
         "narrowest ± of an inference or approximation gap (0.0982); of input-dependent, annealed "
         "importance sampling finds −0.007 ± 0.026 nats more."

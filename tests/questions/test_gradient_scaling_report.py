@@ -79,9 +79,9 @@ def test_what_is_no_power_law_has_a_mean_slope_alone():
     flat = [Row(r.metric, 2 + math.sin(r.settings["L"]), r.unit, r.settings) for r in rows()]
     (section,) = sections(stored("gradient_scaling", [("input_dependent", 0, flat)]))
     (line,) = lines_of(printed(section)["gradient_scaling"], "initialisation", "pathwise")
-    assert line[-1] == "not told"
+    assert line[-1] == "no"
     assert "measured power" not in section.takeaway
-    said = "has no power law told (R² < 0.9) for `pathwise` and `score function`, with slopes of "
+    said = "follows no power law (R² < 0.9) for `pathwise` and `score function`, with slopes of "
     assert said in section.takeaway
 
 

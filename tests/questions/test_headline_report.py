@@ -118,19 +118,41 @@ def test_a_difference_of_elbo_is_the_model_s_and_that_of_a_narrower_gap():
     assert [table.name for table in sections(made_up())[0].tables] == ["elbo", "elbo_pairs"]
 
 
+def test_where_it_was_measured_log_likelihood_stands_beside_the_bound():
+    """The difference of ELBO over all test images, plus that of the gap: −4 + 3 and 1 − 0.5."""
+    pair = {"question": "flexibility", "reference": "input_dependent"}
+    gaps = {"fixed_variance": 3.0, "flow": -0.5}
+    more = [
+        line(variant, seed, f"{name}_difference", value, **pair)
+        for variant, gap in gaps.items()
+        for seed in range(SEEDS)
+        for name, value in (("log_likelihood", 77.0), ("inference_gap", gap))
+    ]
+    (section,) = sections(made_up(more=[*of_bounds(), *more]))
+    assert (
+        " By log p(x) itself (*Simple to flexible*): above it `flow` (+0.50 ± 0.10); below it "
+        "`fixed-variance` (−1.00 ± 0.10)."
+    ) in section.takeaway
+    assert "; below it `fixed-variance` (−4.00 ± 0.10). log p(x): above it" in section.answer
+    assert "L_1000" not in section.answer
+    frame = section.tables[1].frame().set_index("variant")
+    assert frame["difference of log p(x)"].tolist() == pytest.approx([-1.0, 0.5])
+    assert frame["verdict on log p(x)"].tolist() == ["trails", "beats"]
+
+
 @pytest.mark.parametrize(
     ("rises", "said"),
     [
         (
             {"flow": 0.25, "fixed_variance": 1.0},
-            " From K = 10 to 1,000 it still rises by 0.25 (`flow`) to 1.00 (`fixed-variance`) "
-            "nats, a sign that the slacks differ. The verdict",
+            " From K = 10 to 1,000 L_K still rises by 0.25 (`flow`) to 1.00 (`fixed-variance`) "
+            "nats, a sign that the slacks differ. Where *Simple",
         ),
         (
             {"flow": 0.25},
-            " From K = 10 to 1,000 it still rises by 0.25 (`flow`) nats. The verdict",
+            " From K = 10 to 1,000 L_K still rises by 0.25 (`flow`) nats. Where *Simple",
         ),
-        ({"flow": 0.0}, "lacks the same. The verdict"),
+        ({"flow": 0.0}, "below the model's log p(x). Where *Simple"),
     ],
 )
 def test_the_notes_say_how_far_the_bound_still_rises(rises, said):

@@ -164,7 +164,7 @@ def test_a_scheme_that_loses_is_named_with_its_setting():
     its = [gain(3.0, "analytic"), gain(0.5, "sampled")]
     unsure = [gain(1.01, "analytic")]
     (section,) = sections(stored("loss_noise", [("flow", 0, its), ("fixed_variance", 0, unsure)]))
-    said = "antithetic pairs 0.5 to 3 (of 3 pairs of variant and KL 1 told a gain, 1 a loss)"
+    said = "antithetic pairs 0.5 to 3 (of 3 pairs of variant and KL 1 show a gain, 1 a loss)"
     assert said in section.takeaway
     assert section.takeaway.endswith(
         "antithetic pairs with the sampled KL (S = 16, best weights) divide it by 0.500 ± 0.020 "

@@ -49,7 +49,7 @@ def test_exponents_stand_beside_theory_s():
     assert "from K = 16 to 64: at best weights" in takeaway
     assert "−0.45 ± 0.10 for `IWAE` (theory's limit −½)" in takeaway
     assert "0.10 ± 0.10 for `DReG` (theory's limit ½)" in takeaway
-    assert "64 samples count as 32.0 ± 0.2 equal ones" in takeaway
+    assert "the effective sample size of K = 64 is 32.0 ± 0.2" in takeaway
     assert "the bias of `IWAE, sticking the landing` is 2.00 ± 0.20 times as long" in takeaway
     (line,) = lines_of(tables["multi_sample"], "best weights", "DReG")
     assert line[-2:] == ["½", "–"]

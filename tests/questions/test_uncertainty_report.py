@@ -78,7 +78,7 @@ def test_a_rise_out_of_an_untold_dip_is_no_rise_at_first(tmp_path: Path):
     table = report.verdicts(report.printed(rows)).set_index("corruption")
     assert table.verdict["salt"] == "no shape"
     (section,) = report.sections(Results(tmp_path, rows))
-    assert "; has no told shape with salt (" in section.takeaway
+    assert "; has no significant shape with salt (" in section.takeaway
 
 
 def test_a_rise_after_a_dip_is_told_whatever_its_size(tmp_path: Path):

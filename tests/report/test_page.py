@@ -103,8 +103,8 @@ def test_the_questions_stand_beside_their_answers_for_each_data_set(tmp_path):
     lines = text_of(tmp_path / "README.md").splitlines()
     assert "| question | [toy](toy/cpu/README.md) |" in lines
     link = "toy/cpu/README.md#what-it-buys"
-    assert f"| **What does it buy?** | [flow wins by 3 \\| 4 nats]({link}) |" in lines
-    assert "| **Is it sure?** | – |" in lines
+    assert f"| **What does it buy?** `headline` | [flow wins by 3 \\| 4 nats]({link}) |" in lines
+    assert "| **Is it sure?** `uncertainty` | – |" in lines
     html = text_of(tmp_path / "index.html")
     assert re.search(r'<a href="#toy-cpu--headline">flow wins by 3 \| 4 nats</a>', html)
     assert '<span title="not measured">–</span>' in html

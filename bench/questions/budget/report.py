@@ -177,7 +177,7 @@ def _survives(found: Found) -> str:
         elif last.decided:
             since = min(epochs for epochs in mine if epochs > changed[-1])
             alone = since == longest
-            text += ", told at this budget alone" if alone else f", from {since} epochs on"
+            text += ", significant at this budget alone" if alone else f", from {since} epochs on"
         for verdict in {mine[e].verdict: None for e in changed if not last.decided}:
             when = listing(str(epochs) for epochs in changed if mine[epochs].verdict == verdict)
             text += f"; {phrases[verdict]} at {when} epochs"
@@ -207,7 +207,7 @@ def _gains(elbo: pd.DataFrame, within: float) -> str:
     alike = f"is within {within} nats for"
     said = sentence(told, "gains nats for", "loses nats for", "is undecided for", alike=alike)
     over = all(claim.verdict == EQUAL for claim in told)
-    return f"{'Converged' if over else 'Not told to be converged'}: the last doubling {said}."
+    return f"{'Converged' if over else 'Not shown to be converged'}: the last doubling {said}."
 
 
 def equal_time_claims(results: Results) -> list[Claim]:

@@ -50,11 +50,14 @@ def _comparisons(found: dict[str, dict[str, str]]) -> tuple[str, str]:
         lost = [f"{COSTS[cost]} {text}" for cost, text in where.items() if text]
         never = listing(COSTS[cost] for cost, text in where.items() if not text)
         place = f"for {listing(lost)}" if lost else "nowhere that was measured"
-        answers.append(f"against `{labels[name]}`{OTHERS[name]} {place}")
+        answers.append(f"than `{labels[name]}`{OTHERS[name]} {place}")
         rest = f"; for {never} it is at no k measured" if never and lost else ""
         sentences.append(f"than `{labels[name]}`{OTHERS[name]} {place}{rest}")
     text = "; ".join(sentences)
-    return "; ".join(answers), f"Of one sample of N(1, 1), pathwise is noisier {text}."
+    short = (
+        f"no model: of E f(x), x ~ N(1, 1), one sample, pathwise is noisier {'; '.join(answers)}"
+    )
+    return short, f"Of one sample of N(1, 1), pathwise is noisier {text}."
 
 
 def formula(cost: str, k: float) -> str:

@@ -68,13 +68,16 @@ def sections(results: Results) -> list[Section]:
         Column("steps", 0): means.steps.to_dict(),
         Column("learning rate", None): means.rate.to_dict(),
         Column("test ELBO, nats", best="max"): summary(finite, KEYS) | _lacking(rows),
-        Column("difference to pathwise of equal S, nats", sign=True): differences,
+        Column("difference to pathwise, nats", sign=True): differences,
         Column("verdict (Holm)"): verdicts,
         Column("seconds taken", 1): means.seconds.to_dict(),
     }
     samples = {s: str(s) for s in sorted(rows.S.dropna().unique())}
     printed = {"budget": BUDGETS, "estimator": labels, "S": samples | {0: "–"}}
-    caption = f"Trainings of {title(VARIANT)} with each estimator."
+    caption = (
+        f"Trainings of {title(VARIANT)} with each estimator; the difference is to pathwise, at "
+        "equal steps of equal S, at equal time of S = 1."
+    )
     tables = [table("estimator_training", caption, printed, KEYS, entries, 1)]
     notes = prose(__file__, variant=title(VARIANT)), estimators.absences(rows, "estimator")
     said = {b: _said(b, found, spans, labels) for b in BUDGETS}
@@ -88,7 +91,7 @@ def sections(results: Results) -> list[Section]:
     takeaway = " ".join(filter(None, [*parts, *more])) if parts else ""
     asked, figures = "Does the gradient's noise matter?", [_curves(rows, labels)]
     takeaway = takeaway or "Too few estimators were trained to compare."
-    answer = _answer(scores, found, labels)
+    answer = _answer(scores, found, spans, labels)
     return [Section(asked, takeaway, answer, tables, figures, paragraphs(*notes))]
 
 
@@ -210,15 +213,24 @@ def _said(
     """How the estimators compare with pathwise, and which of them scatter or diverge."""
     mine = [replace(c, subject=_name(key, labels)) for key, c in found.items() if key[0] == budget]
     phrases = (f"{where} {AGAINST[budget]}, in nats:" for where in WHERE.values())
-    told = sentence(mine, *phrases, sign=True)
-    wild = [(span, f"`{_name(key, labels)}`") for key, span in spans.items() if key[0] == budget]
-    rest = "; ".join(f"{who} {span}" for span, who in wild)
-    return "; ".join(filter(None, [told, rest]))
+    return "; ".join(
+        [*filter(None, [sentence(mine, *phrases, sign=True)]), *_wild(budget, spans, labels)]
+    )
 
 
-def _answer(scores: pd.DataFrame, found: Mapping[Key, Claim], labels: Mapping[str, str]) -> str:
-    """In short, at both budgets, the longest trainings' length first: who is told from pathwise,
-    and the names of who is not."""
+def _wild(budget: str, spans: Mapping[Key, str], labels: Mapping[str, str]) -> list[str]:
+    """Which estimators scatter or diverge."""
+    return [f"`{_name(key, labels)}` {span}" for key, span in spans.items() if key[0] == budget]
+
+
+def _answer(
+    scores: pd.DataFrame,
+    found: Mapping[Key, Claim],
+    spans: Mapping[Key, str],
+    labels: Mapping[str, str],
+) -> str:
+    """In short, at both budgets, the longest trainings' length first: by how much others differ
+    from pathwise, and the names of those undecided."""
     steps = scores[scores.budget == "equal_steps"].steps.max()
     parts = []
     for budget, words in BUDGETS.items():
@@ -228,8 +240,8 @@ def _answer(scores: pd.DataFrame, found: Mapping[Key, Claim], labels: Mapping[st
             for key, c in found.items()
             if key[0] == budget
         ]
-        if said:
-            parts.append(f"at {words} {grouped(said, phrases)}")
+        if texts := [*filter(None, [grouped(said, phrases)]), *_wild(budget, spans, labels)]:
+            parts.append(f"at {words} {'; '.join(texts)}")
     return f"after {steps:,.0f} steps, in nats, {'; '.join(parts)}" if parts else ""
 
 
@@ -273,8 +285,8 @@ def _timing_said(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
         return ""
     ratio = interval((each[SAME] / each[REFERENCE]).dropna())
     return (
-        f"How exact the time is shows `{labels[SAME]}`, with one sample pathwise but for how "
-        f"its noise is drawn: {spoken(ratio)} of a step."
+        f"`{labels[SAME]}` with one sample differs from pathwise only in how its noise is drawn: "
+        f"its {spoken(ratio)} of a step's time shows the error of timing."
     )
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 
 from bench.config import REFERENCE
 from bench.questions.budget.report import equal_time_claims
-from bench.questions.exact_likelihood import TOLERANCE, tolerance_of
+from bench.questions.exact_likelihood import TOLERANCE
 from bench.questions.flexibility import COMPARED
+from bench.questions.flexibility.compared import changes
 from bench.questions.headline.report import elbo_claims
 from bench.report import figure as draw
 from bench.report.claims import (
@@ -20,7 +21,6 @@ from bench.report.claims import (
     TRAILS,
     UNDECIDED,
     Claim,
-    claims,
     grouped,
     listing,
     sentence,
@@ -78,7 +78,7 @@ def sections(results: Results) -> list[Section]:
     if rows.empty:
         return []
     found = estimates(results)
-    changes = claims(differences(results), tolerance=tolerance_of(results))
+    changed = changes(results)
     order = ordered(rows.variant)
     frame = draw.as_frame(found, "variant", "quantity")
     after = order[order.index(REFERENCE) + 1 :] if REFERENCE in order else []
@@ -86,13 +86,13 @@ def sections(results: Results) -> list[Section]:
     caption = "What every posterior costs and gains, from simple to flexible."
     tables = [
         Table.of_variants("flexibility", COLUMNS, found, caption),
-        _changes_table(changes),
+        _changes_table(changed),
         _checks_table(rows),
     ]
     per = item(results)
     figures = [_cost_figure(found, frame, per), _gap_figure(found, frame, per)]
     timed = [c for c in equal_time_claims(results) if c.subject in map(title, after)]
-    takeaway = takeaway_of(found, richer, share(rows), changes, timed)
+    takeaway = takeaway_of(found, richer, share(rows), changed, timed)
     notes = paragraphs(checked(rows), _notes(rows))
     answer = _answer(found, richer, timed)
     return [Section("Simple to flexible", takeaway, answer, tables, figures, notes)]
@@ -124,31 +124,9 @@ def estimates(results: Results) -> Found:
     return summary(pd.concat(parts), ["variant", "metric"])
 
 
-def differences(results: Results) -> Found:
-    """Of log p(x) and the gaps to the reference's, paired by seed."""
-    names = {f"{name}_difference": name for name in COMPARED}
-    its = select(results.of("flexibility"), metric=[*names], reference=REFERENCE)
-    its = its.assign(metric=its.metric.map(names))
-    elbo = results.of("headline", "elbo_difference", reference=REFERENCE)
-    found = summary(_of_all_images(its, elbo), ["variant", "metric"])
-    lines = [(variant, name) for variant in ordered(its.variant) for name in COMPARED]
-    return {line: found[line] for line in lines if line in found}
-
-
-def _of_all_images(its: pd.DataFrame, elbo: pd.DataFrame) -> pd.DataFrame:
-    """Differences of log p(x) as those of ELBO over the whole test set plus those of the gap, which
-    few images tell well, while log p(x) itself differs far more from image to image."""
-    keys = ["variant", "seed"]
-    gap = select(its, metric="inference_gap").set_index(keys).value
-    whole = (gap + elbo.set_index(keys).value).dropna()
-    places = pd.MultiIndex.from_frame(its[keys])
-    better = (its.metric == "log_likelihood").to_numpy() & places.isin(whole.index)
-    return its.assign(value=its.value.where(~better, whole.reindex(places).to_numpy()))
-
-
 def share(rows: pd.DataFrame) -> Estimate:
     """The encoder's share of the reference's mean inference gap, in percent, over seeds; none where
-    that gap is not told from zero."""
+    that gap may be zero."""
     its = select(rows, variant=REFERENCE, metric=["inference_gap", "amortization_gap"])
     wide = its.pivot_table(index="seed", columns="metric", values="value")
     wide = wide.reindex(columns=["inference_gap", "amortization_gap"])
@@ -169,7 +147,7 @@ def takeaway_of(
     found: Found,
     richer: list[Claim],
     encoder: Estimate,
-    changes: list[Claim],
+    changed: list[Claim],
     timed: list[Claim] | None = None,
 ) -> str:
     """What flexibility gains over the reference, at equal steps and time, which part of the gap is
@@ -191,7 +169,7 @@ def takeaway_of(
     parts += [
         f"against {plain}'s, {'the ' * (name in PARTS)}{NAMES[name]} is {said}"
         for name in ("log_likelihood", *PARTS)
-        if (said := _changed(changes, name))
+        if (said := _changed(changed, name))
     ]
     if parts:
         return " ".join(map(sentence_case, parts))
@@ -201,21 +179,21 @@ def takeaway_of(
     return f"`{title(best)}` has the smallest gap: {spoken(gaps[best])} nats."
 
 
-def _changed(told: list[Claim], name: str) -> str:
+def _changed(changed: list[Claim], name: str) -> str:
     """For whom it is smaller, larger, or neither for sure."""
     said = [
         (claim.verdict, f"`{title(claim.subject[0])}` ({claim.spoken(sign=True)})")
-        for claim in told
+        for claim in changed
         if claim.subject[1] == name
     ]
     return grouped(said, {its: f"{word} for" for its, word in CHANGES.items()})
 
 
-def _changes_table(told: list[Claim]) -> Table:
+def _changes_table(changed: list[Claim]) -> Table:
     """A line a variant and quantity; the verdicts of all lines hold together."""
     lines = [
         [title(variant), NAMES[name], claim.difference, CHANGES[claim.verdict]]
-        for claim in told
+        for claim in changed
         for variant, name in [claim.subject]
     ]
     columns = ["variant", "quantity", Column("difference", sign=True), Column("verdict")]
@@ -245,7 +223,9 @@ def checked(rows: pd.DataFrame) -> str:
     if not slacks:
         return ""
     most = max(slacks, key=lambda variant: slacks[variant].high)
-    text = "What log p(x) lacks on average is below U_K − L_K (images simulated from the models), "
+    text = (
+        "On average log p(x) is too low by less than U_K − L_K (images simulated from the models), "
+    )
     text += f"{spoken(slacks[most], None)} nats where its interval reaches highest, {title(most)}"
     gaps = select(rows, metric=["inference_gap", "approximation_gap"])
     widths = [gap.half_width for gap in summary(gaps, ["variant", "metric"]).values() if gap.n > 1]

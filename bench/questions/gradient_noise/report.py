@@ -40,8 +40,8 @@ SPLIT = {metric: Column(f"{part}, nats²", None) for metric, part in PARTS.items
 COST = {
     "decoder_passes": Column("decoder passes, 1/image", 0),
     "step_time": Column("step, µs/image", None),
-    "precision_per_pass": Column("precision a pass", None, "max"),
-    "precision_per_second": Column("precision a second", None, "max"),
+    "precision_per_pass": Column("precision per pass", None, "max"),
+    "precision_per_second": Column("precision per second", None, "max"),
 }
 ENCODER = {
     "variance_ratio": Column("Monte Carlo ÷ pathwise's at equal S", None, "min"),
@@ -117,16 +117,17 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
         )
     units = {"pass": "decoder pass", "second": "second"}
     most = {unit: _most(_of(rows, f"precision_per_{unit}", names), first) for unit in units}
-    gains = [f"a {units[unit]} {said}" for unit, said in most.items() if said]
+    gains = [f"per {units[unit]} {said}" for unit, said in most.items() if said]
     if gains:
-        told = "; ".join(gains)
-        text += f" Highest measured precision, 1 / variance, relative to `{first}`: {told}."
+        text += (
+            f" Highest measured precision, 1 / variance, relative to `{first}`: {'; '.join(gains)}."
+        )
         text += _timing_error(rows, names, first)
     answer = f"of a minibatch gradient's variance, the noise of q makes {part}"
     if best := most["second"]:
         answer += (
-            "; highest measured precision a second (of gradients; for trainings see the next "
-            f"question), relative to `{first}`: {best}"
+            f"; highest measured precision per second, relative to `{first}`: {best} (of "
+            "gradients; trainings: *Does the gradient's noise matter?*)"
         )
     return text, answer
 
@@ -154,14 +155,14 @@ def _most(gains: dict[str, Estimate], base: str) -> str:
 
 
 def _timing_error(rows: pd.DataFrame, names: dict[tuple, str], base: str) -> str:
-    """The precision a second of an estimator that is the base by another name: 1 but for times."""
+    """The precision per second of one that is the base by another name: 1 but for times."""
     same = names.get(("pathwise_sobol", 1))
     gain = _of(rows, "precision_per_second", names).get(same)
     if not gain or base != names.get(("pathwise", 1)):
         return ""
     return (
-        f" How exact steps' times are shows `{same}`, which is pathwise but for how its noise is "
-        f"drawn: measured at {spoken(gain, None)} times the base's precision a second."
+        f" `{same}` differs from pathwise only in how its noise is drawn, so that its "
+        f"{spoken(gain, None)} times the base's precision per second shows the error of timing."
     )
 
 
@@ -170,7 +171,7 @@ def _percent(share: Estimate) -> str:
 
 
 def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str]) -> str:
-    """Whether the measured order by precision a second is that of the ELBO after an equal time."""
+    """Whether the order by measured precision per second is that of ELBO after an equal time."""
     trained = results.of("estimator_training", variant=rows.variant.iloc[0])
     if trained.learning_rate.isna().all() or not (trained.metric == "step_seconds").any():
         return ""
@@ -197,8 +198,8 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         if 2 < len(along) < len(both):
             own, _ = kendalltau(along.precision, along.elbo.rank())
             text = (
-                f"(Kendall's τ {decimal(own)} among estimators that follow a path, "
-                f"{decimal(every)} of all, of which others are noisier by orders of magnitude)"
+                f"(Kendall's τ {decimal(own)} among the {len(along)} pathwise estimators, "
+                f"{decimal(every)} of all {len(both)}; the others are far noisier)"
             )
         parts.setdefault((f"{agree} of {pairs} pairs", text), []).append(when)
         named = [
@@ -212,8 +213,8 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         return ""
     said = [f"{pairs} {' and '.join(when)} {text}" for (pairs, text), when in parts.items()]
     return (
-        " Beside trainings of an equal time with each estimator, the order by measured precision a "
-        f"second is that of the mean test ELBO in {' and '.join(said)}{tops}."
+        " Beside trainings of an equal time with each estimator, the order by measured precision "
+        f"per second is that of the mean test ELBO in {' and '.join(said)}{tops}."
     )
 
 
@@ -316,7 +317,7 @@ def _stages_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
 
 
 def _precision_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
-    """Precision of the whole gradient a second, a point a variant, at its best S."""
+    """Precision of the whole gradient per second, a point a variant, at its best S."""
     rows = select(rows, metric="precision_per_second", stage="best")
     # a row without a number comes first
     order = rows.sort_values("value", na_position="first")
@@ -327,7 +328,7 @@ def _precision_figure(rows: pd.DataFrame, printed: Printed) -> Figure | None:
         return None
     axis = estimators.axis_at([*(10.0**power for power in range(-9, 4)), 0.5, 2, 3, 5])
     chart = _points(
-        frame, "precision a second ÷ that of pathwise, S = 1", names, printed, 560, axis
+        frame, "precision per second ÷ that of pathwise, S = 1", names, printed, 560, axis
     )
     medians = estimators.ranking(frame)
     return captioned(__file__, "gradient_efficiency", chart, ("estimator",), medians=medians)

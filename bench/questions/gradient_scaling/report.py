@@ -26,7 +26,7 @@ much again from the least to the largest L."""
 LAWS = {
     "power": "yes",
     "flat": "hardly depends on L",
-    "none": "not told",
+    "none": "no",
 }
 
 
@@ -73,7 +73,7 @@ def _takeaway(every: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Prin
     """By stage the lowest and highest exponents measured of power laws, what hardly depends on L,
     and the slopes of what is neither; and the gap at either end.
 
-    Whether an exponent is zero is told for all of them together.
+    Whether an exponent is zero holds for all of them together.
     """
     parts = []
     told = claims({key: law.exponent for key, law in laws.items() if _kind(law)})
@@ -102,7 +102,7 @@ def _takeaway(every: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Prin
             said.append(f"hardly depends on L (power within ±{FLAT}) for {names['flat']}")
         if kinds["none"]:
             said.append(
-                f"has no power law told (R² < {STRAIGHT}) for {names['none']}, with slopes of "
+                f"follows no power law (R² < {STRAIGHT}) for {names['none']}, with slopes of "
                 f"{ends(kinds['none'])}"
             )
         if said:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.config import REFERENCE, Run
 from bench.questions.exact_likelihood import TOLERANCE, tolerance_of
+from bench.questions.flexibility.compared import changes
 from bench.report.claims import BEATS, UNDECIDED, Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
 from bench.report.made import schedule_of
@@ -44,7 +45,8 @@ def sections(results: Results) -> list[Section]:
     if rows.empty:
         return failures
     found, bounds = elbo_claims(results), bound_claims(results)
-    takeaway, answer = _sentences(rows, found, bounds)
+    likelihoods = likelihood_claims(results)
+    takeaway, answer = _sentences(rows, found, bounds, likelihoods)
     takeaway += _on_training_images(results, rows)
     best = select(rows, metric="best_epoch").value
     last = results.history.reindex(columns=["epoch"]).epoch.max()
@@ -55,7 +57,7 @@ def sections(results: Results) -> list[Section]:
     if late := int((best > (1 - LATE) * last).sum()):
         runs = f"{late} of {len(best)} runs had their best epoch in the last {LATE:.0%}"
         takeaway += f" Of {last} epochs, {runs}.".replace("%", " %")
-    tables = [_table(results, rows, found), _split_table(results, rows, bounds)]
+    tables = [_table(results, rows, found), _split_table(rows, bounds, likelihoods)]
     tables += [_pairs_table(results, rows)]
     notes = prose(
         __file__,
@@ -81,13 +83,13 @@ def _on_training_images(results: Results, rows: pd.DataFrame) -> str:
         variant: replace(found, half_width=math.hypot(found.half_width, _of_pairs(rows, variant)))
         for variant, found in _less_reference(lead).items()
     }
-    told = {
+    compared = {
         "By the ELBO of training images": _less_reference(trained),
         "By the gap from training to test images": lost,
     }
     said = {
         what: _verdicts(claims({title(v): e for v, e in found.items()}, tolerance=within))
-        for what, found in told.items()
+        for what, found in compared.items()
     }
     return "".join(f" {what}: {text}." for what, text in said.items() if text)
 
@@ -127,9 +129,17 @@ def _claims(results: Results, metric: str) -> list[Claim]:
     return claims(differences, tolerance=tolerance_of(results))
 
 
-def _sentences(rows: pd.DataFrame, found: list[Claim], bounds: list[Claim]) -> tuple[str, str]:
-    """Every other variant less the reference, by ELBO and by IW bound; in short, the simpler ones,
-    those that beat it and those undecided."""
+def likelihood_claims(results: Results) -> list[Claim]:
+    """The same of log p(x) itself, as *Simple to flexible* has it; [] where it was not measured."""
+    found = [claim for claim in changes(results) if claim.subject[1] == "log_likelihood"]
+    return [replace(claim, subject=title(claim.subject[0])) for claim in found]
+
+
+def _sentences(
+    rows: pd.DataFrame, found: list[Claim], bounds: list[Claim], likelihoods: list[Claim]
+) -> tuple[str, str]:
+    """Every other variant less the reference, by ELBO, IW bound and log p(x); in short, the simpler
+    ones, those that beat it and those undecided."""
     name = title(REFERENCE)
     reference = interval(select(rows, metric="elbo", variant=REFERENCE).value)
     if not reference:
@@ -142,7 +152,10 @@ def _sentences(rows: pd.DataFrame, found: list[Claim], bounds: list[Claim]) -> t
     if bounds:
         bound = _bound(rows)
         text += f" By {bound}, a lower bound of log p(x): {_verdicts(bounds)}."
-        short += f". {bound}: {_verdicts(_few(bounds))}"
+        short += f". {bound}: {_verdicts(_few(bounds))}" * (not likelihoods)
+    if likelihoods:
+        text += f" By log p(x) itself (*Simple to flexible*): {_verdicts(likelihoods)}."
+        short += f". log p(x): {_verdicts(_few(likelihoods))}"
     return text, short
 
 
@@ -153,8 +166,8 @@ def _verdicts(found: list[Claim]) -> str:
 
 def _few(found: list[Claim]) -> list[Claim]:
     simpler = [title(variant) for variant in takewhile(lambda v: v != REFERENCE, order())]
-    told = (BEATS, UNDECIDED)
-    return [c for c in found if c.subject in simpler or c.verdict in told] or found[:1]
+    shown = (BEATS, UNDECIDED)
+    return [c for c in found if c.subject in simpler or c.verdict in shown] or found[:1]
 
 
 def _bound(rows: pd.DataFrame) -> str:
@@ -182,7 +195,7 @@ def _rise(rows: pd.DataFrame) -> str:
     said = [f"{decimal(rise)} (`{title(variant)}`)" for variant, rise in rises.items()]
     between = said[0] if len(said) == 1 else f"{said[0]} to {said[-1]}"
     alike = "" if len(said) == 1 else ", a sign that the slacks differ"
-    return f" From K = {less:,} to {most:,} it still rises by {between} nats{alike}."
+    return f" From K = {less:,} to {most:,} L_K still rises by {between} nats{alike}."
 
 
 def _test_sample(rows: pd.DataFrame) -> str:
@@ -232,8 +245,8 @@ def _of_largest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows.K.isna() | rows.K.eq(rows.K.max())).to_numpy(dtype=bool)]
 
 
-def _split_table(results: Results, rows: pd.DataFrame, bounds: list[Claim]) -> Table:
-    """A difference of ELBO as that of L_K, which stands for the model's, and that of the rest."""
+def _split_table(rows: pd.DataFrame, bounds: list[Claim], likelihoods: list[Claim]) -> Table:
+    """A difference of ELBO as that of L_K and that of the rest, beside that of log p(x)."""
     rows, bound = select(rows, reference=REFERENCE), _bound(rows)
     columns = {
         "elbo_difference": Column("difference of ELBO", sign=True),
@@ -241,11 +254,18 @@ def _split_table(results: Results, rows: pd.DataFrame, bounds: list[Claim]) -> T
         "verdict": Column(f"verdict on {bound}"),
         "narrower": Column(f"difference of ELBO − {bound}", sign=True),
     }
+    if likelihoods:
+        columns["likelihood"] = Column("difference of log p(x)", sign=True)
+        columns["likelihood_verdict"] = Column("verdict on log p(x)")
     entries = summary(select(rows, metric=[*columns]), ["variant", "metric"])
     gaps = summary(select(rows, metric="inference_gap_difference"), "variant")
     entries |= {(v, "narrower"): replace(gap, mean=-gap.mean) for v, gap in gaps.items()}
     verdicts = {claim.subject: claim.verdict for claim in bounds}
     entries |= {(v, "verdict"): verdicts.get(title(v), "") for v in gaps}
+    known = {claim.subject: claim for claim in likelihoods}
+    for v in (v for v in gaps if title(v) in known):
+        entries[v, "likelihood"] = known[title(v)].difference
+        entries[v, "likelihood_verdict"] = known[title(v)].verdict
     entries = {key: entry for key, entry in entries.items() if key[0] in gaps}
     caption = f"Differences of ELBO to {title(REFERENCE)}, in that of {bound} and that of the rest"
     return Table.of_variants("elbo_split", columns, entries, caption)

@@ -161,7 +161,7 @@ def _range(values: Iterable[float]) -> str:
 
 def _gain_sentence(rows: pd.DataFrame) -> str:
     """What the better sampling schemes give at equal decoder passes, at the best weights; gains and
-    losses of all stages, S, KLs and variants are told together."""
+    losses of all stages, S, KLs and variants hold together."""
     rows = select(rows, metric="elbo_variance_reduction", sampling=[*SCHEMES])
     told = claims(estimates(rows, "sampling", "stage", "S", "variant", "kl"), equal=1)
     parts = []
@@ -171,7 +171,7 @@ def _gain_sentence(rows: pd.DataFrame) -> str:
             gains, losses = (sum(c.verdict == v for c in here) for v in (BEATS, TRAILS))
             parts.append(
                 f"{name} {_range(c.difference.mean for c in here)} (of {len(here)} pairs of "
-                f"variant and KL {gains} told a gain, {losses} a loss)"
+                f"variant and KL {gains} show a gain, {losses} a loss)"
             )
     text = (
         f"At equal decoder passes (S = {rows.S.max()}, best weights) the variance of independent "
@@ -181,7 +181,7 @@ def _gain_sentence(rows: pd.DataFrame) -> str:
         worst = min(losses, key=lambda claim: claim.difference.mean)
         scheme, stage, s, variant, kl = worst.subject
         text += (
-            f" The largest loss told at any stage and S: {SCHEMES[scheme]} with the {kl} KL "
+            f" The largest significant loss at any stage and S: {SCHEMES[scheme]} with the {kl} KL "
             f"(S = {s}, {STAGES[stage]}) divide it by {worst.spoken(None)} for `{title(variant)}`."
         )
     return text.strip()

@@ -101,8 +101,8 @@ def _takeaway(found: Found) -> str:
         said = [f"the exponent of K is {listing(fits)}"] * bool(fits)
         here = {"stage": stage, "K": found.last}
         for size in found.of("effective_sample_size", **here).values():
-            text = f"{found.last} samples count as {spoken(size, 1)} equal ones"
-            # theory's K → ∞ is where they count as many
+            text = f"the effective sample size of K = {found.last} is {spoken(size, 1)}"
+            # theory's K → ∞ is where it grows as K
             said.append(text + ", far from theory's limit" * (size.mean < found.last / 2))
         for (name,), bias in found.of("relative_bias", "estimator", **here).items():
             said.append(
@@ -141,8 +141,8 @@ def _change(found: Found) -> tuple[str, str]:
     here = {"stage": stage, "K": found.last}
     changes = found.of("signal_to_noise_change", "estimator", "reference_K", **here)
     first = min((least for _, least in changes), default=0)
-    told = claims({name: change for (name, _), change in changes.items()}, equal=1)
-    verdict = {claim.subject: claim.verdict for claim in told}.get(REFERENCE)
+    compared = claims({name: change for (name, _), change in changes.items()}, equal=1)
+    verdict = {claim.subject: claim.verdict for claim in compared}.get(REFERENCE)
     if verdict is None:
         return "", ""
     word = {BEATS: "no", TRAILS: "yes", UNDECIDED: "undecided"}[verdict]
@@ -153,7 +153,7 @@ def _change(found: Found) -> tuple[str, str]:
             subject=found.labels[claim.subject],
             note=", of a biased mean" if claim.subject in biased else "",
         )
-        for claim in told
+        for claim in compared
     ]
     phrases = ("is higher for", "is lower for", "is undecided for")
     where = found.printed["stage"][stage]

@@ -22,7 +22,7 @@ REFITTED = {
     "opposite": "are of the opposite sign to the best posterior's",
     "below": "are below the best posterior's",
     "above": "are above the best posterior's",
-    "not told apart": "are undecided against the best posterior's, which is told to move",
+    "not told apart": "are undecided against the best posterior's, which moves significantly",
     "undecided": "are undecided, the best posterior's too",
 }
 FILTERS = ("corruption", "trained_on")
@@ -51,7 +51,7 @@ def origins(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def origin(encoder: int, refitted: int, difference: int) -> str:
-    """Whose change of entropy it is, one of `REFITTED`, by the signs that are told: of both changes
+    """Whose change of entropy it is, one of `REFITTED`, by the significant signs: of both changes
     and of the best posterior's less the encoder's, which decides."""
     if difference:
         if encoder * refitted < 0:

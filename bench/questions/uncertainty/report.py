@@ -29,7 +29,7 @@ KINDS = {
     "falls after a rise": "falls after a rise with",
     "rises at first": "rises at first with",
     "turns": "turns more than once with",
-    "no shape": "has no told shape with",
+    "no shape": "has no significant shape with",
     "undecided": "is undecided with",
     "flat": "is flat with",
 }
@@ -138,8 +138,8 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
 
 def shape(steps: Sequence[int], end: int, changes: Sequence[float]) -> str:
     """What the entropy does, one of `KINDS`, from signs: of its steps from level to level, the
-    first from the clean images, and of its change at the last; 0 where none is told. The mean
-    `changes` from the clean images, a level each, say whether the first step told comes first."""
+    first from the clean images, and of its change at the last; 0 where none is sure. The mean
+    `changes` from the clean images, a level each, say whether the first such step comes first."""
     told = [step for step in steps if step] or [end]
     first, last = told[0], told[-1]
     if not first:
@@ -205,7 +205,7 @@ def _counts(table: pd.DataFrame) -> str:
 
 def _sizes(line: tuple) -> str:
     """The change at the strongest level, after that at the lowest where it dips."""
-    dips = line.verdict in ("rises after a dip", "falls at first")
+    dips = line.verdict in ("rises after a dip", "falls at first") and line.dip != line.change
     after = f" after {spoken(line.dip, 1, sign=True)}" if dips else ""
     return f"{spoken(line.change, 1, sign=True)}{after} nats"
 
