@@ -245,7 +245,7 @@ def _run_grid(
             where
             | of_workers(outcome.workers.values())
             | _described(grid, data, config, progress.workers, choosing),
-            anew=outcome.executed > 0,
+            computed=outcome.executed > 0,
         )
         if config.config:
             write_atomically(folder / "config.toml", config.config.read_bytes())

@@ -129,9 +129,9 @@ def test_results_that_vanish_in_mid_run_are_made_again(bench, tmp_path, monkeypa
     whole = rows_in(tmp_path / "results")
     store = results.store
 
-    def vanish(*given):
+    def vanish(*given, **named):
         shutil.rmtree(tmp_path / "results")
-        return store(*given)
+        return store(*given, **named)
 
     monkeypatch.setattr(results, "store", vanish)
     assert bench()[0] == 0

@@ -122,7 +122,8 @@ class Runner:
         return self.outcome
 
     def seeds_that_choose(self, run: Run) -> int:
-        """How many runs each candidate for this one has."""
+        """How many runs each candidate for this one has; of those left open, only trainings by
+        estimator are of so many steps."""
         preset = self.grid.preset
         seeds = (
             preset.comparison_sweep_seeds

@@ -28,7 +28,7 @@ Recorded = Callable[[Run], Run | None]
 
 
 def start_rate(steps: int) -> float:
-    """Where a climb starts: what longer trainings choose falls as the root of their steps.
+    """Where a climb starts: longer trainings choose less, as the root of their steps, to 0.001.
 
     On `mnist5k`, where 525 steps chose 0.004 to 0.008 and 8,400 chose 0.0005 to 0.001; on `mnist`
     120,000 still chose 0.001.

@@ -1,8 +1,8 @@
 """One folder of results with every question answered: what the pages are made from.
 
-Answering a folder reads nothing but its stored files, so folders are answered side by side, each
-in a process of its own. What comes back holds no chart object and no function: charts are
-Vega-Lite, pictures of images are PNG.
+Answering a folder reads nothing but its stored files, and those of the same runs in bf16, so
+folders are answered side by side, each in a process of its own. What comes back holds no chart
+object and no function: charts are Vega-Lite, pictures of images are PNG.
 """
 
 from __future__ import annotations

@@ -25,11 +25,13 @@ PACKAGES = ("bench", "vaes")
 LIBRARIES = ("altair", "matplotlib", "numpy", "pandas", "scipy")
 
 
-def load(store: Store | None, folder: Path, redrawn: bool) -> Page | None:
+def load(
+    store: Store | None, folder: Path, questions: Sequence[Question], redrawn: bool
+) -> Page | None:
     """The folder's page as it was kept; None where it has to be answered."""
     if store is None:
         return None
-    kept = store.load(_key(folder, redrawn), tensors=False)
+    kept = store.load(_key(folder, questions, redrawn), tensors=False)
     fits = kept is not None and kept["made_from"] == made_from(folder, redrawn)
     return _page(folder, kept) if fits else None
 
@@ -38,19 +40,20 @@ def answered_and_kept(
     store: Store | None, folder: Path, questions: Sequence[Question], redrawn: bool
 ) -> Page:
     """The folder's page, kept for the next time where nothing was amiss."""
+    if store is None:
+        return answered(folder, questions, redrawn)
     known = made_from(folder, redrawn)
     page = answered(folder, questions, redrawn)
-    if store is not None and not page.problems:
+    if not page.problems:
         with suppress(BenchError):  # a cache that is full or read-only: it is answered again
-            store.save(_key(folder, redrawn), {"made_from": known, **_packed(page)})
+            store.save(_key(folder, questions, redrawn), {"made_from": known, **_packed(page)})
     return page
 
 
 def made_from(folder: Path, redrawn: bool) -> str:
     """Digest of all that the folder's page is made from: its files, the code, the libraries."""
-    files = [folder / name for name in (*results.STORED, rows.FORMER_FILE)]
-    # its timings may stand beside another folder's
-    files += sorted(folder.parents[1].glob(f"*/*/{results.TIMINGS}"))
+    names = (*results.STORED, results.TIMINGS, rows.FORMER_FILE)
+    files = [place / name for place in (folder, results.in_bf16(folder)) for name in names]
     if not redrawn:  # its pictures are those stored
         files += sorted(folder.glob("figures/*.png"))
     found = {str(path): _digest(path) for path in files if path.is_file()}
@@ -64,8 +67,9 @@ def _code() -> str:
     return _hash([files, [version(library) for library in LIBRARIES]])
 
 
-def _key(folder: Path, redrawn: bool) -> str:
-    return "page-" + _hash([str(folder.resolve()), redrawn])[:24]
+def _key(folder: Path, questions: Sequence[Question], redrawn: bool) -> str:
+    asked = [question.name for question in questions]
+    return "page-" + _hash([str(folder.resolve()), asked, redrawn])[:24]
 
 
 def _hash(content: object) -> str:
@@ -73,7 +77,11 @@ def _hash(content: object) -> str:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """ "" where it cannot be read: its page has a problem, and is not kept."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 # --- a page as plain values -----------------------------------------------------------------

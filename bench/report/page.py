@@ -71,7 +71,7 @@ def write(
 ) -> Written:
     """Redraw folders of results (None: all of them) and make the pages over all folders again.
 
-    With a store, folders of which nothing has changed since they were answered are not again.
+    With a store, a folder is answered only where something has changed since it last was.
     """
     present = _in_order(stored(root))
     wanted = {folder.resolve() for folder in (present if folders is None else folders)}
@@ -79,7 +79,7 @@ def write(
     gone = sorted(wanted - {folder.resolve() for folder in redrawn})
     count = min(4, os.cpu_count() or 1)
     with ProcessPoolExecutor(count, workers.context(), end_with_parent) as executor:
-        found = {folder: kept.load(store, folder, folder in redrawn) for folder in present}
+        found = {f: kept.load(store, f, questions, f in redrawn) for f in present}
         # those that are redrawn first, since their figures follow
         order = sorted(present, key=lambda folder: folder not in redrawn)
         answers = {

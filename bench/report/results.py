@@ -37,6 +37,11 @@ FREE = ("variants", "questions", "seeds", "jobs")
 """What may differ between runs whose numbers stand in one table."""
 
 
+def in_bf16(folder: Path) -> Path:
+    """Where the same runs in bf16 are stored."""
+    return folder.parent.with_name(f"{folder.parent.name}-bf16") / folder.name
+
+
 @dataclass
 class Results:
     """What a folder holds.
@@ -114,11 +119,12 @@ def store(
     history: pd.DataFrame,
     pictures: Mapping,
     environment: dict,
-    anew: bool = True,
+    computed: bool = True,
 ) -> list[str]:
     """Add what a run found to a folder, in one step; what could not be kept, a line each.
 
-    Where nothing of it was made `anew`, all was found in the cache, and it stays said where.
+    Where nothing was `computed`, all of it found in the cache, machine, packages and commit stay as
+    they are stored.
 
     Of the same configuration, a run replaces what it measured anew (a question of a variant) and
     keeps the rest; where tasks of it failed, it replaces only what has no more rows than it found.
@@ -146,9 +152,8 @@ def store(
             ]
         if history.empty:
             history = pd.DataFrame(columns=HISTORY_COLUMNS)
-        if same and not anew:
-            known = {name: old.environment[name] for name in WHERE if name in old.environment}
-            environment = environment | known
+        if same and not computed:
+            environment = environment | _made_before(old.environment, environment)
         if same:
             rows, history, pictures, environment = _merged(
                 old, rows, history, pictures, environment
@@ -353,6 +358,13 @@ def record(folder: Path, run: dict | None = None) -> None:
     if (folder / TIMINGS).is_file():
         digests = digests | {TIMINGS: _digest(folder / TIMINGS)}
     _write_environment(folder, {**stored, "runs": runs, DIGESTS: digests})
+
+
+def _made_before(old: Mapping, new: Mapping) -> dict:
+    """Where the numbers of a run that computed none of them were made."""
+    where = {name: old[name] for name in WHERE if name in old}
+    known = {run["command"]: run for run in old["runs"]}
+    return where | {"runs": [known.get(run["command"], run) for run in new["runs"]]}
 
 
 def _runs(old: Mapping, new: Mapping) -> list[dict]:

@@ -152,7 +152,7 @@ def test_where_it_was_measured_log_likelihood_stands_beside_the_bound():
             {"flow": 0.25},
             " From K = 10 to 1,000 L_K still rises by 0.25 (`flow`) nats. Where *Simple",
         ),
-        ({"flow": 0.0}, "below the model's log p(x). Where *Simple"),
+        ({"flow": 0.0}, "the larger its slack. Where *Simple"),
     ],
 )
 def test_the_notes_say_how_far_the_bound_still_rises(rises, said):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -14,7 +14,7 @@ from bench.data.corruptions import LEVELS
 from bench.questions.uncertainty import refitted, report
 from bench.report import rows as tidy
 from bench.report.results import Results
-from bench.statistics import p_value
+from bench.statistics import Estimate, p_value
 from tests.stored import line, printed
 
 NO = "no, lower with {} of 2 corruptions, higher with none"
@@ -96,6 +96,14 @@ def test_a_rise_after_a_dip_is_told_whatever_its_size(tmp_path: Path):
     assert table.verdict["input_dependent", "bit flips"] == "rises"
     assert table.dip["input_dependent", "salt"].mean == pytest.approx(-0.048)
     assert table.change["input_dependent", "salt"].mean == pytest.approx(LEVELS["salt"][-1])
+
+
+def test_what_is_lowest_at_the_end_comes_after_no_dip():
+    fall = Estimate(-2.0, 0.5, 5)
+    line = SimpleNamespace(verdict="falls at first", dip=fall, change=fall)
+    assert report._sizes(line) == "−2.0 ± 0.5 nats"
+    line.change = Estimate(-1.0, 0.5, 5)
+    assert report._sizes(line) == "−1.0 ± 0.5 after −2.0 ± 0.5 nats"
 
 
 def test_steps_are_from_level_to_level(tmp_path: Path):

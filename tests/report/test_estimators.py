@@ -8,9 +8,11 @@ import math
 import pandas as pd
 import pytest
 from scipy import stats
+from torch import zeros
+from torch.distributions import Cauchy, Normal, kl_divergence
 
 from bench.grid.contract import Row
-from bench.report.estimators import estimates, lines, over_seeds
+from bench.report.estimators import absences, estimates, lines, over_seeds
 from tests.stored import stored
 
 CELL = {"estimator": "pathwise", "S": 1}
@@ -68,3 +70,11 @@ def test_the_legend_lists_estimators_that_have_a_line():
     printed = {"pathwise": "pathwise", "measure_valued": "measure-valued"}
     chart = lines(frame, ("step", "steps"), ("value", "ELBO"), printed).to_dict()
     assert "measure-valued" not in json.dumps(chart["layer"][0]["encoding"])
+
+
+def test_pytorchs_reason_is_of_the_kl_that_is_meant():
+    with pytest.raises(NotImplementedError) as unknown:
+        kl_divergence(Normal(zeros(1), 1.0), Cauchy(zeros(1), 1.0))
+    row = {"reason": str(unknown.value), "estimator": "pathwise", "variant": "flow"}
+    text = absences(pd.DataFrame([row]), "estimator", "variant")
+    assert text.endswith("\n- KL(q ‖ p) has no closed form (pathwise; flow)")

@@ -61,15 +61,48 @@ def test_a_folder_that_has_changed_is_asked_again_and_no_other(tmp_path, store, 
     assert "−93.90" in (root / "index.html").read_text(encoding="utf-8")
 
 
-def test_timings_of_any_folder_count(tmp_path, store, asked):
+@pytest.mark.parametrize("name", ["one", "one-bf16"])
+def test_timings_count_and_the_same_runs_in_bf16(tmp_path, store, asked, name):
     root = tmp_path / "results"
     one = stored(root / "one" / "cpu")
     page.write(root, [one], QUESTIONS, store)
-    other = root / "one-bf16" / "cpu"
-    other.mkdir(parents=True)
-    (other / results.TIMINGS).write_text("{}")
+    beside = root / name / "cpu"
+    beside.mkdir(parents=True, exist_ok=True)
+    (beside / results.TIMINGS).write_text("{}")
     page.write(root, [one], QUESTIONS, store)
     assert asked == [one, one]
+
+
+def test_rows_of_the_same_runs_in_bf16_count(tmp_path, store, asked):
+    root = tmp_path / "results"
+    one = stored(root / "one" / "cpu")
+    page.write(root, [one], QUESTIONS, store)
+    other = stored(root / "one-bf16" / "cpu")
+    page.write(root, [one], QUESTIONS, store)
+    assert sorted(asked) == sorted([one, one, other])
+
+
+def test_other_questions_are_other_answers(tmp_path, store, asked):
+    root = tmp_path / "results"
+    one = stored(root / "one" / "cpu")
+    page.write(root, [one], QUESTIONS, store)
+    page.write(root, [one], QUESTIONS[:1], store)
+    assert asked == [one, one]
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, store, monkeypatch):
+    root = tmp_path / "results"
+    one = stored(root / "one" / "cpu")
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path.name == results.PICTURES:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    (problem,) = page.write(root, [one], QUESTIONS, store).problems
+    assert results.PICTURES in problem
 
 
 def test_what_is_kept_and_damaged_is_answered_again(tmp_path, store, asked):

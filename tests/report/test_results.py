@@ -39,9 +39,11 @@ def test_what_was_all_in_the_cache_stays_said_where_it_was_made(tmp_path):
     folder = stored(tmp_path / "toy" / "cpu")
     table = rows.frame(elbo_rows(folder.parent.name))
     elsewhere = environment_of() | {"cpu": "another", "load_average_at_start": 3.0}
-    results.store(folder, table, history_of(), {}, elsewhere, anew=False)
+    elsewhere["runs"][0]["commit"] = "later"
+    results.store(folder, table, history_of(), {}, elsewhere, computed=False)
     found = results.read(folder).environment
     assert (found["cpu"], found["load_average_at_start"]) == ("a <processor>", 3.0)
+    assert [run["commit"] for run in found["runs"]] == ["abc123"]
     results.store(folder, table, history_of(), {}, elsewhere)
     assert results.read(folder).environment["cpu"] == "another"
 

@@ -213,9 +213,8 @@ def _said(
     """How the estimators compare with pathwise, and which of them scatter or diverge."""
     mine = [replace(c, subject=_name(key, labels)) for key, c in found.items() if key[0] == budget]
     phrases = (f"{where} {AGAINST[budget]}, in nats:" for where in WHERE.values())
-    return "; ".join(
-        [*filter(None, [sentence(mine, *phrases, sign=True)]), *_wild(budget, spans, labels)]
-    )
+    compared = sentence(mine, *phrases, sign=True)
+    return "; ".join(filter(None, [compared, *_wild(budget, spans, labels)]))
 
 
 def _wild(budget: str, spans: Mapping[Key, str], labels: Mapping[str, str]) -> list[str]:
@@ -230,7 +229,7 @@ def _answer(
     labels: Mapping[str, str],
 ) -> str:
     """In short, at both budgets, the longest trainings' length first: by how much others differ
-    from pathwise, and the names of those undecided."""
+    from pathwise, the names of those undecided, and which scatter or diverge."""
     steps = scores[scores.budget == "equal_steps"].steps.max()
     parts = []
     for budget, words in BUDGETS.items():
@@ -240,7 +239,7 @@ def _answer(
             for key, c in found.items()
             if key[0] == budget
         ]
-        if texts := [*filter(None, [grouped(said, phrases)]), *_wild(budget, spans, labels)]:
+        if texts := [*filter(None, [grouped(said, phrases), *_wild(budget, spans, labels)])]:
             parts.append(f"at {words} {'; '.join(texts)}")
     return f"after {steps:,.0f} steps, in nats, {'; '.join(parts)}" if parts else ""
 

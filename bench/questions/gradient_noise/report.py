@@ -199,7 +199,7 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
             own, _ = kendalltau(along.precision, along.elbo.rank())
             text = (
                 f"(Kendall's τ {decimal(own)} among the {len(along)} pathwise estimators, "
-                f"{decimal(every)} of all {len(both)}; the others are far noisier)"
+                f"{decimal(every)} of all {len(both)})"
             )
         parts.setdefault((f"{agree} of {pairs} pairs", text), []).append(when)
         named = [

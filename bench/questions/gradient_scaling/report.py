@@ -73,7 +73,7 @@ def _takeaway(every: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Prin
     """By stage the lowest and highest exponents measured of power laws, what hardly depends on L,
     and the slopes of what is neither; and the gap at either end.
 
-    Whether an exponent is zero holds for all of them together.
+    Verdicts on exponents hold for all of them together.
     """
     parts = []
     told = claims({key: law.exponent for key, law in laws.items() if _kind(law)})

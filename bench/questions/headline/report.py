@@ -268,6 +268,7 @@ def _split_table(rows: pd.DataFrame, bounds: list[Claim], likelihoods: list[Clai
         entries[v, "likelihood_verdict"] = known[title(v)].verdict
     entries = {key: entry for key, entry in entries.items() if key[0] in gaps}
     caption = f"Differences of ELBO to {title(REFERENCE)}, in that of {bound} and that of the rest"
+    caption += "; beside it that of log p(x)" if likelihoods else ""
     return Table.of_variants("elbo_split", columns, entries, caption)
 
 

@@ -13,7 +13,7 @@ from bench.questions.throughput.timings import Timings, read, rounded, significa
 from bench.report.claims import claims, sentence
 from bench.report.estimators import labels
 from bench.report.figure import Figure, joined, panels
-from bench.report.results import Results
+from bench.report.results import Results, in_bf16
 from bench.report.results import read as read_results
 from bench.report.section import Section, paragraphs, prose
 from bench.report.style import title
@@ -200,9 +200,7 @@ def _precision(results: Results, timings: Timings) -> str:
         "of the eager float32 step here, and is never compiled. "
         for ratio in timings.of("precision").float32_ratio
     )
-    other = read_results(
-        results.folder.parent.with_name(f"{results.dataset}-bf16") / results.device
-    )
+    other = read_results(in_bf16(results.folder))
     theirs = other.of("headline", "elbo") if len(other.rows) else other.rows
     if len(theirs) and _trained(other) != _trained(results):
         text += (
