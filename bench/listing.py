@@ -35,7 +35,7 @@ def folders(root: Path) -> Iterator[str]:
     for folder in page.stored(root):
         found = results.read(folder)
         config, runs = found.environment.get("config", {}), found.environment.get("runs", [])
-        stored = (path for name in page.STORED if (path := folder / name).exists())
+        stored = (path for name in results.STORED if (path := folder / name).exists())
         written = datetime.fromtimestamp(max(path.stat().st_mtime for path in stored))
         counted = (f"{config[name]} {name}" for name in ("epochs", "seeds") if name in config)
         measured = set(found.rows.question)
