@@ -42,6 +42,14 @@ def write_atomically(path: Path, data: bytes) -> None:
         ) from None
 
 
+def held(path: Path) -> bytes:
+    """What a file holds; b"" where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 @contextmanager
 def rewritten(folder: Path) -> Iterator[Path]:
     """A copy of a folder, to be changed; in the end it takes the folder's place in one step.

@@ -23,13 +23,12 @@ import torch
 
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, one_line
+from bench.grid.fingerprint import ROOT, source_files
 from bench.grid.progress import Progress
 from bench.grid.remote import DATA, ELSEWHERE, unpacked_and_done
 from bench.grid.store import Store
 from bench.grid.tasks import Grid
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("bench", "vaes")
 PATIENCE = 5
 """Seconds in which a scheduler answers."""
 RETRIES = 2
@@ -178,9 +177,8 @@ def parcel(grid: Grid, data: Dataset) -> bytes:
     """A zip of the project's source, the grid's variants of other folders, and the data."""
     buffer = io.BytesIO()
     with ZipFile(buffer, "w", ZIP_DEFLATED, strict_timestamps=False) as archive:
-        for path in sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                archive.write(path, path.relative_to(ROOT))
+        for path in source_files():
+            archive.write(path, path.relative_to(ROOT))
         for file in grid.files:
             archive.write(file, f"{ELSEWHERE}/{file.name}")
         archive.writestr(DATA, pickle.dumps(data))

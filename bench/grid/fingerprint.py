@@ -13,7 +13,9 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("bench", "vaes")
 REGISTRATION = "registered"
 """A decorator of this name describes what it decorates and changes no result."""
@@ -23,6 +25,12 @@ def key(identity: object, *code: Callable) -> str:
     """Hash of an identity (anything `json` can write) and of the code reached from `code`."""
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(f"{text}\n{source_fingerprint(*code)}".encode()).hexdigest()[:24]
+
+
+def source_files() -> list[Path]:
+    """Every file of the project's own packages."""
+    found = (path for name in PACKAGES for path in sorted((ROOT / name).rglob("*")))
+    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
 
 
 def source_fingerprint(*roots: Callable) -> str:

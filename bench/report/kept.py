@@ -13,15 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.grid.fingerprint import source_files
 from bench.grid.store import Store
 from bench.report import results, rows
 from bench.report.answered import Page, Question, answered
 from bench.report.figure import Figure
 from bench.report.section import Section
 from bench.report.table import Cell, Column, Table
+from bench.storage import held
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("bench", "vaes")
 LIBRARIES = ("altair", "matplotlib", "numpy", "pandas", "scipy")
 
 
@@ -29,11 +29,8 @@ def load(
     store: Store | None, folder: Path, questions: Sequence[Question], redrawn: bool
 ) -> Page | None:
     """The folder's page as it was kept; None where it has to be answered."""
-    if store is None:
-        return None
-    kept = store.load(_key(folder, questions, redrawn), tensors=False)
-    fits = kept is not None and kept["made_from"] == made_from(folder, redrawn)
-    return _page(folder, kept) if fits else None
+    kept = store and store.load(_key(folder, questions, redrawn), tensors=False)
+    return _page(folder, kept) if kept else None
 
 
 def answered_and_kept(
@@ -42,46 +39,35 @@ def answered_and_kept(
     """The folder's page, kept for the next time where nothing was amiss."""
     if store is None:
         return answered(folder, questions, redrawn)
-    known = made_from(folder, redrawn)
+    key = _key(folder, questions, redrawn)
     page = answered(folder, questions, redrawn)
     if not page.problems:
         with suppress(BenchError):  # a cache that is full or read-only: it is answered again
-            store.save(_key(folder, questions, redrawn), {"made_from": known, **_packed(page)})
+            store.save(key, _packed(page))
     return page
 
 
-def made_from(folder: Path, redrawn: bool) -> str:
-    """Digest of all that the folder's page is made from: its files, the code, the libraries."""
+def _key(folder: Path, questions: Sequence[Question], redrawn: bool) -> str:
+    """Of all that the folder's page is made from: its files, the code, the libraries."""
     names = (*results.STORED, results.TIMINGS, rows.FORMER_FILE)
     files = [place / name for place in (folder, results.in_bf16(folder)) for name in names]
     if not redrawn:  # its pictures are those stored
         files += sorted(folder.glob("figures/*.png"))
-    found = {str(path): _digest(path) for path in files if path.is_file()}
-    return _hash([_code(), found])
+    asked = [question.name for question in questions]
+    return "page-" + _hash([str(folder), asked, redrawn, _digests(files), _code()])[:24]
 
 
 @functools.cache
 def _code() -> str:
-    paths = [p for package in PACKAGES for p in sorted((ROOT / package).rglob("*"))]
-    files = {str(p): _digest(p) for p in paths if p.is_file() and p.suffix != ".pyc"}
-    return _hash([files, [version(library) for library in LIBRARIES]])
+    return _hash([_digests(source_files()), [version(library) for library in LIBRARIES]])
 
 
-def _key(folder: Path, questions: Sequence[Question], redrawn: bool) -> str:
-    asked = [question.name for question in questions]
-    return "page-" + _hash([str(folder.resolve()), asked, redrawn])[:24]
+def _digests(files: Iterable[Path]) -> dict[str, str]:
+    return {str(path): hashlib.sha256(held(path)).hexdigest() for path in files}
 
 
 def _hash(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    """ "" where it cannot be read: its page has a problem, and is not kept."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 # --- a page as plain values -----------------------------------------------------------------

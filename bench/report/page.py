@@ -34,7 +34,7 @@ from bench.report.from_the_notes import STATEMENTS
 from bench.report.section import Section
 from bench.report.style import colour, meaning, ordered, title
 from bench.report.table import escaped
-from bench.storage import remove, rewritten, set_aside, write_atomically
+from bench.storage import held, remove, rewritten, set_aside, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIRST = ("mnist5k", "mnist", "fashion_mnist")
@@ -178,18 +178,10 @@ def _redraw(page: Page, drawn: Mapping[str, Future]) -> None:
                 remove(path)
         for name, content in made.items():
             (new / name).parent.mkdir(exist_ok=True)
-            if _bytes(folder / name) == content:
+            if held(folder / name) == content:
                 shutil.copy2(folder / name, new / name)
             else:
                 write_atomically(new / name, content)
-
-
-def _bytes(path: Path) -> bytes:
-    """What a file holds; b"" where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 # --- index.html ------------------------------------------------------------------------------
@@ -198,7 +190,7 @@ def _bytes(path: Path) -> bytes:
 def _javascript(index: Path, executor: Executor) -> Future:
     """Vega's JavaScript; that of the page before where it is whole and the same version's."""
     tag = rb'<script data-libraries="([^"]*)" data-sha256="([^"]*)">(.*?)</script>'
-    found = re.search(tag, _bytes(index), re.S)
+    found = re.search(tag, held(index), re.S)
     ours = found and [_libraries().encode(), _sha256(found[3]).encode()]
     if found is None or [found[1], found[2]] != ours:
         return executor.submit(drawing.javascript)

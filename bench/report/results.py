@@ -29,8 +29,15 @@ DIGESTS = "sha256"
 """In the environment: file → digest of its bytes, and of the environment itself without them."""
 HISTORY_COLUMNS = ("variant", "seed", "epoch")
 WHERE = (
-    *("cpu", "cores", "gpu", "platform", "python", "packages", "commit"),
-    *("workers", "load_average_at_start"),
+    "cpu",
+    "cores",
+    "gpu",
+    "platform",
+    "python",
+    "packages",
+    "commit",
+    "workers",
+    "load_average_at_start",
 )
 """In the environment: where the numbers were made."""
 FREE = ("variants", "questions", "seeds", "jobs")

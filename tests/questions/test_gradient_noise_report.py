@@ -134,7 +134,10 @@ def test_the_sentences_are_of_the_whole_gradient():
     assert section.answer.startswith(
         "of a minibatch gradient's variance, the noise of q makes 80.0"
     )
-    assert "`sticking the landing (S = 1)`, 2.000 ± 0.020 times (of gradients;" in section.answer
+    assert section.answer.endswith(
+        "`sticking the landing (S = 1)`, 2.000 ± 0.020 times (of gradients; trainings: *Does the "
+        "gradient's noise matter?*)"
+    )
 
 
 def test_what_one_sample_does_not_admit_is_compared_at_its_least():

@@ -138,8 +138,8 @@ def test_verdicts_of_the_table_hold_together(tmp_path: Path):
 @pytest.mark.parametrize(
     ("encoder", "change", "difference", "expected"),
     [
-        (1, 1, 0, "not told apart"),
-        (-1, 1, 0, "not told apart"),
+        (1, 1, 0, "difference undecided"),
+        (-1, 1, 0, "difference undecided"),
         (1, -1, -1, "opposite"),
         (-1, 1, 1, "opposite"),
         (1, 1, -1, "above"),

@@ -152,10 +152,10 @@ def _sentences(
     if bounds:
         bound = _bound(rows)
         text += f" By {bound}, a lower bound of log p(x): {_verdicts(bounds)}."
-        short += f". {bound}: {_verdicts(_few(bounds))}" * (not likelihoods)
     if likelihoods:
         text += f" By log p(x) itself (*Simple to flexible*): {_verdicts(likelihoods)}."
-        short += f". log p(x): {_verdicts(_few(likelihoods))}"
+    if model := likelihoods or bounds:
+        short += f". {'log p(x)' if likelihoods else bound}: {_verdicts(_few(model))}"
     return text, short
 
 

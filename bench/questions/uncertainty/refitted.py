@@ -22,7 +22,7 @@ REFITTED = {
     "opposite": "are of the opposite sign to the best posterior's",
     "below": "are below the best posterior's",
     "above": "are above the best posterior's",
-    "not told apart": "are undecided against the best posterior's, which moves significantly",
+    "difference undecided": "are undecided against the best posterior's, which moves significantly",
     "undecided": "are undecided, the best posterior's too",
 }
 FILTERS = ("corruption", "trained_on")
@@ -57,7 +57,7 @@ def origin(encoder: int, refitted: int, difference: int) -> str:
         if encoder * refitted < 0:
             return "opposite"
         return "below" if difference > 0 else "above"
-    return "not told apart" if refitted else "undecided"
+    return "difference undecided" if refitted else "undecided"
 
 
 def table_of(table: pd.DataFrame) -> Table:

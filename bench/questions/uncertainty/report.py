@@ -205,7 +205,10 @@ def _counts(table: pd.DataFrame) -> str:
 
 def _sizes(line: tuple) -> str:
     """The change at the strongest level, after that at the lowest where it dips."""
-    dips = line.verdict in ("rises after a dip", "falls at first") and line.dip != line.change
+    dips = (
+        line.verdict in ("rises after a dip", "falls at first")
+        and line.dip.mean != line.change.mean
+    )
     after = f" after {spoken(line.dip, 1, sign=True)}" if dips else ""
     return f"{spoken(line.change, 1, sign=True)}{after} nats"
 
