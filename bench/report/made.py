@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pandas as pd
 
-from bench.config import SIZES, Run, of_dataset
+from bench.config import OPTIONS, SIZES, Run, of_dataset
 from bench.data.sources import SOURCES
 from bench.errors import readable
 from bench.options import OPTION_OF
@@ -111,6 +111,7 @@ def _networks(found: Results) -> str:
     config, shape = found.environment["config"], found.environment.get("image_shape")
     if not shape:
         return ""
+    config = OPTIONS.get(config.get("dataset", ""), {}) | config
     latent, hidden = of_dataset(SIZES, config.get("dataset", ""))
     latent, hidden = config.get("latent_dim", latent), config.get("hidden_dim", hidden)
     layers = [hidden] * 2 if isinstance(hidden, int) else hidden

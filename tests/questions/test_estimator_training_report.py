@@ -180,12 +180,12 @@ def test_an_estimator_whose_seeds_lie_far_apart_is_said_to_scatter(sign):
     section, table = made_up(
         [lambda seed, elbo: training("score_function", elbo + sign * spread[seed])]
     )
-    assert "`score function (S = 1)` scatters: its seeds reach" in section.takeaway
-    assert "`score function (S = 1)` scatters: its seeds reach" in section.answer
+    assert "`score function (S = 1)` scatters: its seeds' ELBOs reach" in section.takeaway
+    assert "`score function (S = 1)` scatters: its seeds' ELBOs reach" in section.answer
     assert "undecided" not in section.takeaway
     (line,) = lines_of(table, "equal steps", "score function")
     low, high = sorted(10 * s - 100 + sign * spread[s] for s in (0, 2))
-    assert line[7] == f"scatters: its seeds reach {low:,} to {high:,}".replace("-", "−")
+    assert line[7] == f"scatters: its seeds' ELBOs reach {low:,} to {high:,}".replace("-", "−")
 
 
 def test_seeds_that_overlap_do_not_scatter():

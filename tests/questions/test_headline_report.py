@@ -130,7 +130,7 @@ def test_where_it_was_measured_log_likelihood_stands_beside_the_bound():
     ]
     (section,) = sections(made_up(more=[*of_bounds(), *more]))
     assert (
-        " By log p(x) itself (*Simple to flexible*): above it `flow` (+0.50 ± 0.10); below it "
+        " By log p(x) itself: above it `flow` (+0.50 ± 0.10); below it "
         "`fixed-variance` (−1.00 ± 0.10)."
     ) in section.takeaway
     assert "; below it `fixed-variance` (−4.00 ± 0.10). log p(x): above it" in section.answer
@@ -140,19 +140,40 @@ def test_where_it_was_measured_log_likelihood_stands_beside_the_bound():
     assert frame["verdict on log p(x)"].tolist() == ["trails", "beats"]
 
 
+def test_where_log_likelihood_is_known_it_is_that():
+    exact = {"question": "exact_likelihood"}
+    known = {"fixed_variance": -87.0, "input_dependent": -85.0, "flow": -85.5}
+    more = [
+        line(
+            variant,
+            seed,
+            "exact_log_likelihood",
+            value + NOISE[seed] * (variant == "flow"),
+            **exact,
+        )
+        for variant, value in known.items()
+        for seed in range(SEEDS)
+    ]
+    pair = {"question": "flexibility", "reference": "input_dependent"}
+    more += [line("flow", seed, "log_likelihood_difference", 9.0, **pair) for seed in range(SEEDS)]
+    (section,) = sections(made_up(more=[*of_bounds(), *more]))
+    frame = section.tables[1].frame().set_index("variant")
+    assert frame["difference of log p(x)"].tolist() == pytest.approx([-2.0, -0.5])
+
+
 @pytest.mark.parametrize(
     ("rises", "said"),
     [
         (
             {"flow": 0.25, "fixed_variance": 1.0},
             " From K = 10 to 1,000 L_K still rises by 0.25 (`flow`) to 1.00 (`fixed-variance`) "
-            "nats, a sign that the slacks differ. Where *Simple",
+            "nats, a sign that the slacks differ. The difference of",
         ),
         (
             {"flow": 0.25},
-            " From K = 10 to 1,000 L_K still rises by 0.25 (`flow`) nats. Where *Simple",
+            " From K = 10 to 1,000 L_K still rises by 0.25 (`flow`) nats. The difference of",
         ),
-        ({"flow": 0.0}, "the larger its slack. Where *Simple"),
+        ({"flow": 0.0}, "the larger its slack. The difference of log p(x) itself"),
     ],
 )
 def test_the_notes_say_how_far_the_bound_still_rises(rises, said):

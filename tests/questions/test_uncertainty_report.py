@@ -161,7 +161,7 @@ def test_a_change_of_the_other_sign_is_said_with_both(tmp_path: Path):
     at = results.rows.metric == "fitted_minus_encoder_entropy_change"
     results.rows.loc[at & (results.rows.corruption == "salt"), "value"] = 1.75
     (section,) = report.sections(results)
-    said = "of the opposite sign {} with salt at 0.4 (−1.2, the best +0.5 nats)"
+    said = "of the opposite sign {} with salt at 0.4 (by 1.8 ± 0.0: −1.2, the best +0.5 nats)"
     assert said.replace("{} ", "") + "; is above it with bit flips" in section.takeaway
     assert section.answer.endswith("; " + said.format("to the best posterior's"))
 
@@ -321,8 +321,8 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     notes = " ".join(section.notes.split())
     assert "clean to corrupted images, 6 are above the best posterior's." in notes
     assert (
-        "that of `input-dependent` is above it with bit flips at 0.4 (+1.0, the best +0.5 nats), "
-        in section.takeaway
+        "that of `input-dependent` is above it with bit flips at 0.4 (by 0.5 ± 0.0: +1.0, "
+        "the best +0.5 nats), " in section.takeaway
     )
     tables = printed(section)
     verdicts = tables["uncertainty"].frame()
@@ -348,7 +348,8 @@ def test_changes_that_are_not_told_from_the_best_posteriors_are_counted(tmp_path
     rows.loc[at, "value"] = rows.seed[at].astype(float) - 2
     (section,) = report.sections(results)
     assert (
-        "that of `input-dependent` is above it with salt at 0.4 (+1.0, the best +0.5 nats); "
+        "that of `input-dependent` is above it with salt at 0.4 (by 0.5 ± 0.0: +1.0, the best "
+        "+0.5 nats); "
         "is undecided against it in 5 of 6 changes, the largest 0.0 ± 2.0 nats from it "
         "(bit flips at 0.4)." in section.takeaway
     )

@@ -333,4 +333,8 @@ def test_what_is_compared_is_said_and_a_former_protocol_is_warned_of(tmp_path):
         assert "Former" not in text_of(path)
         assert "Encoder 6-64-32-20 (tanh), decoder the mirror image" in text_of(path)
         assert "1,000 images to train, 20 to validate and 30 to test on" in text_of(path)
+    environment["config"] |= {"dataset": "ppca"}
+    (folder / results.ENVIRONMENT).write_text(json.dumps(environment))
+    page.write(tmp_path, None, QUESTIONS)
+    assert "decoder linear" in text_of(folder / "README.md")
     assert "affine coupling layers" in text_of(tmp_path / "index.html")

@@ -180,7 +180,7 @@ def _scattered(scores: pd.DataFrame) -> dict[Key, str]:
                 found[budget, name, s] = f"diverges in {lost} of {len(reference)} seeds"
             elif apart and np.ptp(values) > SCATTER * np.ptp(reference):
                 span = " to ".join(decimal(end, 0) for end in (values.min(), values.max()))
-                found[budget, name, s] = f"scatters: its seeds reach {span}"
+                found[budget, name, s] = f"scatters: its seeds' ELBOs reach {span}"
     return found
 
 

@@ -130,7 +130,11 @@ def _claims(results: Results, metric: str) -> list[Claim]:
 
 
 def likelihood_claims(results: Results) -> list[Claim]:
-    """The same of log p(x) itself, as *Simple to flexible* has it; [] where it was not measured."""
+    """The same of log p(x) itself: exact where it is known, else as *Simple to flexible* has it; []
+    where that was not measured."""
+    exact = _less_reference(results.of("exact_likelihood", "exact_log_likelihood"))
+    if exact:
+        return claims({title(v): d for v, d in exact.items()}, tolerance=tolerance_of(results))
     found = [claim for claim in changes(results) if claim.subject[1] == "log_likelihood"]
     return [replace(claim, subject=title(claim.subject[0])) for claim in found]
 
@@ -153,7 +157,7 @@ def _sentences(
         bound = _bound(rows)
         text += f" By {bound}, a lower bound of log p(x): {_verdicts(bounds)}."
     if likelihoods:
-        text += f" By log p(x) itself (*Simple to flexible*): {_verdicts(likelihoods)}."
+        text += f" By log p(x) itself: {_verdicts(likelihoods)}."
     if model := likelihoods or bounds:
         short += f". {'log p(x)' if likelihoods else bound}: {_verdicts(_few(model))}"
     return text, short

@@ -111,9 +111,10 @@ def answer(table: pd.DataFrame) -> str:
 
 
 def _sizes(line: tuple) -> str:
-    """`salt at 0.4 (−1.2, the best +0.3 nats)`."""
+    """`salt at 0.4 (by 1.5 ± 0.4: −1.2, the best +0.3 nats)`."""
     encoder, best = (decimal(e.mean, 1, "+") for e in (line.encoder, line.refitted))
-    return f"{line.corruption} at {line.level:g} ({encoder}, the best {best} nats)"
+    apart = spoken(replace(line.difference, mean=abs(line.difference.mean)), 1)
+    return f"{line.corruption} at {line.level:g} (by {apart}: {encoder}, the best {best} nats)"
 
 
 def text(table: pd.DataFrame) -> str:
