@@ -292,7 +292,7 @@ def test_a_line_a_cell_with_the_fastest_in_bold():
     ]
     (line,) = log_likelihood.markdown().splitlines()[2:]
     assert line == "| 784-400-20 | 1,000 | **200,000** | 0.80 | 50,000 | 4.00 |"
-    assert "jax 0.1, pythae 0.2, torch 2.0" in section.notes
+    assert "jax 0.1, pythae 0.2, torch 2.0" in " ".join(section.notes.split())
 
 
 def test_the_sentence_says_where_we_are_ahead_and_which_targets_hold():
