@@ -4,7 +4,7 @@ Nothing is imported at the top, since every worker process imports this module o
 """
 
 if __name__ == "__main__":
-    from bench import stopping
+    from bench.machine import stopping
 
     stopping.install()
 

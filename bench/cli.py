@@ -1,28 +1,28 @@
 """The command line: `python -m bench run|tune|validate|report|throughput|…`.
 
 Options become a `Config`; what is done with it is in `bench.commands`, imported when it is used.
-Commands on what is finished are in `bench.cli_finished`.
+Commands on what is finished are in `bench.commands.finished`.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import cyclopts
 from cyclopts import App, Parameter
 
-from bench import cli_finished
-from bench.console import PLAIN, console
+from bench.commands import finished
+from bench.commands.typed import from_file, usable_option, utf8, whole_numbers
 from bench.errors import BenchError, readable
+from bench.machine.console import PLAIN, console
+from bench.machine.places import shown
 from bench.options import Config
-from bench.places import shown
-from bench.typed import from_file, usable_option, utf8, whole_numbers
 
 app = App(
     name="python -m bench",
@@ -30,7 +30,7 @@ app = App(
     version_flags=[],
     result_action="return_value",
 )
-app.command(cli_finished.app, name="*")
+app.command(finished.app, name="*")
 
 DEFAULT = Config()
 Options = Annotated[Config, Parameter(name="*")]
@@ -50,12 +50,13 @@ def run(*, config: Options = DEFAULT, measurements: Hidden = None) -> int:
 
     What was done before is found in the cache; an interrupted grid resumes.
     """
-    commands = _commands()
+    with _loading():
+        from bench.commands.run import run
 
     if measurements is not None:
         names = (FORMER_NAMES.get(name, name) for name in measurements.split(","))
         config = replace(config, questions=",".join(names))
-    return commands.run(config, console)
+    return run(config, console)
 
 
 @app.command
@@ -106,7 +107,8 @@ def tune(
     cache
         Folder of finished runs (default: $BENCH_CACHE, or .bench_cache).
     """
-    commands = _commands()
+    with _loading():
+        from bench.commands.run import tune
 
     config = Config(
         dataset=dataset,
@@ -122,7 +124,7 @@ def tune(
         results=results,
         cache=cache,
     )
-    return commands.tune(config, console)
+    return tune(config, console)
 
 
 @app.command
@@ -134,7 +136,7 @@ def new_variant(name: str, /) -> int:
     name
         Of the file and in every table, e.g. low_rank.
     """
-    from bench.new_variant import new_variant
+    from bench.commands.new_variant import new_variant
 
     written = new_variant(name)
     console.print(f"wrote {written}; next: make check NAME={name}", markup=False, soft_wrap=True)
@@ -150,7 +152,7 @@ def check(variants: str, /) -> int:
     variants
         Comma-separated names of files in vaes/, or 'all', or a path to one file anywhere.
     """
-    from bench.commands import check
+    from bench.commands.check import check
 
     return check(variants, console)
 
@@ -188,12 +190,13 @@ def throughput(
     results
         Folder the tables and figures go to.
     """
-    commands = _commands()
+    with _loading():
+        from bench.commands.throughput import throughput
 
     config = Config(
         dataset=dataset, variants=variants, device=device, data_dir=data_dir, results=results
     )
-    return commands.throughput(config, full, seconds, console, peers)
+    return throughput(config, full, seconds, console, peers)
 
 
 @app.command
@@ -247,8 +250,8 @@ def validate(
     cache
         Folder of finished runs (default: $BENCH_CACHE, or .bench_cache).
     """
-    _commands()
-    from bench.validation import validate
+    with _loading():
+        from bench.commands.validation import validate
 
     places = {"data_dir": data_dir, "results": results, "cache": cache}
     config = Config(preset=preset, device=device, jobs=jobs, **places)
@@ -269,12 +272,13 @@ def report(*, dataset: str | None = None, results: Path = Config.results) -> int
     from bench.report import workers
 
     workers.start()  # while this process imports what it needs
-    commands = _commands()
-    from bench import validation
+    with _loading():
+        from bench.commands import validation
+        from bench.commands.report import report
 
     if dataset is None:
         validation.redraw(results)
-    return commands.report(results, dataset, console)
+    return report(results, dataset, console)
 
 
 @app.command
@@ -304,19 +308,18 @@ def gpu_check(
     results
         Folder the tables and figures go to (default: results, of a rehearsal a new folder).
     """
-    from bench.gpu_check.command import gpu_check
+    from bench.commands.gpu_check.command import gpu_check
 
     return gpu_check(device, dataset, variants, preset, minutes, results, console)
 
 
-def _commands() -> ModuleType:
-    """`bench.commands`, sooner than by `import`: nothing of it is garbage to look for."""
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Imports within take less time: nothing of them is garbage to look for."""
     gc.disable()
-    from bench import commands
-
+    yield
     gc.freeze()
     gc.enable()
-    return commands
 
 
 def _say_error(message: str) -> None:

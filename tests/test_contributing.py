@@ -10,7 +10,7 @@ import pytest
 import torch
 from subjects import subject
 
-from bench import asked
+from bench.commands import asked
 from bench.inference import gradients
 from bench.inference.elbo import elbo_terms
 from bench.inference.reparameterize import standard_normal

@@ -17,9 +17,10 @@ import pytest
 from rich.console import Console
 from stand_ins import QUESTIONS, stored
 
-from bench import commands, storage
+from bench.commands import run
 from bench.errors import BenchError
 from bench.grid.store import Store
+from bench.machine import storage
 from bench.options import Config
 from bench.report import page, results, rows
 
@@ -31,7 +32,7 @@ ABOVE = ("index.html", "README.md")
 @pytest.fixture
 def bench(tiny, tmp_path, inline, monkeypatch):
     """`bench(results=…)` runs two variants in this process; its exit code and what it said."""
-    monkeypatch.setattr(commands, "Workers", lambda *arguments: inline)
+    monkeypatch.setattr(run, "Workers", lambda *arguments: inline)
     monkeypatch.setattr(page.workers, "context", lambda: None)
     monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *arguments: inline)
 
@@ -41,7 +42,7 @@ def bench(tiny, tmp_path, inline, monkeypatch):
         asked |= {"results": tmp_path / "results", "cache": tmp_path / "cache", **options}
         text = io.StringIO()
         console = Console(file=text, width=300, highlight=False)
-        return commands.run(Config(**asked), console), text.getvalue()
+        return run.run(Config(**asked), console), text.getvalue()
 
     return call
 

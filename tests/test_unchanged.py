@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.compare import ROUNDING, TIMED, TIMED_METRICS
+from bench.commands.compare import ROUNDING, TIMED, TIMED_METRICS
 from bench.report import results, rows
 
 KEYS = [*rows.IDENTITY, *rows.SETTINGS]

@@ -17,7 +17,7 @@ from bench.data.sources import SOURCES
 from bench.data.splits import SPLITS, TEST_LABELS, Arrays
 from bench.data.unit import Unit
 from bench.errors import BenchError, nearest
-from bench.places import usable
+from bench.machine.places import usable
 
 REAL = "real"
 """The binarization of what are no pixels."""

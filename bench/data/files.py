@@ -17,9 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from bench.archives import check_unpacked, gunzip
 from bench.errors import BenchError, one_line
-from bench.places import usable
+from bench.machine.archives import check_unpacked, gunzip
+from bench.machine.places import usable
 
 TORCHVISION = {"mnist": Path("MNIST", "raw"), "fashion_mnist": Path("FashionMNIST", "raw")}
 """Where torchvision puts files, below its `root`."""

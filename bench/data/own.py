@@ -16,7 +16,7 @@ from bench.data.splits import SPLITS, TEST_LABELS, TRAIN_LABELS, Arrays, cut_fro
 from bench.data.traps import ROUNDING, check_numbers, check_rows, copies, doubtful, is_table
 from bench.data.unit import Unit
 from bench.errors import BenchError
-from bench.places import shown, usable
+from bench.machine.places import shown, usable
 
 SMALLEST_SPLIT = {"train": 100, "valid": 10, "test": 10}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.config import Run
 from bench.errors import BenchError, one_line
 from bench.grid.fingerprint import bare
-from bench.storage import write_atomically
+from bench.machine.storage import write_atomically
 from vaes import Autoencoder
 
 FILE = Path(__file__).with_name("recorded.json")

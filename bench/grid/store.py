@@ -14,7 +14,7 @@ from typing import BinaryIO
 import torch
 
 from bench.errors import BenchError, one_line
-from bench.storage import set_aside, sweep, write_atomically
+from bench.machine.storage import set_aside, sweep, write_atomically
 
 MAGIC, MAGIC_OF_ONE_PART = b"vae-bench 2", b"vae-bench 1"
 HEADER_BYTES = 400

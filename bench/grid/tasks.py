@@ -21,7 +21,7 @@ from bench.grid import fingerprint
 from bench.grid.contract import Measurement, Result, Row, Subject
 from bench.grid.store import Store
 from bench.inference.gradients import ESTIMATORS
-from bench.processes import end_with_parent
+from bench.machine.processes import end_with_parent
 from bench.randomness import generator
 from bench.training.loop import Trained, train, train_branches
 from bench.training.stacked import train_stacked

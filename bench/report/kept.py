@@ -15,12 +15,12 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.grid.fingerprint import source_files
 from bench.grid.store import Store
+from bench.machine.storage import held
 from bench.report import results, rows
 from bench.report.answered import Page, Question, answered
 from bench.report.figure import Figure
 from bench.report.section import Section
 from bench.report.table import Cell, Column, Table
-from bench.storage import held
 
 LIBRARIES = ("altair", "matplotlib", "numpy", "pandas", "scipy")
 

@@ -25,8 +25,9 @@ from markupsafe import Markup
 
 from bench.errors import readable
 from bench.grid.store import Store
-from bench.places import without_links
-from bench.processes import ProcessPoolExecutor, end_with_parent
+from bench.machine.places import without_links
+from bench.machine.processes import ProcessPoolExecutor, end_with_parent
+from bench.machine.storage import held, remove, rewritten, set_aside, write_atomically
 from bench.report import drawing, embedding, kept, results, rows, workers
 from bench.report.answered import Page, Question, answered
 from bench.report.figure import CONFIG
@@ -34,7 +35,6 @@ from bench.report.from_the_notes import STATEMENTS
 from bench.report.section import Section
 from bench.report.style import colour, meaning, ordered, title
 from bench.report.table import escaped
-from bench.storage import held, remove, rewritten, set_aside, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIRST = ("mnist5k", "mnist", "fashion_mnist")

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.archives import check_unpacked
 from bench.errors import BenchError, one_line
 from bench.grid import FAILURE, TRAINING, TUNING
-from bench.places import without_links
+from bench.machine.archives import check_unpacked
+from bench.machine.places import without_links
+from bench.machine.storage import rewritten, set_aside, write_atomically
 from bench.report import rows as tidy
 from bench.report.style import ordered
-from bench.storage import rewritten, set_aside, write_atomically
 
 HISTORY, PICTURES, ENVIRONMENT = "history.csv", "pictures.npz", "environment.json"
 STORED = (tidy.FILE, HISTORY, PICTURES, ENVIRONMENT)

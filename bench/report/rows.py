@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.archives import gunzip
 from bench.errors import BenchError, one_line
-from bench.storage import write_atomically
+from bench.machine.archives import gunzip
+from bench.machine.storage import write_atomically
 
 FILE = "rows.csv.gz"
 FORMER_FILE = "rows.csv"

@@ -6,7 +6,7 @@ import functools
 from multiprocessing import forkserver, get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 
-from bench.processes import deaf
+from bench.machine.processes import deaf
 
 
 @functools.cache

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, commands, contestants, new_variant, validation
+from bench import cli
+from bench.commands import contestants, new_variant, run, validation
+from bench.commands.gpu_check import command as gpu_check
 from bench.data import files
 from bench.errors import BenchError
-from bench.gpu_check import command as gpu_check
 from bench.questions.throughput import run_cases
 from bench.report import page
 
@@ -40,7 +41,7 @@ def answer(monkeypatch, capsys, tmp_path, counted) -> Callable[..., tuple[int, s
         raise BenchError("no network here")
 
     for module, name in (
-        (commands, "_run_grid"),
+        (run, "_run_grid"),
         (validation, "_executed"),
         (gpu_check, "_run"),
         (run_cases, "run_cases"),

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import asked
+from bench.commands import asked
 from bench.options import Config
 
 ROOT = Path(__file__).parents[2]

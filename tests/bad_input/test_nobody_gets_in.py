@@ -23,11 +23,12 @@ from markdown_it import MarkdownIt
 from scipy.io import savemat
 from stand_ins import StandIn, environment_of, history_of, stored
 
-from bench import archives, asked, new_variant
+from bench.commands import asked, new_variant
 from bench.data import files, formats
 from bench.data.dataset import load
 from bench.errors import BenchError
 from bench.grid import store
+from bench.machine import archives
 from bench.options import Config
 from bench.questions import QUESTIONS
 from bench.report import page, results, rows

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vaes
-from bench import contestants, variant_checks
+from bench import variant_checks
+from bench.commands import contestants
 from bench.grid import runner
 from vaes import discover
 
@@ -202,7 +203,7 @@ def test_one_that_breaks_its_contract_is_left_out_of_all(answer, tmp_path, monke
     """And the run ends with a failure."""
     path = written(tmp_path, parameters="location, -scale")
     own = discover(files=[path])
-    monkeypatch.setattr("bench.contestants.discover", lambda files=(): own)
+    monkeypatch.setattr("bench.commands.contestants.discover", lambda files=(): own)
     code, text = answer("run", "--dataset", "digits")
     assert code == "begun"
     assert contestants.some_left_out("all", tuple(own.variants)[:-1])

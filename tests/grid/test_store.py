@@ -9,9 +9,9 @@ import math
 import pytest
 import torch
 
-from bench import storage
 from bench.errors import BenchError
 from bench.grid.store import Store
+from bench.machine import storage
 
 
 def test_round_trip(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from bench import new_variant
+from bench.commands import new_variant
 from bench.data.dataset import Dataset
 from bench.grid.contract import Subject
 from bench.inference.codes import codes, covariances, unit_variances

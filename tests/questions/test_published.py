@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import asked, contestants, validation
+from bench.commands import asked, contestants, validation
 from bench.config import PRESETS, Run
 from bench.data import files as download
 from bench.errors import BenchError

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
-from bench import new_variant
+from bench.commands import new_variant
 from bench.errors import BenchError
 from bench.variant_checks import CHECKS, problems
 from vaes import VAE, Autoencoder, discover, variant_in

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bench.data.own import is_own
 from bench.errors import BenchError
+from bench.machine.storage import write_atomically
 from bench.questions.throughput.files import FILE, check_comparable, joined, stored, without_rounds
-from bench.storage import write_atomically
 
 FOLDER = Path(__file__).parent
 CASES = FOLDER / "cases"

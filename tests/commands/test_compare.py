@@ -13,7 +13,7 @@ from scipy import stats
 from stand_ins import environment_of
 from stored import line
 
-from bench.compare import Comparison, compare
+from bench.commands.compare import Comparison, compare
 from bench.config import Run
 from bench.errors import BenchError
 from bench.report import rows

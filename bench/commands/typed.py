@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, get_args
 
 from cyclopts.config import Dict
 
-from bench import bounds
+from bench.commands import bounds
 from bench.errors import BenchError
+from bench.machine.places import shown, usable
 from bench.options import Config, as_typed
-from bench.places import shown, usable
 
 if TYPE_CHECKING:
     from cyclopts import App, ArgumentCollection

@@ -13,7 +13,7 @@ from posteriors import ModuleFlow, perturbed
 from safetensors import safe_open
 from subjects import of_digits, small_data, subject
 
-from bench import apply
+from bench.commands import apply
 from bench.data.binarization import as_float
 from bench.data.dataset import in_its_unit, load
 from bench.data.sources import SOURCES

@@ -21,14 +21,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from bench.commands.contestants import variants_named
+from bench.commands.gpu_check.steps import ROOT, STEPS, Check, Step
 from bench.config import preset as amounts
-from bench.contestants import variants_named
 from bench.data.dataset import load
 from bench.data.own import is_own
 from bench.errors import BenchError
-from bench.gpu_check.steps import ROOT, STEPS, Check, Step
 from bench.grid.environment import commit, machine
-from bench.places import without_links
+from bench.machine.places import without_links
 
 COMMITTED = ROOT / "results"
 LOG = "gpu-check.log"
@@ -107,7 +107,7 @@ def _run(check: Check, say: Callable[[str], None]) -> int:
 
 def _attempt(step: Step, check: Check, seconds: float, say: Callable[[str], None]) -> str:
     """Do a step in a process of its own; "" or what became of it."""
-    code = "import sys; from bench.gpu_check.command import work; work(*sys.argv[1:])"
+    code = "import sys; from bench.commands.gpu_check.command import work; work(*sys.argv[1:])"
     command = [sys.executable, "-c", code, step.name, json.dumps(asdict(check))]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         with subprocess.Popen(

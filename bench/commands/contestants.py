@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 
 from bench.config import Run
-from bench.console import PLAIN
 from bench.errors import BenchError, nearest, one_line, readable
 from bench.inference.gradients import admit, estimator_for
+from bench.machine.console import PLAIN
+from bench.machine.places import usable
 from bench.options import OPTION_OF, Config, listed
-from bench.places import usable
 from bench.variant_checks import problems
 from vaes import VAE, Autoencoder, discover, with_options
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SECONDS = 5
 
 
@@ -109,7 +109,7 @@ def test_while_workers_train(tmp_path):
 def test_nohup_is_respected():
     code = (
         "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from bench import stopping; stopping.install()\n"
+        "from bench.machine import stopping; stopping.install()\n"
         "os.kill(os.getpid(), signal.SIGHUP); print('still here')\n"
         "os.kill(os.getpid(), signal.SIGTERM)"
     )

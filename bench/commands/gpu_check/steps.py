@@ -33,7 +33,7 @@ from bench.training.loop import Trained, restore, train
 from bench.training.stacked import Stack, train_stacked
 from vaes import VAE, Autoencoder, discover
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SEEDS = 5
 LEAST = {"ordinary": 20.0, "lean": 5.0}
 """× that five stacked seeds must be as fast as five trainings by that loop."""

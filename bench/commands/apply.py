@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.distributions import ContinuousBernoulli
 
-from bench import asked, contestants
+from bench.commands import asked, contestants
 from bench.data.binarization import as_float, binarized_splits, is_binary
 from bench.data.dataset import Dataset, unit_of
 from bench.data.own import as_bytes, read_images
@@ -25,10 +25,10 @@ from bench.inference import codes as of_codes
 from bench.inference.elbo import chunks, mean_elbo
 from bench.inference.importance import passes_at_once
 from bench.inference.reparameterize import prior_sample
+from bench.machine.storage import write_atomically
 from bench.options import Config
 from bench.questions.headline.measure import REPEATED, iw_bounds
 from bench.report.rows import csv
-from bench.storage import write_atomically
 from vaes import VAE
 
 SUFFIXES = (".npz", ".csv")

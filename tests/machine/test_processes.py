@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor, CancelledError
 
 import pytest
 
-from bench.processes import Workers
+from bench.machine.processes import Workers
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from bench import asked, contestants
+from bench.commands import asked, contestants
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError, nearest, one_line
 from bench.grid.environment import commit
@@ -28,16 +28,16 @@ from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
+from bench.machine.processes import Workers, deaf
+from bench.machine.storage import locked, write_atomically
 from bench.options import Config
-from bench.processes import Workers, deaf
 from bench.questions.published import closed_forms, report
 from bench.questions.published.measure import Conditions
 from bench.questions.published.published import Published, rows
 from bench.report import rows as tidy
 from bench.report.results import prepare
-from bench.storage import locked, write_atomically
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VALUES, CLOSED_FORMS = "values.csv", "closed_forms.csv"
 DRAWS = 10_000_000
 """Estimates behind a variance in closed form, at least."""

@@ -17,12 +17,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import cli, commands, contestants
+from bench import cli
+from bench.commands import contestants, report, run, typed
 from bench.config import PRESETS
 from bench.errors import BenchError
 from bench.grid import recorded, tasks
 from bench.options import Config
-from bench.report import results
+from bench.report import kept, results
 from vaes import VAE, Discovery, discover
 from vaes.base import diagonal_gaussian
 
@@ -32,14 +33,14 @@ VARIANTS = "autoencoder,input_dependent"
 @pytest.fixture
 def bench(tiny, tmp_path, inline, monkeypatch):
     """`bench(questions="headline", …)` runs in this process; its exit code and what it said."""
-    monkeypatch.setattr(commands, "Workers", lambda *arguments: inline)
+    monkeypatch.setattr(run, "Workers", lambda *arguments: inline)
 
     def call(**options) -> tuple[int, str]:
         asked = {"dataset": str(tiny), "preset": "quick", "variants": VARIANTS, "seeds": 1}
         asked |= {"results": tmp_path / "results", "cache": tmp_path / "cache", **options}
         text = io.StringIO()
         console = Console(file=text, width=300, highlight=False)
-        return commands.run(Config(**asked), console), text.getvalue()
+        return run.run(Config(**asked), console), text.getvalue()
 
     return call
 
@@ -81,13 +82,13 @@ def test_a_second_run_changes_no_file_and_asks_no_folder_again(bench, folder, mo
     bench(questions="headline")
     root = folder().parents[1]
     first = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    loaded, load = [], commands.page.kept.load
+    loaded, load = [], kept.load
 
     def told(*which):
         loaded.append(load(*which) is not None)
         return load(*which)
 
-    monkeypatch.setattr(commands.page.kept, "load", told)
+    monkeypatch.setattr(kept, "load", told)
     monkeypatch.setattr("os.getloadavg", lambda: (123.0, 0.0, 0.0))
     bench(questions="headline")
     second = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -131,7 +132,7 @@ def test_what_tune_chooses_is_recorded_and_used_by_the_next_run(
     text = io.StringIO()
     where = {"results": tmp_path / "results", "cache": tmp_path / "cache"}
     config = Config(dataset=str(tiny), preset="quick", variants="fixed_variance", **where)
-    assert commands.tune(config, Console(file=text, width=300)) == 0
+    assert run.tune(config, Console(file=text, width=300)) == 0
     assert "fixed_variance, 4 epochs: learning rate 0.0" in text.getvalue()
     evidence = results.read(folder()).of("tuning")
     assert set(evidence.epochs) == {2, 4}
@@ -155,7 +156,7 @@ def test_of_one_question_tune_chooses_for_its_trainings_alone(
     monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], tuned=True, halvings=1))
     where = {"results": tmp_path / "results", "cache": tmp_path / "cache", "questions": "headline"}
     config = Config(dataset=str(tiny), preset="quick", variants="autoencoder", **where)
-    assert commands.tune(config, Console(file=io.StringIO(), width=300)) == 0
+    assert run.tune(config, Console(file=io.StringIO(), width=300)) == 0
     (longest,) = map(json.loads, json.loads(recorded_here.read_text()))
     assert longest["epochs"] == 2
 
@@ -165,13 +166,13 @@ def test_what_no_training_can_tell_is_not_recorded(
 ):
     found = discover()
     more = Discovery({**found.variants, "broken": Broken}, {})
-    for module in (commands, tasks, contestants):
+    for module in (run, tasks, contestants):
         monkeypatch.setattr(module, "discover", lambda **files: more)
     monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], tuned=True, halvings=0))
     text = io.StringIO()
     where = {"results": tmp_path / "results", "cache": tmp_path / "cache"}
     config = Config(dataset=str(tiny), preset="quick", variants="autoencoder,broken", **where)
-    assert commands.tune(config, Console(file=text, width=300)) == 1
+    assert run.tune(config, Console(file=text, width=300)) == 1
     assert "broken, 2 epochs: every training failed" in text.getvalue()
     assert "autoencoder, 2 epochs: learning rate" in text.getvalue()
     (known,) = json.loads(recorded_here.read_text())
@@ -200,7 +201,7 @@ def test_where_every_training_fails_what_was_stored_stays(bench, folder, monkeyp
     before = results.read(folder())
     found = discover()
     broken = Discovery(dict.fromkeys(found.variants, Broken), {})
-    for module in (tasks, commands):
+    for module in (tasks, run):
         monkeypatch.setattr(module, "discover", lambda **files: broken)
     code, text = bench(questions="headline")
     assert code == 1
@@ -221,7 +222,7 @@ def test_after_a_run_of_failures_a_later_one_works(bench, folder, monkeypatch):
     found = discover()
     broken = Discovery(dict.fromkeys(found.variants, Broken), {})
     with monkeypatch.context() as patch:
-        for module in (tasks, commands):
+        for module in (tasks, run):
             patch.setattr(module, "discover", lambda **files: broken)
         assert bench(questions="headline")[0] == 1
     code, text = bench(questions="headline")
@@ -250,7 +251,7 @@ def test_a_damaged_file_is_told_in_one_line_and_the_rest_is_made(bench, folder, 
         path.write_bytes(whole)
         damage(path)
         text = io.StringIO()
-        assert commands.report(root, None, Console(file=text, width=300)) == 1
+        assert report.report(root, None, Console(file=text, width=300)) == 1
         errors = [line for line in text.getvalue().splitlines() if line.startswith("error:")]
         assert len(errors) == 1, text.getvalue()
         assert name in errors[0]
@@ -329,9 +330,9 @@ def test_again_survives_the_shell_and_make(changes, tmp_path):
     """`make bench …` reaches the program with every value as one argument."""
     shown = tmp_path / "shown.py"
     shown.write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
-    again = commands.command(Config(**changes), changes.get("device", "cpu"))
+    again = typed.command(Config(**changes), changes.get("device", "cpu"))
     assert again.startswith("make bench")
-    root = Path(commands.__file__).parents[1]
+    root = Path(run.__file__).parents[2]
     instead = shlex.join([f"PY=python3 {shown}", f"READY={shown}"])
     outer = ("MAKE", "MFLAGS", "BENCH_ARG")  # `make test` hands down its own
     own = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
@@ -346,7 +347,7 @@ def test_again_survives_the_shell_and_make(changes, tmp_path):
 
 def test_cache_and_results_are_no_part_of_again(tmp_path):
     config = Config(dataset="digits", cache=tmp_path, results=tmp_path, jobs=2)
-    assert commands.command(config, "cpu") == "make bench DATASET=digits"
+    assert typed.command(config, "cpu") == "make bench DATASET=digits"
 
 
 def test_a_device_that_is_not_there(bench, monkeypatch):

@@ -12,10 +12,11 @@ import pytest
 from conftest import Inline
 from rich.console import Console
 
-from bench import apply, cli, commands
-from bench.console import console
+from bench import cli
+from bench.commands import apply, run
 from bench.data.dataset import load
 from bench.data.sources import SOURCES
+from bench.machine.console import console
 from bench.options import Config
 from bench.report import results
 from bench.weights import imported
@@ -39,9 +40,9 @@ def place(tmp_path_factory) -> Path:
         cache=place / "cache",
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "Workers", lambda *arguments: Inline())
-        patch.setattr(commands, "_redraw", lambda *arguments: 0)
-        assert commands.run(config, Console(file=io.StringIO())) == 0
+        patch.setattr(run, "Workers", lambda *arguments: Inline())
+        patch.setattr(run, "redraw", lambda *arguments: 0)
+        assert run.run(config, Console(file=io.StringIO())) == 0
     np.save(place / "test.npy", SOURCES["digits"].read("digits", None)["test"])
     return place
 

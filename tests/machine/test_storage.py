@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from bench import storage
 from bench.errors import BenchError
-from bench.storage import locked, rewritten, set_aside, sweep, write_atomically
+from bench.machine import storage
+from bench.machine.storage import locked, rewritten, set_aside, sweep, write_atomically
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = 20
 WRITER = f"""
 import sys
 from pathlib import Path
-from bench.storage import rewritten, write_atomically
+from bench.machine.storage import rewritten, write_atomically
 for turn in range(1_000_000):
     with rewritten(Path(sys.argv[1])) as new:
         for k in range({FILES}):
@@ -128,7 +128,7 @@ def test_only_leftovers_of_the_named_are_removed(tmp_path):
 
 def test_a_second_program_says_that_it_waits_and_waits(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from bench.storage import locked\n"
+        "import sys; from pathlib import Path; from bench.machine.storage import locked\n"
         "with locked(Path(sys.argv[1]), lambda line: print(line, flush=True)):\n"
         "    print('its turn', flush=True)"
     )

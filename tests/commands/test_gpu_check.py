@@ -13,9 +13,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from bench.commands.gpu_check import command, steps
+from bench.commands.gpu_check.steps import Check, Step
 from bench.errors import BenchError
-from bench.gpu_check import command, steps
-from bench.gpu_check.steps import Check, Step
 from bench.questions.throughput.files import FILE, STATISTICS, joined, stored
 
 

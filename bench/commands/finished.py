@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from bench.config import REFERENCE
-from bench.console import console
 from bench.errors import BenchError
+from bench.machine.console import console
 from bench.options import Config
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
     question
         Whose rows are compared.
     """
-    from bench.compare import compare
+    from bench.commands.compare import compare
     from bench.report import results
     from bench.report.screen import screen
 
@@ -95,7 +95,7 @@ def listing(*, config: Options = DEFAULT) -> int:
     What is found in the cache is done, what is not is missing; runs whose learning rate or
     hyperparameters have yet to be chosen on validation are to be tuned.
     """
-    from bench import asked, contestants, listing
+    from bench.commands import asked, contestants, listing
     from bench.grid.survey import Survey
     from bench.report.screen import screen
 
@@ -126,7 +126,7 @@ def codes(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
     out
         A .npz (arrays mean, standard_deviation) or .csv to write.
     """
-    from bench import apply
+    from bench.commands import apply
 
     apply.check_out(out)
     subject = _finished(config)
@@ -146,7 +146,7 @@ def samples(*, out: Path, count: int = 100, noise_seed: int = 0, config: OfOne =
     noise_seed
         Of the codes and draws.
     """
-    from bench import apply
+    from bench.commands import apply
 
     apply.check_out(out)
     if count < 1:
@@ -169,7 +169,7 @@ def likelihood(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
     out
         A .npz (arrays elbo, iw_bound, …_standard_error, K, effective_sample_size) or .csv.
     """
-    from bench import apply, asked
+    from bench.commands import apply, asked
 
     apply.check_out(out)
     preset = asked.preset_of(config)
@@ -195,7 +195,7 @@ def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) ->
         Of the training: initialisation, epoch_1, best, end.
     """
     from bench import weights
-    from bench.storage import write_atomically
+    from bench.machine.storage import write_atomically
 
     if not out.parent.is_dir():
         raise BenchError(f"the folder of {out} does not exist: make it first")
@@ -205,7 +205,7 @@ def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) ->
 
 
 def _finished(config: Finished) -> Subject:
-    from bench import apply
+    from bench.commands import apply
 
     if config.seed < 0:
         raise BenchError(f"--seed must be at least 0, not {config.seed}")
@@ -213,7 +213,7 @@ def _finished(config: Finished) -> Subject:
 
 
 def _write(out: Path, arrays: dict) -> int:
-    from bench import apply
+    from bench.commands import apply
 
     apply.write(out, arrays)
     shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())

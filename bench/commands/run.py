@@ -1,8 +1,8 @@
-"""What each command does: run a grid and store what it found, time the throughput, redraw."""
+"""`python -m bench run` and `tune`: a grid is run, and what it found stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,37 +13,29 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Screen
 
-from bench import asked, contestants
+from bench.commands import asked, contestants
+from bench.commands.report import redraw, writing
+from bench.commands.throughput import time_once
+from bench.commands.typed import command
 from bench.config import OPTIONS, Run, of_dataset
-from bench.console import PLAIN
 from bench.data.dataset import Dataset, notices_of
 from bench.data.splits import SPLITS
-from bench.errors import BenchError, nearest, one_line
-from bench.grid import TUNING, fingerprint, recorded
-from bench.grid.environment import commit, environment, machine, of_workers
+from bench.errors import BenchError
+from bench.grid import TUNING, recorded
+from bench.grid.environment import commit, environment, of_workers
 from bench.grid.outcome import Outcome, history, pictures, rows
 from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
-from bench.options import Config, listed
-from bench.places import usable
-from bench.processes import Workers, deaf
-from bench.questions import QUESTIONS
-from bench.questions.throughput import run_cases as timing
-from bench.report import page, results
+from bench.machine.console import PLAIN
+from bench.machine.processes import Workers, deaf
+from bench.machine.storage import locked, write_atomically
+from bench.options import Config
+from bench.report import results
 from bench.report import rows as tidy
 from bench.report.made import QUICK
-from bench.report.screen import screen
-from bench.report.section import Section
-from bench.storage import locked, sweep, write_atomically
-from bench.training.loop import train
-from bench.typed import command
-from bench.variant_checks import verdicts
-from vaes import Autoencoder, discover, variant_in
-
-SCREEN_COLUMNS = 4
-"""As many columns of the headline table as fit 80 characters; the page has them all."""
+from vaes import discover
 
 
 def run(config: Config, console: Console) -> int:
@@ -71,14 +63,14 @@ def run(config: Config, console: Console) -> int:
         code |= bool(outcome.failures)
         timed = config.questions == "all" and config.preset != "quick" and config.engine == "local"
         if timed and data.binarization != "real":
-            with _writing(config.results, console):
-                _time_once(grid, folder, data)
+            with writing(config.results, console):
+                time_once(grid, folder, data)
         folders.append(folder)
     if config.preset == "quick":
         console.print(QUICK, style="yellow", **PLAIN)
     return (
         code
-        | _redraw(config.results, folders, console, Store(grid.cache))
+        | redraw(config.results, folders, console, Store(grid.cache))
         | contestants.some_left_out(config.variants, variants)
     )
 
@@ -124,103 +116,6 @@ def tune(config: Config, console: Console) -> int:
     return int(len(known) < len(outcome.contests))
 
 
-def check(names: str, console: Console) -> int:
-    """`python -m bench check NAMES`: the exit code, 1 where a contract is broken."""
-    code = 0
-    for name, variant in _to_be_checked(names, console).items():
-        console.print(f"{name}:", markup=False, soft_wrap=True)
-        for checked, wrong in verdicts(variant):
-            said = checked.__name__.replace("_", " ") + (f": {wrong}" if wrong else "")
-            line = f"  {'WRONG' if wrong else 'ok':5}  {said}"
-            console.print(line, markup=False, soft_wrap=True)
-            code |= bool(wrong)
-    return code
-
-
-def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]:
-    """The variants of a list of names and of paths to files anywhere."""
-    if not listed(names):
-        raise BenchError(
-            "no variant named: give names of files in vaes/, or paths, e.g. NAME=input_dependent"
-        )
-    found, known = {}, discover().variants
-    for asked_for in listed(names):
-        if not asked_for.endswith(".py"):
-            found |= {n: known[n] for n in contestants.variants_named(asked_for, console)}
-            continue
-        try:
-            found[asked_for] = variant_in(usable("variant file", asked_for))
-        except ImportError as error:
-            raise BenchError(f"{asked_for} is no variant: {one_line(error)}") from None
-    return found
-
-
-def throughput(
-    config: Config, full: bool, seconds: float | None, console: Console, peers: bool = False
-) -> int:
-    """`python -m bench throughput`: times every case; the rest of a folder stays as it is."""
-    if peers:
-        timing.require_peers()
-    if files := contestants.variant_files(config.variants):
-        raise BenchError(f"throughput is timed of files in vaes/ alone: copy {files[0]} there")
-    variants = contestants.sound_variants(config.variants, console)
-    data = asked.data_named(config, console)
-    if data.binarization == "real":
-        raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
-    code = 0
-    for device in asked.devices_of(config.device):
-        folder = config.results / asked.folder_name(config, data, {}) / device
-        results.prepare(folder)
-        again = command(config, device, "throughput")
-        if peers:
-            again += " PEERS=1" if again.startswith("make") else " --peers"
-        run = {
-            "command": again,
-            "variants": list(variants),
-            "questions": ["throughput"],
-            "commit": commit(),
-        }
-        try:
-            with _writing(config.results, console):
-                timing.run_cases(
-                    folder,
-                    config.dataset,
-                    device,
-                    variants,
-                    config.data_dir,
-                    full,
-                    seconds or timing.SECONDS,
-                    peers=peers,
-                )
-                results.record(folder, run)
-            Store(asked.cache_folder(config)).save(_timing_key(device, data, variants), {})
-        except BenchError as error:
-            console.print(f"failed: {error}", style="red", markup=False)
-            code = 1
-        if tidy.path_in(folder).exists():
-            code |= _redraw(config.results, [folder], console)
-        (question,) = (q for q in QUESTIONS if q.name == "throughput")
-        for section in question.sections(results.read(folder)):
-            console.print(f"{section.title}: {section.takeaway}", markup=False)
-    return code
-
-
-def report(root: Path, dataset: str | None, console: Console) -> int:
-    """`python -m bench report`: the pages again, of one data set or of all."""
-    folders = page.stored(root)
-    if not folders:
-        raise BenchError(f"no stored results under {root}: make them with 'make bench'")
-    if dataset is not None:
-        known = {folder.parent.name for folder in folders}
-        if dataset not in known:
-            raise nearest("folder of results", dataset, known)
-        folders = [folder for folder in folders if folder.parent.name == dataset]
-    return _redraw(root, folders, console)
-
-
-# --- a grid ----------------------------------------------------------------------------------
-
-
 def _run_grid(
     grid: Grid,
     data: Dataset,
@@ -236,7 +131,7 @@ def _run_grid(
         store.sweep()
         with Progress(console) as progress, _workers(grid, data, config, progress) as pool:
             outcome = execute(grid, data, pool, progress.report, choosing)
-    with _writing(config.results, console):
+    with writing(config.results, console):
         notices = results.store(
             folder,
             tidy.frame(rows(grid, outcome)),
@@ -339,62 +234,3 @@ def _described(
     known = {"image_shape": list(data.image_shape), "notices": list(notices_of(data))}
     known |= {"images": {split: len(getattr(data, split)) for split in SPLITS}}
     return {"config": settings, "runs": [run]} | known
-
-
-def _time_once(grid: Grid, folder: Path, data: Dataset) -> None:
-    """Time the throughput of this machine, unless that was done with the same code and data."""
-    variants = tuple(name for name in grid.variants if name in discover().variants)
-    key, store = _timing_key(grid.device, data, variants), Store(grid.cache)
-    if store.load(key) is None or not (folder / timing.FILE).exists():
-        timing.run_cases(
-            folder,
-            grid.dataset,
-            grid.device,
-            variants,
-            grid.data_dir,
-            seconds=timing.BRIEF_SECONDS,
-        )
-        results.record(folder)
-        store.save(key, {})
-
-
-def _timing_key(device: str, data: Dataset, variants: tuple[str, ...]) -> str:
-    """Of the throughput of this machine, with this code and data."""
-    found = discover().variants
-    identity = {
-        "throughput": data.fingerprint,
-        "cases": timing.fingerprint(),
-        "device": device,
-        "machine": machine(),
-    }
-    return fingerprint.key(identity, timing.run_cases, train, *(found[v] for v in variants))
-
-
-@contextmanager
-def _writing(root: Path, console: Console) -> Iterator[None]:
-    """No other run writes to the results folder meanwhile; what killed ones left is removed."""
-    with locked(root, lambda line: console.print(line, markup=False, soft_wrap=True)):
-        sweep(root, "index.html", "README.md")
-        for dataset in (path for path in root.glob("*") if path.is_dir()):
-            sweep(dataset, "cpu", "cuda")
-        yield
-
-
-# --- pages -----------------------------------------------------------------------------------
-
-
-def _redraw(
-    root: Path, folders: Iterable[Path], console: Console, store: Store | None = None
-) -> int:
-    """Redraw folders' pages and the index over all; print headlines; 1 where something is amiss."""
-    with _writing(root, console):
-        drawn = page.write(root, list(folders), QUESTIONS, store)
-    for folder, sections in drawn.sections.items():
-        headline, *_ = sections or [Section("", "nothing was measured")]
-        console.print(f"\n{folder}: {headline.takeaway}\n", markup=False)
-        if headline.tables:
-            console.print(screen(headline.tables[0], SCREEN_COLUMNS))
-    for problem in drawn.problems:
-        console.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
-    console.print(f"Results page: {drawn.index}", markup=False, soft_wrap=True)
-    return int(bool(drawn.problems))

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from bench import bounds
+from bench.commands import bounds
+from bench.commands.contestants import variant_files
 from bench.config import (
     OPTIONS,
     PRECISIONS,
@@ -23,7 +24,6 @@ from bench.config import (
     of_dataset,
     preset,
 )
-from bench.contestants import variant_files
 from bench.data.dataset import REAL, Dataset, load, notices_of
 from bench.data.own import is_own
 from bench.data.sources import SOURCES
@@ -31,8 +31,8 @@ from bench.data.traps import no_density_of_pixels
 from bench.errors import BenchError, nearest
 from bench.grid.tasks import Grid
 from bench.inference.gradients import ESTIMATORS, of_bound
+from bench.machine.places import usable
 from bench.options import OPTION_OF, Config, as_typed, listed
-from bench.places import usable
 from bench.questions import Question, measured, named
 from bench.training.optimizers import OPTIMIZERS
 from bench.training.schedules import schedule

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from bench import contestants
+from bench.commands import contestants
 from bench.errors import BenchError
 from bench.options import Config
 from vaes import discover
 
-EXAMPLES = Path(__file__).parents[1] / "vaes" / "_examples"
+EXAMPLES = Path(__file__).parents[2] / "vaes" / "_examples"
 
 
 @pytest.mark.parametrize(
