@@ -73,6 +73,20 @@ def test_differences_are_paired_by_seed():
     assert line[6:8] == ["+2.00 ± 0.00", "beats"]
 
 
+def test_of_many_the_answer_names_the_nearest_and_the_farthest():
+    names = {"score_function": -9, "pathwise_sobol": -2, "sticking_the_landing": -4}
+    worse = [
+        lambda seed, elbo, name=name, by=by: training(name, elbo + by, seconds=20.0)
+        for name, by in names.items()
+    ]
+    section, _ = made_up(worse)
+    assert section.answer == (
+        "after 80 steps, in nats, at equal steps below pathwise of equal S 3 of 3, from "
+        "`pathwise, Sobol (S = 1)` (−2.00 ± 0.00) to `score function (S = 1)` (−9.00 ± 0.00)"
+    )
+    assert "`sticking the landing (S = 1)` (−4.00 ± 0.00)" in section.takeaway
+
+
 def test_at_equal_steps_pathwise_has_as_many_samples_and_at_equal_time_one():
     section, table = made_up([antithetic])
     (line,) = lines_of(table, "equal steps", "pathwise, antithetic")

@@ -18,7 +18,6 @@ from bench.report.claims import (
     UNDECIDED,
     Claim,
     claims,
-    grouped,
     listing,
     sentence,
 )
@@ -46,6 +45,8 @@ WIDE = 3
 """Where they spread so many times wider, a few of them make the mean: they are named."""
 ENOUGH = 0.85
 """Share of the equal time that the longest training must take to be read at it, as it ended."""
+MANY = 3
+"""So many estimators of one verdict are no longer listed in the short answer."""
 Key = tuple[str, str, int]
 """(budget, estimator, S)."""
 
@@ -228,20 +229,33 @@ def _answer(
     spans: Mapping[Key, str],
     labels: Mapping[str, str],
 ) -> str:
-    """In short, at both budgets, the longest trainings' length first: by how much others differ
-    from pathwise, the names of those undecided, and which scatter or diverge."""
+    """In short, at both budgets, the longest trainings' length first: which differ from pathwise
+    and by how much, how many are undecided, and which scatter or diverge."""
     steps = scores[scores.budget == "equal_steps"].steps.max()
     parts = []
     for budget, words in BUDGETS.items():
-        phrases = {verdict: f"{where} {AGAINST[budget]}" for verdict, where in WHERE.items()}
+        mine = {_name(key, labels): claim for key, claim in found.items() if key[0] == budget}
         said = [
-            (c.verdict, f"`{_name(key, labels)}`" + f" ({c.spoken(sign=True)})" * c.decided)
-            for key, c in found.items()
-            if key[0] == budget
+            f"{where} {AGAINST[budget]} {_in_short(group, len(mine))}"
+            for verdict, where in WHERE.items()
+            if (group := {n: c for n, c in mine.items() if c.verdict == verdict})
         ]
-        if texts := [*filter(None, [grouped(said, phrases), *_wild(budget, spans, labels)])]:
+        if texts := [*said, *_wild(budget, spans, labels)]:
             parts.append(f"at {words} {'; '.join(texts)}")
     return f"after {steps:,.0f} steps, in nats, {'; '.join(parts)}" if parts else ""
+
+
+def _in_short(group: Mapping[str, Claim], among: int) -> str:
+    """Of one verdict: each by name, or of many how many, the nearest to pathwise and the farthest,
+    of those undecided none."""
+    near = sorted(group, key=lambda name: abs(group[name].difference.mean))
+    each = [
+        f"`{name}`" + f" ({group[name].spoken(sign=True)})" * group[name].decided for name in near
+    ]
+    if len(group) < MANY:
+        return listing(each)
+    decided = group[near[0]].decided
+    return f"{len(group)} of {among}" + f", from {each[0]} to {each[-1]}" * decided
 
 
 def _name(key: Key, labels: Mapping[str, str]) -> str:
