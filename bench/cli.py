@@ -20,7 +20,7 @@ from cyclopts import App, Parameter
 from bench.commands import finished
 from bench.commands.typed import from_file, usable_option, utf8, whole_numbers
 from bench.errors import BenchError, readable
-from bench.machine.console import PLAIN, console
+from bench.machine.console import console, say
 from bench.machine.places import shown
 from bench.options import Config
 
@@ -139,7 +139,7 @@ def new_variant(name: str, /) -> int:
     from bench.commands.new_variant import new_variant
 
     written = new_variant(name)
-    console.print(f"wrote {written}; next: make check NAME={name}", markup=False, soft_wrap=True)
+    say(console, f"wrote {written}; next: make check NAME={name}")
     return 0
 
 
@@ -273,11 +273,8 @@ def report(*, dataset: str | None = None, results: Path = Config.results) -> int
 
     workers.start()  # while this process imports what it needs
     with _loading():
-        from bench.commands import validation
         from bench.commands.report import report
 
-    if dataset is None:
-        validation.redraw(results)
     return report(results, dataset, console)
 
 
@@ -326,7 +323,7 @@ def _say_error(message: str) -> None:
     """On one line, without the middle of a very long one."""
     said = readable(f"error: {message}")
     said = said if len(said) < 1000 else f"{said[:500]} … {said[-300:]}"
-    console.print(said, style="bold red", **PLAIN)
+    say(console, said, "bold red")
 
 
 def main() -> None:

@@ -29,11 +29,15 @@ STRAIGHT = 0.9
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with the half-width of its 95 % interval (NaN where one value gives none)."""
+    """A mean with the half-width of its 95 % interval (NaN where one value gives none).
+
+    Attributes:
+        n: one more than the degrees of freedom of its t-distribution; of a mean, how many values.
+    """
 
     mean: float = math.nan
     half_width: float = math.nan
-    n: int = 0
+    n: float = 0
 
     @property
     def low(self) -> float:
@@ -133,7 +137,10 @@ class PowerLaw:
 
 
 def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
-    """The fit to these points; those without a positive y are left out."""
+    """The fit to these points; those without a positive y are left out.
+
+    Two points give an exponent without an interval, fewer none.
+    """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     fine = np.isfinite(y) & (y > 0)
     different = len(np.unique(x[fine]))
@@ -142,21 +149,13 @@ def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
     fit = stats.linregress(np.log(x[fine]), np.log(y[fine]))
     free = int(fine.sum()) - 2
     half = _quantile(free) * fit.stderr if free else math.nan
-    exponent = Estimate(float(fit.slope), half, free + 2)
+    exponent = Estimate(float(fit.slope), half, max(free, 1) + 1)
     return PowerLaw(exponent, float(fit.rvalue**2) if different > 2 else math.nan)
 
 
 def between(x: Sequence[float], y: Sequence[float], at: float) -> float:
     """y at a place between ascending x, linear in the logarithm of x; beyond them the nearest."""
     return float(np.interp(math.log(at), np.log(np.asarray(x, dtype=float)), y))
-
-
-def log_log_slope(x: Sequence[float], y: Sequence[float]) -> Estimate:
-    """Least-squares exponent of y as a power of x, with its interval; points without y left out.
-
-    Two points give a slope without an interval, fewer none.
-    """
-    return power_law(x, y).exponent
 
 
 def p_value(difference: Estimate) -> float:

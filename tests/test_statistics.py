@@ -15,7 +15,6 @@ from bench.statistics import (
     from_error,
     holm,
     interval,
-    log_log_slope,
     mean_over_images,
     p_value,
     paired_difference,
@@ -141,21 +140,29 @@ def test_paired_differences_leave_out_what_pairs_have_in_common():
 
 def test_slope_of_a_power_law_is_its_exponent():
     x = np.array([1, 4, 16, 64])
-    assert log_log_slope(x, 7 * x**-1.5).mean == pytest.approx(-1.5)
-    assert log_log_slope(x, 7 * x**-1.5).half_width == pytest.approx(0, abs=1e-9)
-    two = log_log_slope([1, 2], [1, 4])
+    assert power_law(x, 7 * x**-1.5).exponent.mean == pytest.approx(-1.5)
+    assert power_law(x, 7 * x**-1.5).exponent.half_width == pytest.approx(0, abs=1e-9)
+    two = power_law([1, 2], [1, 4]).exponent
     assert two.mean == pytest.approx(2)
     assert math.isnan(two.half_width)
-    assert not log_log_slope([1, 2], [1, math.nan])
-    assert log_log_slope([1, 2, 4, 8], [1, 2, 0, 8]).mean == pytest.approx(1)
+    assert not power_law([1, 2], [1, math.nan]).exponent
+    assert power_law([1, 2, 4, 8], [1, 2, 0, 8]).exponent.mean == pytest.approx(1)
 
 
 def test_slope_has_the_interval_of_least_squares():
     y = np.exp([0.0, 1.1, 1.9, 3.0])
-    found = log_log_slope(np.exp([0, 1, 2, 3]), y)
+    found = power_law(np.exp([0, 1, 2, 3]), y).exponent
     # by hand: slope 0.98, residual sum of squares 0.018, sum of squares of x 5, t(2) = 4.302653
     assert found.mean == pytest.approx(0.98)
     assert found.half_width == pytest.approx(4.302653 * math.sqrt(0.018 / 2 / 5), rel=1e-5)
+
+
+@pytest.mark.parametrize("points", [3, 5, 15])
+def test_the_exponents_test_has_the_degrees_of_freedom_of_least_squares(points):
+    x = np.arange(1.0, points + 1)
+    y = x**0.4 * np.exp(0.3 * np.sin(7 * x))
+    expected = stats.linregress(np.log(x), np.log(y)).pvalue
+    assert p_value(power_law(x, y).exponent) == pytest.approx(expected)
 
 
 def test_a_power_law_holds_where_its_line_explains_nine_tenths():

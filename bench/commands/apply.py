@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from rich.console import Console
 from torch import Tensor
-from torch.distributions import ContinuousBernoulli
 
 from bench.commands import asked, contestants
 from bench.data.binarization import as_float, binarized_splits, is_binary
@@ -24,6 +23,7 @@ from bench.grid.survey import Survey
 from bench.inference import codes as of_codes
 from bench.inference.elbo import chunks, mean_elbo
 from bench.inference.importance import passes_at_once
+from bench.inference.observations import observations
 from bench.inference.reparameterize import prior_sample
 from bench.machine.storage import write_atomically
 from bench.options import Config
@@ -146,22 +146,13 @@ def samples(subject: Subject, count: int, seed: int) -> dict[str, np.ndarray]:
 
     `(N, H, W)`; the mean of a binary pixel is the probability that it is white. Rows of a table are
     in its own unit.
-    Raises BenchError for an autoencoder, which has no prior.
+    Raises BenchError for an autoencoder, which has no prior, and for a variant with a likelihood of
+    its own.
     """
     model = _vae(subject, "samples")
     draws = subject.generator("samples", seed)
     z = prior_sample(model, count, draws)
-    logits = model.decode(z)
-    if subject.run.likelihood == "gaussian":
-        mean, noise = logits, torch.randn(logits.shape, generator=draws, device=draws.device)
-        drawn = mean + model.log_noise.exp() * noise
-    elif subject.run.likelihood == "continuous_bernoulli":
-        pixels = ContinuousBernoulli(logits=logits)
-        mean = pixels.mean
-        drawn = pixels.icdf(torch.rand(logits.shape, generator=draws, device=draws.device))
-    else:
-        mean = logits.sigmoid()
-        drawn = torch.bernoulli(mean, generator=draws)
+    mean, drawn = observations(model, z, draws)
     found = {"mean": mean, "draws": drawn}
     shape, unit = subject.data.image_shape, unit_of(subject.data)
     arrays = {name: values.unflatten(-1, shape).cpu().numpy() for name, values in found.items()}

@@ -31,6 +31,7 @@ from bench.data.traps import no_density_of_pixels
 from bench.errors import BenchError, nearest
 from bench.grid.tasks import Grid
 from bench.inference.gradients import ESTIMATORS, of_bound
+from bench.machine.console import say
 from bench.machine.places import usable
 from bench.options import OPTION_OF, Config, as_typed, listed
 from bench.questions import Question, measured, named
@@ -169,7 +170,7 @@ def data_named(config: Config, console: Console) -> Dataset:
     """The data asked for; says what a user should know of their own."""
     data = data_of(config)
     for notice in notices_of(data):
-        console.print(f"{data.name}: {notice}", style="yellow", markup=False, soft_wrap=True)
+        say(console, f"{data.name}: {notice}", "yellow")
     return data
 
 

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from bench.commands import contestants
 from bench.errors import BenchError, one_line
+from bench.machine.console import say
 from bench.machine.places import usable
 from bench.options import listed
 from bench.variant_checks import verdicts
@@ -16,11 +17,11 @@ def check(names: str, console: Console) -> int:
     """`python -m bench check NAMES`: the exit code, 1 where a contract is broken."""
     code = 0
     for name, variant in _to_be_checked(names, console).items():
-        console.print(f"{name}:", markup=False, soft_wrap=True)
+        say(console, f"{name}:")
         for checked, wrong in verdicts(variant):
             said = checked.__name__.replace("_", " ") + (f": {wrong}" if wrong else "")
             line = f"  {'WRONG' if wrong else 'ok':5}  {said}"
-            console.print(line, markup=False, soft_wrap=True)
+            say(console, line)
             code |= bool(wrong)
     return code
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from bench.config import Run
 from bench.errors import BenchError, nearest, one_line, readable
 from bench.inference.gradients import admit, estimator_for
-from bench.machine.console import PLAIN
+from bench.machine.console import say
 from bench.machine.places import usable
 from bench.options import OPTION_OF, Config, listed
 from bench.variant_checks import problems
@@ -51,7 +51,7 @@ def variants_named(text: str, console: Console) -> tuple[str, ...]:
 
 
 def _leave_out(reason: str, console: Console) -> None:
-    console.print(f"not a variant, left out: {readable(reason)}", style="yellow", **PLAIN)
+    say(console, f"not a variant, left out: {readable(reason)}", "yellow")
 
 
 def sound_variants(text: str, console: Console) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from bench.config import REFERENCE
 from bench.errors import BenchError
-from bench.machine.console import console
+from bench.machine.console import console, say
 from bench.options import Config
 
 if TYPE_CHECKING:
@@ -75,16 +75,19 @@ def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
                 f"{folder.folder} holds no results: name a folder such as results/mnist5k/cpu"
             )
         for problem in folder.problems:
-            console.print(problem, style="yellow", markup=False, soft_wrap=True)
+            say(console, problem, "yellow")
     found = compare(*known, question)
     for name, folder in zip("AB", known):
-        _say(f"{name}: {folder.folder}")
+        say(console, f"{name}: {folder.folder}")
     for line in found.differ:
-        _say(f"differs: {line}")
-    _say(f"{question}: B − A, {'paired by seed' if found.paired else 'Welch, seeds unpaired'}")
+        say(console, f"differs: {line}")
+    say(
+        console,
+        f"{question}: B − A, {'paired by seed' if found.paired else 'Welch, seeds unpaired'}",
+    )
     if found.table.lines:
         console.print(screen(found.table))
-    _say(found.sentence)
+    say(console, found.sentence)
     return int(found.changed)
 
 
@@ -105,10 +108,10 @@ def listing(*, config: Options = DEFAULT) -> int:
     data = asked.data_of(config)
     for device in asked.devices_of(config.device):
         survey = Survey(asked.grid(config, data, variants, questions, device), data)
-        _say(f"{config.dataset} on {device}, from {asked.cache_folder(config)}:")
+        say(console, f"{config.dataset} on {device}, from {asked.cache_folder(config)}:")
         console.print(screen(listing.tasks(survey.states())))
     for line in listing.folders(config.results):
-        _say(line)
+        say(console, line)
     return 0
 
 
@@ -200,7 +203,7 @@ def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) ->
     if not out.parent.is_dir():
         raise BenchError(f"the folder of {out} does not exist: make it first")
     write_atomically(out, weights.exported(_finished(config), stage))
-    _say(f"wrote {out}")
+    say(console, f"wrote {out}")
     return 0
 
 
@@ -217,9 +220,5 @@ def _write(out: Path, arrays: dict) -> int:
 
     apply.write(out, arrays)
     shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-    _say(f"wrote {out}: {shapes}")
+    say(console, f"wrote {out}: {shapes}")
     return 0
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, soft_wrap=True)

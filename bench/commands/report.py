@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from bench.commands import validation
 from bench.errors import BenchError, nearest
 from bench.grid.store import Store
-from bench.machine.storage import locked, sweep
+from bench.machine.console import say
 from bench.questions import QUESTIONS
-from bench.report import page
+from bench.report import page, results
 from bench.report.screen import screen
 from bench.report.section import Section
 
@@ -21,7 +22,9 @@ SCREEN_COLUMNS = 4
 
 
 def report(root: Path, dataset: str | None, console: Console) -> int:
-    """`python -m bench report`: the pages again, of one data set or of all."""
+    """`python -m bench report`: the pages again, of one data set or of all there is."""
+    if dataset is None:
+        validation.redraw(root, console)
     folders = page.stored(root)
     if not folders:
         raise BenchError(f"no stored results under {root}: make them with 'make bench'")
@@ -37,7 +40,7 @@ def redraw(
     root: Path, folders: Iterable[Path], console: Console, store: Store | None = None
 ) -> int:
     """Redraw folders' pages and the index over all; print headlines; 1 where something is amiss."""
-    with writing(root, console):
+    with results.writing(root, partial(say, console)):
         drawn = page.write(root, list(folders), QUESTIONS, store)
     for folder, sections in drawn.sections.items():
         headline, *_ = sections or [Section("", "nothing was measured")]
@@ -45,16 +48,6 @@ def redraw(
         if headline.tables:
             console.print(screen(headline.tables[0], SCREEN_COLUMNS))
     for problem in drawn.problems:
-        console.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
-    console.print(f"Results page: {drawn.index}", markup=False, soft_wrap=True)
+        say(console, f"error: {problem}", "red")
+    say(console, f"Results page: {drawn.index}")
     return int(bool(drawn.problems))
-
-
-@contextmanager
-def writing(root: Path, console: Console) -> Iterator[None]:
-    """No other run writes to the results folder meanwhile; what killed ones left is removed."""
-    with locked(root, lambda line: console.print(line, markup=False, soft_wrap=True)):
-        sweep(root, "index.html", "README.md")
-        for dataset in (path for path in root.glob("*") if path.is_dir()):
-            sweep(dataset, "cpu", "cuda")
-        yield

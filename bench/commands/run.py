@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as Screen
 
 from bench.commands import asked, contestants
-from bench.commands.report import redraw, writing
+from bench.commands.report import redraw
 from bench.commands.throughput import time_once
 from bench.commands.typed import command
 from bench.config import OPTIONS, Run, of_dataset
@@ -28,7 +29,7 @@ from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
-from bench.machine.console import PLAIN
+from bench.machine.console import say
 from bench.machine.processes import Workers, deaf
 from bench.machine.storage import locked, write_atomically
 from bench.options import Config
@@ -51,7 +52,7 @@ def run(config: Config, console: Console) -> int:
         *contestants.own_shapes(known, variants, data.image_shape),
         *contestants.unused_options(known, variants, config),
     ):
-        console.print(line, style="yellow", **PLAIN)
+        say(console, line, "yellow")
     code, folders = 0, []
     for device in asked.devices_of(config.device, config.engine):
         folder = config.results / asked.folder_name(config, data, overrides) / device
@@ -63,11 +64,11 @@ def run(config: Config, console: Console) -> int:
         code |= bool(outcome.failures)
         timed = config.questions == "all" and config.preset != "quick" and config.engine == "local"
         if timed and data.binarization != "real":
-            with writing(config.results, console):
+            with results.writing(config.results, partial(say, console)):
                 time_once(grid, folder, data)
         folders.append(folder)
     if config.preset == "quick":
-        console.print(QUICK, style="yellow", **PLAIN)
+        say(console, QUICK, "yellow")
     return (
         code
         | redraw(config.results, folders, console, Store(grid.cache))
@@ -112,7 +113,7 @@ def tune(config: Config, console: Console) -> int:
         choices = {"learning rate": run.learning_rate, **dict(run.hyperparameters)}
         said = ", ".join(f"{name} {value:g}" for name, value in choices.items())
         said = said if contest in known else "every training failed"
-        console.print(f"{run.variant}, {run.length}{how}: {said}", markup=False, soft_wrap=True)
+        say(console, f"{run.variant}, {run.length}{how}: {said}")
     return int(len(known) < len(outcome.contests))
 
 
@@ -127,11 +128,11 @@ def _run_grid(
     """Run the grid on workers, store its rows in the folder, and say what failed."""
     where = environment(grid.device)
     store = Store(grid.cache)
-    with locked(grid.cache, lambda line: console.print(line, markup=False, soft_wrap=True)):
+    with locked(grid.cache, partial(say, console)):
         store.sweep()
         with Progress(console) as progress, _workers(grid, data, config, progress) as pool:
             outcome = execute(grid, data, pool, progress.report, choosing)
-    with writing(config.results, console):
+    with results.writing(config.results, partial(say, console)):
         notices = results.store(
             folder,
             tidy.frame(rows(grid, outcome)),
@@ -145,9 +146,9 @@ def _run_grid(
         if config.config:
             write_atomically(folder / "config.toml", config.config.read_bytes())
     for notice in notices:
-        console.print(notice, style="yellow", markup=False)
+        say(console, notice, "yellow")
     for task, reason in outcome.failures.items():
-        console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
+        say(console, f"failed: {task.label}: {reason}", "red")
     console.print(f"{outcome.executed} tasks done, {outcome.cached} found in the cache")
     _say_where_the_time_went(outcome, console)
     return outcome
@@ -187,7 +188,7 @@ def _say_what_is_left_out(grid: Grid, console: Console) -> None:
         raise BenchError(f"{', '.join(left_out)}: {why}, and nothing else was asked for")
     for name in left_out:
         said = f"{name}: left out, it has {why}"
-        console.print(said, style="yellow", markup=False, soft_wrap=True)
+        say(console, said, "yellow")
 
 
 def _say_where_the_time_went(outcome: Outcome, console: Console) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from bench.commands import asked, contestants
-from bench.commands.report import redraw, writing
+from bench.commands.report import redraw
 from bench.commands.typed import command
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
@@ -15,6 +16,7 @@ from bench.grid import fingerprint
 from bench.grid.environment import commit, machine
 from bench.grid.store import Store
 from bench.grid.tasks import Grid
+from bench.machine.console import say
 from bench.options import Config
 from bench.questions import QUESTIONS
 from bench.questions.throughput import run_cases as timing
@@ -50,7 +52,7 @@ def throughput(
             "commit": commit(),
         }
         try:
-            with writing(config.results, console):
+            with results.writing(config.results, partial(say, console)):
                 timing.run_cases(
                     folder,
                     config.dataset,
@@ -64,7 +66,7 @@ def throughput(
                 results.record(folder, run)
             Store(asked.cache_folder(config)).save(_timing_key(device, data, variants), {})
         except BenchError as error:
-            console.print(f"failed: {error}", style="red", markup=False)
+            say(console, f"failed: {error}", "red")
             code = 1
         if tidy.path_in(folder).exists():
             code |= redraw(config.results, [folder], console)

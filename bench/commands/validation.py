@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from bench.grid.progress import Progress
 from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
+from bench.machine.console import say
+from bench.machine.places import without_links
 from bench.machine.processes import Workers, deaf
 from bench.machine.storage import locked, write_atomically
 from bench.options import Config
@@ -35,7 +37,7 @@ from bench.questions.published import closed_forms, report
 from bench.questions.published.measure import Conditions
 from bench.questions.published.published import Published, rows
 from bench.report import rows as tidy
-from bench.report.results import prepare
+from bench.report.results import prepare, writing
 
 ROOT = Path(__file__).parents[2]
 VALUES, CLOSED_FORMS = "values.csv", "closed_forms.csv"
@@ -76,25 +78,28 @@ def validate(
     for table, lines in _executed(trainings, config, console, (draws, relative_error)):
         beside = table == VALUES
         made = _beside_others(lines, _stored(folder / table)) if beside else pd.DataFrame(lines)
-        write_atomically(folder / table, tidy.csv(made))
-        redraw(config.results)
+        with writing(config.results, partial(say, console)):
+            write_atomically(folder / table, tidy.csv(made))
+        redraw(config.results, console)
     values, closed = _stored(folder / VALUES), _stored(folder / CLOSED_FORMS)
     wrong = 0
     for table in (report.table(known, values), report.closed_form_table(closed)):
         said = report.verdicts(table)
         wrong += said.count("missed")
-        console.print(f"{table.name}: {report.counted(said)}", markup=False)
-    console.print(f"Validation page: {folder / 'README.md'}", markup=False, soft_wrap=True)
+        say(console, f"{table.name}: {report.counted(said)}")
+    say(console, f"Validation page: {folder / 'README.md'}")
     return int(bool(wrong or left_out))
 
 
-def redraw(results: Path) -> None:
+def redraw(results: Path, console: Console) -> None:
     """Make the page again from the stored values, where there are any."""
     folder = results / "validation"
     values, closed = _stored(folder / VALUES), _stored(folder / CLOSED_FORMS)
     if len(closed):
         page = report.page(rows(), values, closed)
-        write_atomically(folder / "README.md", f"{page}\n".encode())
+        without_links(folder)
+        with writing(results, partial(say, console)):
+            write_atomically(folder / "README.md", f"{page}\n".encode())
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def _trainings(
                 found.append(_training(row, True, config))
         except BenchError as error:
             left_out += 1
-            console.print(f"left out: {row.name}: {error}", style="yellow", markup=False)
+            say(console, f"left out: {row.name}: {error}", "yellow")
     return found, left_out
 
 
@@ -152,7 +157,7 @@ def _executed(
         queue = context.Queue()
     store = Store(asked.cache_folder(config))
     with (
-        locked(store.folder, lambda line: console.print(line, markup=False, soft_wrap=True)),
+        locked(store.folder, partial(say, console)),
         Progress(console, workers) as progress,
         ThreadPoolExecutor(len(trainings) + 1) as threads,
         Workers(workers, context, start_worker, (queue,)) as pool,
@@ -172,7 +177,7 @@ def _executed(
                 continue
             training, outcome = grids[future], future.result()
             for task, reason in outcome.failures.items():
-                console.print(f"failed: {task.label}: {reason}", style="red", markup=False)
+                say(console, f"failed: {task.label}: {reason}", "red")
             name = training.row.name
             lines[name] += _lines(training, outcome)
             under_way[name] -= 1

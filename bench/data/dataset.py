@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, fields, replace
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,7 @@ def in_its_unit(variant: type, unit: Unit | None) -> type:
         return variant
 
     class InItsUnit(variant):
+        @wraps(variant.log_likelihood)  # the same density, so that x is drawn as before
         def log_likelihood(self, x, z):
             return super().log_likelihood(x, z) - unit.log_scale
 

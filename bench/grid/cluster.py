@@ -28,6 +28,7 @@ from bench.grid.progress import Progress
 from bench.grid.remote import DATA, ELSEWHERE, unpacked_and_done
 from bench.grid.store import Store
 from bench.grid.tasks import Grid
+from bench.machine.console import say
 
 PATIENCE = 5
 """Seconds in which a scheduler answers."""
@@ -96,7 +97,7 @@ class Cluster(Executor):
         self.trained = lru_cache(KEPT)(self._trained)
         self.client.subscribe_topic(self.token.name, lambda event: progress.hear(*event[1]))
         progress.workers = self.workers
-        progress.console.print(self.described(), markup=False, soft_wrap=True)
+        say(progress.console, self.described())
 
     @property
     def workers(self) -> int:

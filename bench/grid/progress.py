@@ -14,7 +14,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from multiprocessing import Queue
 
-    from bench.grid.tasks import Task
+    from bench.machine.console import say
+from bench.grid.tasks import Task
 
 PLAIN_SECONDS = 30
 """Without a terminal, running tasks are told at most this often."""
@@ -60,7 +61,7 @@ class Progress:
     def report(self, event: str, task: Task, value: object) -> None:
         """The runner's news of a task."""
         if event == "notice":
-            self.console.print(str(value), style="yellow", markup=False, soft_wrap=True)
+            say(self.console, str(value), "yellow")
         if event == "submitted":
             self.submitted += 1
             self.epochs[task.label] = task.run.epochs
@@ -69,7 +70,7 @@ class Progress:
             self.running.pop(task.label, None)
             if not self.console.is_terminal:
                 state = "done" if event == "finished" else f"failed ({value})"
-                self.console.print(f"[{self._count()}] {task.label}: {state}", markup=False)
+                say(self.console, f"[{self._count()}] {task.label}: {state}")
         self._show()
 
     def _count(self) -> str:
@@ -88,7 +89,7 @@ class Progress:
             self.told = time.monotonic()
             for label, entry in list(self.running.items()):
                 line = f"  {label}: {self._line(label, entry)}"
-                self.console.print(line, markup=False, soft_wrap=True)
+                say(self.console, line)
 
     def _line(self, label: str, entry: dict) -> str:
         on = f"  on {entry['worker']}" if "worker" in entry else ""

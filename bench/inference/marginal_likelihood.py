@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from bench.errors import BenchError
 from bench.inference.importance import samples_at_once
 from bench.inference.reparameterize import Noise, draw, standard_normal
-from vaes import VAE, Autoencoder
-from vaes._likelihoods import GaussianLikelihood
+from vaes import VAE
 from vaes._shapes import Float
 
 SPREADS = (1.0, 1.5, 2.25)
@@ -145,23 +143,3 @@ def noise_for(model: VAE, x: Float[Tensor, "B D"], generator: torch.Generator) -
     """Standard normal noise for these images, of their type."""
     noise = standard_normal(len(x), model.latent_dim, generator)
     return lambda n: noise(n).to(x.dtype)
-
-
-@torch.no_grad()
-def simulated(
-    model: VAE, z: Float[Tensor, "B L"], generator: torch.Generator
-) -> Float[Tensor, "B D"]:
-    """x drawn from p(x|z) of one of our likelihoods.
-
-    Raises BenchError where the model has a log-likelihood of its own.
-    """
-    likelihood = type(model).log_likelihood
-    if likelihood is Autoencoder.log_likelihood:
-        return torch.bernoulli(torch.sigmoid(model.decode(z)), generator=generator)
-    if likelihood is GaussianLikelihood.log_likelihood:
-        mean = model.decode(z)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        return mean + model.log_noise.exp() * noise
-    raise BenchError(
-        f"{type(model).__name__} has a log-likelihood of its own, so there is no drawing from it"
-    )

@@ -1,9 +1,12 @@
-"""Where every command prints."""
+"""Where every command prints, and how a line that holds a user's text is printed."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 console = Console(highlight=False)
-PLAIN = {"markup": False, "soft_wrap": True}
-"""How text of a user's is printed: as it is, on one line."""
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """A line as it is: neither wrapped, nor read for markup."""
+    console.print(text, style=style, markup=False, soft_wrap=True)

@@ -7,7 +7,8 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bench.errors import BenchError, one_line
 from bench.grid import FAILURE, TRAINING, TUNING
 from bench.machine.archives import check_unpacked
 from bench.machine.places import without_links
-from bench.machine.storage import rewritten, set_aside, write_atomically
+from bench.machine.storage import locked, rewritten, set_aside, sweep, write_atomically
 from bench.report import rows as tidy
 from bench.report.style import ordered
 
@@ -236,6 +237,16 @@ def prepare(folder: Path) -> None:
             f"the results folder {folder} cannot be written ({error.strerror}): "
             "change its permissions or name another with --results"
         ) from None
+
+
+@contextmanager
+def writing(root: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """No other run writes to the results folder meanwhile; what killed ones left is removed."""
+    with locked(root, say):
+        sweep(root, "index.html", "README.md")
+        for dataset in (path for path in root.glob("*") if path.is_dir()):
+            sweep(dataset, "cpu", "cuda")
+        yield
 
 
 def _as_stored(path: Path, reader, environment: Mapping, remedy: str):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from bench.errors import BenchError
-from bench.inference.marginal_likelihood import SPREADS, around, sandwich, simulated, weighed
+from bench.inference.marginal_likelihood import SPREADS, around, sandwich, weighed
+from bench.inference.observations import observations
 from bench.inference.probabilistic_pca import exact_posterior, marginal
 from vaes import VAE, discover, with_options
 
@@ -40,7 +40,7 @@ def mean_is(values: torch.Tensor, expected: float) -> bool:
 
 def images(model: VAE, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     z = torch.randn(count, L, generator=draws(1), dtype=torch.float64)
-    return z, simulated(model, z, draws(2))
+    return z, observations(model, z, draws(2))[1]
 
 
 def test_the_curvature_is_the_exact_posterior_s_whatever_the_encoder_says(known):
@@ -109,25 +109,3 @@ def test_more_samples_close_the_sandwich(known):
     proposals = [known.posterior(x), *around(known, x, exact_posterior(known, x), draws())]
     lower, upper = sandwich(known, x, code, proposals, draws(), 200)
     assert 0 < (upper - lower).mean() < 0.02
-
-
-def test_what_is_simulated_has_the_likelihood_s_moments():
-    """20,000 draws of one code: 5 standard errors."""
-    z = torch.tensor([[0.5, -1.0]]).double().expand(20_000, L)
-    for likelihood in ("gaussian", "bernoulli"):
-        model = made(likelihood)
-        x, mean = simulated(model, z, draws()), model.decode(z[:1])[0]
-        mean = mean.sigmoid() if likelihood == "bernoulli" else mean
-        for pixel in range(D):
-            assert mean_is(x[:, pixel], mean[pixel])
-        spread = mean * (1 - mean) if likelihood == "bernoulli" else torch.ones(D)
-        assert torch.allclose(x.var(0), spread.double(), atol=0.06)
-
-
-def test_a_likelihood_of_one_s_own_is_not_drawn_from():
-    class Own(VARIANT):
-        def log_likelihood(self, x, z):
-            return 2 * super().log_likelihood(x, z)
-
-    with pytest.raises(BenchError, match="log-likelihood of its own"):
-        simulated(Own(D, L, 5), torch.zeros(2, L), draws())

@@ -28,6 +28,7 @@ from bench.data.dataset import load
 from bench.data.own import is_own
 from bench.errors import BenchError
 from bench.grid.environment import commit, machine
+from bench.machine.console import say
 from bench.machine.places import without_links
 
 COMMITTED = ROOT / "results"
@@ -53,7 +54,7 @@ def gpu_check(
     if device not in ("cpu", "cuda"):
         raise BenchError(f"--device {device}: must be cuda, or cpu to rehearse")
     if device == "cuda" and not torch.cuda.is_available():
-        console.print("no CUDA device: rehearse with --device cpu", style="red", markup=False)
+        say(console, "no CUDA device: rehearse with --device cpu", "red")
         return 1
     if device == "cpu" and results is None:
         results = Path(tempfile.mkdtemp(prefix="gpu-check-"))
@@ -69,19 +70,19 @@ def gpu_check(
     check.folder.mkdir(parents=True, exist_ok=True)
     with (check.folder / LOG).open("w", encoding="utf-8") as log:
 
-        def say(line: str) -> None:
-            console.print(line, markup=False, soft_wrap=True)
+        def told(line: str) -> None:
+            say(console, line)
             log.write(line + "\n")
             log.flush()
 
-        return _run(check, say)
+        return _run(check, told)
 
 
-def _run(check: Check, say: Callable[[str], None]) -> int:
+def _run(check: Check, tell: Callable[[str], None]) -> int:
     """Do the steps within the time; 1 where one failed or was left out."""
     on_gpu = check.device == "cuda"
     where = torch.cuda.get_device_name() if on_gpu else f"{machine()} (a rehearsal: no GPU)"
-    say(f"{where}, torch {torch.__version__}, commit {commit()}, {check.minutes:g} minutes")
+    tell(f"{where}, torch {torch.__version__}, commit {commit()}, {check.minutes:g} minutes")
     end = time.monotonic() + (60 - SPARE_SECONDS) * check.minutes
     good: list[str] = []
     bad: list[str] = []
@@ -89,23 +90,23 @@ def _run(check: Check, say: Callable[[str], None]) -> int:
         left = end - time.monotonic()
         share = left * step.weight / sum(other.weight for other in STEPS[place:])
         if left < 1:
-            say(f"{step.name}: left out, no time left")
+            tell(f"{step.name}: left out, no time left")
             bad.append(f"{step.name} (left out)")
             continue
-        say(f"{step.name}: up to {share:.0f} s")
+        tell(f"{step.name}: up to {share:.0f} s")
         started = time.monotonic()
-        state = _attempt(step, check, share, say)
-        say(f"{step.name}: {state or 'done'} after {time.monotonic() - started:.0f} s")
+        state = _attempt(step, check, share, tell)
+        tell(f"{step.name}: {state or 'done'} after {time.monotonic() - started:.0f} s")
         if state:
             bad.append(f"{step.name} ({state})")
         else:
             good.append(step.name)
-    say(f"{'proven' if on_gpu else 'rehearsed, proving nothing'}: {'; '.join(good) or 'nothing'}")
-    say(f"not {'proven' if on_gpu else 'rehearsed'}: {'; '.join(bad) or 'nothing'}")
+    tell(f"{'proven' if on_gpu else 'rehearsed, proving nothing'}: {'; '.join(good) or 'nothing'}")
+    tell(f"not {'proven' if on_gpu else 'rehearsed'}: {'; '.join(bad) or 'nothing'}")
     return int(bool(bad))
 
 
-def _attempt(step: Step, check: Check, seconds: float, say: Callable[[str], None]) -> str:
+def _attempt(step: Step, check: Check, seconds: float, tell: Callable[[str], None]) -> str:
     """Do a step in a process of its own; "" or what became of it."""
     code = "import sys; from bench.commands.gpu_check.command import work; work(*sys.argv[1:])"
     command = [sys.executable, "-c", code, step.name, json.dumps(asdict(check))]
@@ -121,7 +122,7 @@ def _attempt(step: Step, check: Check, seconds: float, say: Callable[[str], None
             timer = _Deadline(process, seconds)
             try:
                 for line in process.stdout or ():
-                    say(f"  {line.rstrip()}")
+                    tell(f"  {line.rstrip()}")
                 code_found = process.wait()
             except BaseException:  # Ctrl-C reaches this process alone
                 os.killpg(process.pid, signal.SIGKILL)
@@ -135,7 +136,7 @@ def _attempt(step: Step, check: Check, seconds: float, say: Callable[[str], None
         if code_found != NOT_SO:  # it broke: its last words
             output.seek(0)
             for line in output.read().splitlines()[-LAST_LINES:]:
-                say(f"  | {line}")
+                tell(f"  | {line}")
         return "failed"
 
 

@@ -31,9 +31,9 @@ from bench.inference.marginal_likelihood import (
     SPREADS,
     around,
     sandwich,
-    simulated,
     weighed,
 )
+from bench.inference.observations import observations
 from bench.inference.refit import fit_posterior
 from bench.inference.reparameterize import draw, prior_sample, standard_normal
 from bench.questions.averages import NATS, image_mean, paired_differences
@@ -131,7 +131,7 @@ def _between_bounds(subject: Subject, model: VAE, images: int, steps: int) -> It
     draws = subject.generator("simulated")
     code = prior_sample(model, images, draws)
     try:
-        x = simulated(model, code, draws)
+        _, x = observations(model, code, draws)
     except BenchError as error:
         yield Row("simulated_slack", math.nan, NATS, reason=str(error))
         return

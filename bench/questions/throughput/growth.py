@@ -15,7 +15,7 @@ from bench.report.figure import Figure, curves
 from bench.report.section import Section, paragraphs, prose
 from bench.report.style import PALETTE
 from bench.report.table import Cell, Column, Table
-from bench.statistics import log_log_slope
+from bench.statistics import power_law
 
 AXES = {
     "batch_size": ("batch size (images)", "the batch"),
@@ -97,7 +97,7 @@ def grid_of(timings: Timings) -> pd.DataFrame:
 
 def _exponent(steps: pd.DataFrame) -> float:
     """Growth at the largest sizes."""
-    return log_log_slope(steps.value.iloc[-2:], steps.seconds.iloc[-2:]).mean
+    return power_law(steps.value.iloc[-2:], steps.seconds.iloc[-2:]).exponent.mean
 
 
 def _steps_table(steps: pd.DataFrame) -> Table:
@@ -166,7 +166,7 @@ def _scale_table(tasks: pd.DataFrame) -> Table:
 def _exponents(tasks: pd.DataFrame) -> dict[str, float]:
     """Of each total of `SCALE`, its power of the number of tasks at the largest two."""
     last = tasks.iloc[-2:]
-    return {name: log_log_slope(last.value, last[name]).mean for name in SCALE}
+    return {name: power_law(last.value, last[name]).exponent.mean for name in SCALE}
 
 
 def _takeaway(steps: pd.DataFrame, memory: Sequence, grid: pd.DataFrame) -> str:
