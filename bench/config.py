@@ -149,7 +149,7 @@ class Preset:
         gradient_images: training images over which variances of gradients are averaged.
         gradient_passes: decoder passes after which a gradient's variance is reported as it is.
         gradient_seeds: trained models whose gradients are looked at.
-        bound_images: test images over which gradients of L_K are averaged.
+        bound_images: training images over which gradients of L_K are averaged.
         bound_samples: posterior samples of each behind them.
         scaling_steps: training steps for each latent dimension of the scaling figure.
         comparison_steps: training steps of each gradient estimator, by data set.

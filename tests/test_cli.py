@@ -102,7 +102,7 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
         (["--hyperparameters", "scale=nan"], "names and numbers"),
         (["--hyperparameters", "scale=1,scale=2"], "names and numbers"),
         (["--hyperparameters", "scael=0.3"], "did you mean 'scale'?"),
-        (["--hyperparameters", "scale=-1"], "'scale' must be above 0, not -1"),
+        (["--hyperparameters", "scale=-1"], "--hyperparameters scale must be above 0, not -1"),
         (
             ["--variants", "flow", "--hyperparameters", "scale=1"],
             "no variant named has a hyperparameter 'scale'",

@@ -88,6 +88,29 @@ def test_every_room_has_its_place():
     assert rooms == HEIGHT.keys()
 
 
+ROOMS = ("machine", "data", "inference", "training", "grid", "report", "commands")
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_says_what_each_of_its_modules_is(name):
+    said = docstring(ROOT / "bench" / name)
+    for path in (ROOT / "bench" / name).glob("*.py"):
+        assert path.stem == "__init__" or f"`{path.stem}`" in said, path
+
+
+def docstring(room: Path) -> str:
+    return ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+
+
+def test_a_module_of_data_imports_only_those_above_it():
+    said = docstring(ROOT / "bench" / "data")
+    for path in ROOT.glob("bench/data/*.py"):
+        for name in imported(path):
+            if name.startswith("bench.data.") and path.stem != "__init__":
+                other = name.split(".")[2]
+                assert said.index(f"`{other}`") < said.index(f"`{path.stem}`"), f"{path} ← {name}"
+
+
 def test_the_variants_know_nothing_of_the_bench():
     for path in ROOT.glob("vaes/*.py"):
         assert not [name for name in imported(path) if name.startswith("bench")], path

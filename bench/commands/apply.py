@@ -34,7 +34,7 @@ from vaes import VAE
 SUFFIXES = (".npz", ".csv")
 
 
-def finished(config: Config, seed: int, console: Console) -> Subject:
+def finished_run(config: Config, seed: int, console: Console) -> Subject:
     """The headline run that `run` makes of these options, for their one variant and a seed.
 
     Raises BenchError where the cache does not have it.

@@ -345,12 +345,14 @@ def _check_hyperparameters(grid: Grid) -> None:
     for name, value in grid.hyperparameters:
         if name not in declared:
             if not declared:
-                raise BenchError(f"no variant named has a hyperparameter '{name}': leave it out")
+                raise BenchError(
+                    f"no variant named has a hyperparameter '{name}': leave --hyperparameters out"
+                )
             raise nearest("hyperparameter", name, declared)
         if isinstance(declared[name][0], int) and not value.is_integer():
-            raise BenchError(f"hyperparameter '{name}' must be a whole number, not {value:g}")
+            raise BenchError(f"--hyperparameters {name} must be a whole number, not {value:g}")
         if value <= 0 < min(declared[name]):
-            raise BenchError(f"hyperparameter '{name}' must be above 0, not {value:g}")
+            raise BenchError(f"--hyperparameters {name} must be above 0, not {value:g}")
 
 
 def folder_name(config: Config, data: Dataset, overrides: dict[str, object]) -> str:

@@ -72,7 +72,7 @@ def compare(one: Results, other: Results, question: str = "headline") -> Compari
     if not differences:
         raise BenchError(
             f"{one.folder} and {other.folder} have no values of '{question}' in common with two "
-            f"seeds each; questions in both: {_shared(one, other)}"
+            f"seeds each: {_remedy(one, other)}"
         )
     found = claims(differences)
     differ = [f"{name}: {_told(a)} | {_told(b)}" for name, (a, b) in _differing(*made).items()]
@@ -161,9 +161,10 @@ def _alone(one: Mapping[Key, pd.Series], other: Mapping[Key, pd.Series]) -> Iter
         yield from sorted({key[place] for key in one} ^ {key[place] for key in other})
 
 
-def _shared(one: Results, other: Results) -> str:
+def _remedy(one: Results, other: Results) -> str:
     held = (set(results.rows.question) - {TUNING, FAILURE} for results in (one, other))
-    return ", ".join(sorted(set.intersection(*held))) or "none"
+    shared = ", ".join(sorted(set.intersection(*held)))
+    return f"name one of both with --question ({shared})" if shared else "nor any other question"
 
 
 # --- what is said ----------------------------------------------------------------------------

@@ -152,8 +152,6 @@ def samples(*, out: Path, count: int = 100, noise_seed: int = 0, config: OfOne =
     from bench.commands import apply
 
     apply.check_out(out)
-    if count < 1:
-        raise BenchError(f"--count must be at least 1, not {count}")
     return _write(out, apply.samples(_finished(config), count, noise_seed))
 
 
@@ -210,9 +208,7 @@ def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) ->
 def _finished(config: Finished) -> Subject:
     from bench.commands import apply
 
-    if config.seed < 0:
-        raise BenchError(f"--seed must be at least 0, not {config.seed}")
-    return apply.finished(replace(config, variants=config.variant), config.seed, console)
+    return apply.finished_run(replace(config, variants=config.variant), config.seed, console)
 
 
 def _write(out: Path, arrays: dict) -> int:

@@ -81,7 +81,9 @@ def tune(config: Config, console: Console) -> int:
     asked.check(config)
     chosen = asked.preset_of(config)
     if not chosen.tuned:
-        raise BenchError(f"preset '{config.preset}' has one learning rate for all: name another")
+        raise BenchError(
+            f"preset '{config.preset}' has one learning rate for all: leave --preset out"
+        )
     variants = contestants.sound_variants(config.variants, console)
     data = asked.data_named(config, console)
     if data.binarization == "real" and data.name not in OPTIONS:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from cyclopts.config import Dict
 
 from bench.commands import bounds
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 from bench.machine.places import shown, usable
 from bench.options import Config, as_typed
 
@@ -42,7 +42,10 @@ def from_file(words: list[str]) -> list[Dict]:
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BenchError(f"--config {path} cannot be read as a TOML file: {error}") from None
+        raise BenchError(
+            f"--config {path} cannot be read as a TOML file ({one_line(error)}): "
+            'write lines such as epochs = 60 or variants = "flow"'
+        ) from None
     # under the command's name: of a flat table, keys that are names of commands too are dropped
     given = {name: as_typed(name, value) for name, value in options.items()}
     return [Dict({words[0]: given}, source=str(path))]

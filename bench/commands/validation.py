@@ -29,7 +29,7 @@ from bench.grid.runner import execute
 from bench.grid.store import Store
 from bench.grid.tasks import Grid, start_worker
 from bench.machine.console import say
-from bench.machine.places import without_links
+from bench.machine.places import ROOT, without_links
 from bench.machine.processes import Workers, deaf
 from bench.machine.storage import locked, write_atomically
 from bench.options import Config
@@ -39,7 +39,6 @@ from bench.questions.published.published import Published, rows
 from bench.report import rows as tidy
 from bench.report.results import prepare, writing
 
-ROOT = Path(__file__).parents[2]
 VALUES, CLOSED_FORMS = "values.csv", "closed_forms.csv"
 DRAWS = 10_000_000
 """Estimates behind a variance in closed form, at least."""

@@ -1,7 +1,8 @@
 """Data sets as uint8 images, checked, split, and binarized the same way for every variant.
 
-Each module imports only from those above it:
+Each module imports only from those above it (`tests/test_imports.py`):
 
+- `unit`: that of a table's columns, taken out before training and put back.
 - `splits`: the names of the three splits, and how one table of images becomes three.
 - `subset`: some of many images, at random.
 - `binarization`: bytes to floats, fixed binarizations, and the fresh one of every training step.

@@ -176,9 +176,9 @@ def label_contents(dataset: str, folder: Path | None) -> bytes | None:
     return None
 
 
-def is_on_disk(dataset: str, folder: Path | None = None) -> bool:
+def is_on_disk(dataset: str) -> bool:
     """Whether all images of a published data set can be had without downloading."""
-    return all(any(_places(dataset, file, folder)) for file in FILES[dataset].values())
+    return all(any(_places(dataset, file, None)) for file in FILES[dataset].values())
 
 
 def decompressed(path: Path) -> tuple[bytes, str]:

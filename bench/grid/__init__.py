@@ -6,6 +6,7 @@
   chosen before;
 - `runner`: executes a grid to its end; `outcome`: what came of it, as rows;
 - `store`, `fingerprint`: finished work on disk, and its keys;
+- `survey`: what is done already; `cluster`, `remote`: the parent's and the worker's side of Dask;
 - `progress`: what a person sees meanwhile; `environment`: where the numbers were made.
 """
 

@@ -23,12 +23,13 @@ import torch
 
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, one_line
-from bench.grid.fingerprint import ROOT, source_files
+from bench.grid.fingerprint import source_files
 from bench.grid.progress import Progress
 from bench.grid.remote import DATA, ELSEWHERE, unpacked_and_done
 from bench.grid.store import Store
 from bench.grid.tasks import Grid
 from bench.machine.console import say
+from bench.machine.places import ROOT
 
 PATIENCE = 5
 """Seconds in which a scheduler answers."""

@@ -38,7 +38,8 @@ class Row:
         unit: e.g. `nats/image`.
         settings: what it was measured at, e.g. `{"stage": "best", "K": 1000}`; the names and
             types are those of `bench.report.rows.SETTINGS`.
-        standard_error: Monte Carlo error of `value` given the trained model; NaN where exact.
+        standard_error: of `value` given the trained model, over images, or over noise where the
+            images themselves are given; NaN or 0 where it is exact.
         n: how many samples or images stand behind it.
         reason: why there is no (finite) value; "" where there is one.
     """

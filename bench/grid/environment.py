@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from bench.machine.places import ROOT
+
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "altair")
 
 
@@ -57,12 +59,9 @@ def commit() -> str | None:
 
     What a run wrote to `results/` before is no edit.
     """
-    where = Path(__file__).parents[2]
 
     def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=where, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from bench.machine.places import ROOT
+
 PACKAGES = ("bench", "vaes")
 REGISTRATION = "registered"
 """A decorator of this name describes what it decorates and changes no result."""

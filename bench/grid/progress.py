@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from bench.machine.console import say
+
 if TYPE_CHECKING:
     from multiprocessing import Queue
 
-    from bench.machine.console import say
-from bench.grid.tasks import Task
+    from bench.grid.tasks import Task
 
 PLAIN_SECONDS = 30
 """Without a terminal, running tasks are told at most this often."""

@@ -62,8 +62,9 @@ def stamp(variant: type[Autoencoder]) -> str:
 def _name(open_run: Run) -> str:
     """The run by what it is, its seed and where and how precisely it is computed aside."""
     identity = open_run.with_(device=Run.device, precision=Run.precision).identity()
-    left_out = ("seed", "learning_rate", "hyperparameters")
-    return json.dumps({k: v for k, v in identity.items() if k not in left_out}, sort_keys=True)
+    return json.dumps(
+        {k: v for k, v in identity.items() if k not in ("seed", *CHOSEN)}, sort_keys=True
+    )
 
 
 @cache

@@ -17,6 +17,7 @@ from vaes import VAE
 from vaes._shapes import Float
 
 LogLikelihood = Callable[[Float[Tensor, "B D"], Float[Tensor, "S B L"]], Float[Tensor, "S B"]]
+"""(x, z) → log p(x|z), in nats."""
 
 
 WORTHWHILE = 1e11

@@ -89,13 +89,13 @@ class DecoderGradient:
         return torch.einsum("prb,bprqs,qsb->brs", c, gram, c)
 
     def variances(self) -> Float[Tensor, "B"]:
-        """tr Cov[g] of every image, unbiased: the Monte Carlo part."""
+        """tr Cov[g] of every image, nats², unbiased: the Monte Carlo part."""
         replicates = self.weights.shape[1]
         squares = self.inner_products.diagonal(dim1=1, dim2=2).sum(1)
         return (squares - replicates * self.inner_products.mean((1, 2))) / (replicates - 1)
 
     def between_images(self) -> Float[Tensor, "B"]:
-        """Numbers of the images whose mean is tr Cov of E[g|x] over images, unbiased.
+        """Numbers of the images, nats², whose mean is tr Cov of E[g|x] over images, unbiased.
 
         The data part, as in `bench.inference.gradient_variance.between_images`.
         """

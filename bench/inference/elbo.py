@@ -6,7 +6,7 @@ averages S values of one of two integrands,
     analytic KL:  log p(x|z) − KL(q || p)             (Kingma & Welling 2014, eq. 7)
     sampled KL:   log p(x|z) + log p(z) − log q(z|x)  (eq. 6)
 
-over samples that are independent, antithetic pairs, or a scrambled Sobol sequence (Owen 1998;
+over samples that are independent, antithetic pairs, or a scrambled Sobol sequence (Matoušek 1998;
 Buchholz et al. 2018). A new one is an entry of `KLS` or `SAMPLINGS`.
 """
 
@@ -177,7 +177,7 @@ def sobol(batch: int, latent_dim: int, generator: torch.Generator) -> Noise:
     One random linear scramble (Matoušek 1998) a call, and an independent random digital shift an
     image: each image sees a point set of the same law as a scramble of its own, a hundred times
     cheaper. A shift carries the sequence's first n points into any aligned block of n, hence all
-    such blocks have the same law.
+    such blocks have the same law, n being a power of 2.
 
     Raises BenchError where latent_dim exceeds the generator's limit.
     """

@@ -54,7 +54,7 @@ PARTS = ("total", "location", "scale")
 
 @dataclass(frozen=True)
 class Variance:
-    """A measured total variance.
+    """A measured total variance, in nats² as all variances here: g is a gradient of nats.
 
     Attributes:
         per_image: for each of `PARTS`: the total, the part of the location parameters alone and
@@ -290,7 +290,7 @@ def total_variance(
     relative_error: float,
     most_passes: int,
 ) -> Variance:
-    """tr Cov[g] of an estimator with S = `samples`, for each of the images.
+    """tr Cov[g] of an estimator with S = `samples`, nats², for each of the images.
 
     Replicates are added until the relative standard error of the mean over these images is below
     `relative_error` or `most_passes` decoder passes are spent, which two replicates may exceed.
@@ -316,12 +316,12 @@ def total_variance(
 
 
 def signal(gradient: PosteriorGradient, found: Variance) -> Float[Tensor, "B"]:
-    """‖E g‖² of every image, unbiased."""
+    """‖E g‖² of every image, nats², unbiased."""
     return _squared_norm_of_mean(gradient, found) - found.per_image[0] / found.replicates
 
 
 def between_images(gradient: PosteriorGradient, found: Variance) -> Float[Tensor, "B"]:
-    """Numbers of the images whose mean is tr Cov of E[g|x] over images x, unbiased.
+    """Numbers of the images, nats², whose mean is tr Cov of E[g|x] over images x, unbiased.
 
     ‖m_n − M‖² with m_n the mean of the image's estimates and M that of all images, with Bessel's
     correction and less the noise that is left in m_n. The data part of a minibatch's variance.

@@ -147,7 +147,10 @@ def pathwise_sampled_kl(
 def pathwise_antithetic(
     target: Target, posterior: Distribution, noise: Noise, samples: int
 ) -> Float[Tensor, "*B"]:
-    """Pathwise with analytic KL over S/2 pairs of noise ±ε (Hammersley & Morton 1956)."""
+    """Pathwise with analytic KL over S/2 pairs of noise ±ε (Hammersley & Morton 1956).
+
+    Raises BenchError where S is odd, or the posterior no map of noise.
+    """
     if samples % 2:
         raise BenchError(
             f"pathwise_antithetic with S = {samples}: noise comes in pairs, so S must be even"
@@ -171,7 +174,7 @@ def pathwise_sobol(
     Each image has an independent uniform digital shift of its own, made of one normal number a
     latent: each point is then a standard normal sample, and the estimate unbiased.
 
-    Raises BenchError where L exceeds the direction numbers.
+    Raises BenchError where L exceeds the direction numbers, or the posterior is no map of noise.
     """
     normal = noise(1)
     latents = normal.shape[-1]
@@ -293,7 +296,10 @@ def score_function_baseline(
 def rloo(
     target: Target, posterior: Distribution, noise: Noise, samples: int
 ) -> Float[Tensor, "*B"]:
-    """Each sample's baseline is the mean of f over the other S − 1 (Kool et al. 2019)."""
+    """Each sample's baseline is the mean of f over the other S − 1 (Kool et al. 2019).
+
+    Raises BenchError where S < 2.
+    """
     if samples < 2:
         raise BenchError(f"rloo with S = {samples}: its baseline is the other samples, so S ≥ 2")
 
@@ -352,6 +358,7 @@ def estimator_for(name: str, posterior: Distribution, prior: Distribution) -> Su
 
     `pathwise` where samples are reparameterized and the KL is known in closed form,
     `pathwise_sampled_kl` where only the first holds, else `score_function_baseline`.
+    Raises BenchError, with the nearest name, where there is none of that name.
     """
     if name != "auto":
         if name not in ESTIMATORS:

@@ -116,8 +116,8 @@ def log_weight_for(
 
 
 def passes_at_once(device: torch.device) -> int:
-    """Decoder passes to make in one call: on a CPU as many as stay in its cache (up to three times
-    faster than ten thousand at once), elsewhere as many as keep the device busy."""
+    """Decoder passes to make in one call: on a CPU as many as were fastest (up to 3 times faster
+    than 10,000 at once), elsewhere as many as keep the device busy."""
     return 1600 if device.type == "cpu" else 100_000
 
 

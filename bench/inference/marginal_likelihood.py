@@ -115,7 +115,8 @@ def around(
 
     Of all Gaussians of its mean, the one of spread 1 has the highest ELBO up to the difference
     between its expectation and the posterior's (Opper & Archambeau 2009, eq. 8). Curvatures are
-    differences of gradients, since a likelihood need not be differentiable twice.
+    differences of gradients, since a likelihood need not be differentiable twice. Before their
+    spread no direction is wider than N(0, I), which for another prior is a choice and no bound.
     """
     noise = noise_for(model, x, generator)
     centre = draw(posterior, noise, CENTRE_DRAWS).mean(0)
@@ -131,7 +132,7 @@ def around(
     columns = [(slope(z - shift) - slope(z + shift)).mean(0) for shift in shifts]
     precision = torch.stack(columns, -1) / (2 * DISTANCE)
     values, directions = torch.linalg.eigh(0.5 * (precision + precision.mT))
-    # no wider than the prior, whatever the noise of the differences
+    # whatever the noise of the differences
     root = directions * values.clamp_min(1).rsqrt().unsqueeze(-2)
     covariance = root @ root.mT
     return [

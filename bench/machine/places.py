@@ -1,4 +1,4 @@
-"""Paths that a user names."""
+"""Where the project lies, and paths that a user names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from bench.errors import BenchError, one_line
 
+ROOT = Path(__file__).parents[2]
+"""The folder of `bench/`, `vaes/` and `results/`."""
 SHOWN = 300
 """Characters of a path that fit a message."""
 

@@ -6,6 +6,10 @@
 - `rows`: the schema of everything measured, its writer and reader;
 - `results`: a folder of results, read and stored;
 - `table`, `claims`, `figure`: what a question's `report.py` is made of;
-- `section`: what it gives to the page; `style`: names and colours;
-- `page`: the pages people read.
+- `section`: what it gives to the page; `style`: names and colours; `estimators`: what reports of
+  noise share;
+- `answered`: a folder with every question answered, `kept` where nothing has changed; `made`: where
+  its numbers were made; `from_the_notes`: what lecture notes state;
+- `drawing`, `embedding`: charts as PNG, and inside the page; `screen`: a table for the terminal;
+- `page`: the pages people read; `workers`, `preloaded`: the processes that answer and draw.
 """

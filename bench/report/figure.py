@@ -203,14 +203,12 @@ def intervals(
     y: alt.Y,
     colours: alt.Color,
     *,
-    log: bool = False,
     width: int = 460,
     step: int = 34,
 ) -> alt.LayerChart:
     """A point with its interval (columns `low` and `high`) a line of the vertical axis."""
     base = alt.Chart(frame).encode(y=y, color=colours)
-    across = alt.X(f"{x[0]}:Q", title=x[1], scale=scale_of(log))
-    low = alt.X("low:Q", title=x[1], scale=scale_of(log))
+    across, low = (alt.X(f"{name}:Q", title=x[1], scale=scale_of(False)) for name in (x[0], "low"))
     return alt.layer(
         base.mark_rule(strokeWidth=2).encode(x=low, x2=alt.X2("high")),
         base.mark_point(filled=True, size=110, opacity=1).encode(x=across, tooltip=tooltips(frame)),
@@ -245,10 +243,10 @@ def joined(
     return chart.properties(width=width, height=alt.Step(26))
 
 
-def line_at(value: float, axis: str = "y") -> alt.Chart:
-    """A grey line at a value of one axis, e.g. at no difference."""
+def line_at(value: float) -> alt.Chart:
+    """A grey line across, at a value of the vertical axis, e.g. at no difference."""
     rule = alt.Chart(pd.DataFrame({"at": [value]})).mark_rule(color="#888", strokeDash=[4, 3])
-    return rule.encode(alt.X("at:Q") if axis == "x" else alt.Y("at:Q"))
+    return rule.encode(alt.Y("at:Q"))
 
 
 def panels(

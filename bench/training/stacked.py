@@ -45,8 +45,9 @@ WARM_UP = 3
 class Stack:
     """R runs that differ only in their seed, ready to be trained together.
 
-    Raises BenchError where the runs differ otherwise, or where the posterior is not a map of
-    standard normal noise, whose own `sample` has one stream for all seeds.
+    Raises BenchError where the runs differ otherwise, where their optimizer is not Adam or they may
+    stop early, where a layer draws or keeps statistics in training, or where the posterior is not a
+    map of standard normal noise, whose own `sample` has one stream for all seeds.
     """
 
     def __init__(self, runs: Sequence[Run], variant: type[Autoencoder], data: Dataset) -> None:

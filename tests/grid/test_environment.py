@@ -16,7 +16,7 @@ def test_a_checkout_is_dirty_by_edits_of_the_code_alone(tmp_path, monkeypatch):
     for path in (code, result):
         path.parent.mkdir(parents=True)
         path.write_text("first")
-    monkeypatch.setattr(environment, "__file__", str(code))
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
     assert environment.commit() is None
     git("init")
     git("add", "-A")

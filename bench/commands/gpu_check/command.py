@@ -22,14 +22,14 @@ import torch
 from rich.console import Console
 
 from bench.commands.contestants import variants_named
-from bench.commands.gpu_check.steps import ROOT, STEPS, Check, Step
+from bench.commands.gpu_check.steps import STEPS, Check, Step
 from bench.config import preset as amounts
 from bench.data.dataset import load
 from bench.data.own import is_own
 from bench.errors import BenchError
 from bench.grid.environment import commit, machine
 from bench.machine.console import say
-from bench.machine.places import without_links
+from bench.machine.places import ROOT, without_links
 
 COMMITTED = ROOT / "results"
 LOG = "gpu-check.log"

@@ -22,6 +22,7 @@ from bench.data.dataset import Dataset, load
 from bench.errors import BenchError
 from bench.inference.elbo import elbo_terms, mean_elbo
 from bench.inference.reparameterize import is_map_of_noise
+from bench.machine.places import ROOT
 from bench.questions import measured
 from bench.questions.throughput import run_cases as timing
 from bench.questions.throughput.files import stored
@@ -33,7 +34,6 @@ from bench.training.loop import Trained, restore, train
 from bench.training.stacked import Stack, train_stacked
 from vaes import VAE, Autoencoder, discover
 
-ROOT = Path(__file__).parents[3]
 SEEDS = 5
 LEAST = {"ordinary": 20.0, "lean": 5.0}
 """× that five stacked seeds must be as fast as five trainings by that loop."""

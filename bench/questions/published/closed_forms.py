@@ -16,7 +16,8 @@ from bench.inference.target import Target
 from bench.randomness import generator
 from vaes.base import diagonal_gaussian
 
-A, B, C = 0.7, -1.1, 3.0
+COEFFICIENTS = 0.7, -1.1, 3.0
+"""a, b and c."""
 LOC, SCALE = 0.4, 0.8
 SAMPLES = (1, 2)
 AT_ONCE = 200_000
@@ -51,7 +52,8 @@ def gradients(
     loc = torch.full((draws, 1), LOC, dtype=torch.float64, requires_grad=True)
     log_scale = torch.full_like(loc, math.log(SCALE)).detach().requires_grad_()
     prior = diagonal_gaussian(torch.zeros(1).double(), torch.ones(1).double())
-    target = Target(lambda z: (A * z**2 + B * z + C).sum(-1), prior, kl_weight=0.0)
+    a, b, c = COEFFICIENTS
+    target = Target(lambda z: (a * z**2 + b * z + c).sum(-1), prior, kl_weight=0.0)
 
     def noise(n: int) -> Tensor:
         return torch.randn((n, draws, 1), generator=generator, dtype=torch.float64)
@@ -64,7 +66,8 @@ def gradients(
 
 def means() -> tuple[float, float]:
     """(∂/∂μ, ∂/∂log σ) E_q f = (2aμ + b, 2aσ²)."""
-    return 2 * A * LOC + B, 2 * A * SCALE**2
+    a, b, _ = COEFFICIENTS
+    return 2 * a * LOC + b, 2 * a * SCALE**2
 
 
 def variances(name: str, samples: int) -> tuple[float, float]:
@@ -91,30 +94,31 @@ def variances(name: str, samples: int) -> tuple[float, float]:
     - Control variate: what is linear in ε vanishes, 2Aε in the first and Bε in the second: 0 and
       8A².
     """
-    a, b, c = A * SCALE**2, (2 * A * LOC + B) * SCALE, A * LOC**2 + B * LOC + C
-    spread = 2 * a**2 + b**2
+    a, b, c = COEFFICIENTS
+    A, B, C = a * SCALE**2, (2 * a * LOC + b) * SCALE, a * LOC**2 + b * LOC + c
+    spread = 2 * A**2 + B**2
     scores = 1 / SCALE**2, 2.0
 
     def score(k):
-        to_loc = 15 * a**2 + 2 * b**2 + k**2 + 6 * a * k
-        return to_loc / SCALE**2, 74 * a**2 + 10 * b**2 + 2 * k**2 + 20 * a * k
+        to_loc = 15 * A**2 + 2 * B**2 + k**2 + 6 * A * k
+        return to_loc / SCALE**2, 74 * A**2 + 10 * B**2 + 2 * k**2 + 20 * A * k
 
     if name == "pathwise_antithetic":
-        return 0.0, 8 * a**2 / (samples / 2)
+        return 0.0, 8 * A**2 / (samples / 2)
     if name == "score_function_baseline":
         extra = [spread / 16 * s for s in scores]
         # the same baseline serves all S samples, but multiplies scores of mean zero
-        return tuple((v + e) / samples for v, e in zip(score(-a), extra))
+        return tuple((v + e) / samples for v, e in zip(score(-A), extra))
     if name == "rloo":
         pairs = samples * (samples - 1)
         return tuple(
-            v / samples + (m**2 + spread * s) / pairs for v, m, s in zip(score(-a), means(), scores)
+            v / samples + (m**2 + spread * s) / pairs for v, m, s in zip(score(-A), means(), scores)
         )
     one = {
-        "pathwise": (4 * a**2 / SCALE**2, b**2 + 8 * a**2),
-        "score_function": score(c),
-        "measure_valued": (b**2 * (4 - math.pi) / (math.pi * SCALE**2), 4 * a**2 + b**2),
-        "pathwise_control_variate": (0.0, 8 * a**2),
+        "pathwise": (4 * A**2 / SCALE**2, B**2 + 8 * A**2),
+        "score_function": score(C),
+        "measure_valued": (B**2 * (4 - math.pi) / (math.pi * SCALE**2), 4 * A**2 + B**2),
+        "pathwise_control_variate": (0.0, 8 * A**2),
     }
     one |= dict.fromkeys(("pathwise_sampled_kl", "sticking_the_landing"), one["pathwise"])
     one["score_function_analytic_kl"] = one["score_function"]

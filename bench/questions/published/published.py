@@ -100,7 +100,10 @@ def read(path: Path) -> Published:
         numbers = [Number(**number) for number in content.pop("published")]
         row = Published(path.stem, numbers=numbers, **content)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BenchError(f"{path} is no published row: {one_line(error)}") from None
+        raise BenchError(
+            f"{path} is no published row ({one_line(error)}): see *A published number* in "
+            "CONTRIBUTING.md"
+        ) from None
     for number in row.numbers:
         if number.quantity not in QUANTITIES:
             raise nearest("quantity", number.quantity, QUANTITIES)

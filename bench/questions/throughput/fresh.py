@@ -15,12 +15,11 @@ from bench.config import Run
 from bench.data.binarization import as_float
 from bench.data.dataset import load
 from bench.errors import BenchError
+from bench.machine.places import ROOT
 from bench.questions.throughput.actions import filled, importance_bound, synchronize, training_step
 from bench.randomness import generator
 from bench.training.loop import build
 from vaes import discover
-
-ROOT = Path(__file__).parents[3]
 
 
 def in_fresh_process(function: Callable[..., dict], *arguments: object) -> dict:

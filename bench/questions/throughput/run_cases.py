@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.data.own import is_own
 from bench.errors import BenchError
+from bench.machine.places import ROOT
 from bench.machine.storage import write_atomically
 from bench.questions.throughput.files import FILE, check_comparable, joined, stored, without_rounds
 
@@ -24,7 +25,6 @@ LIBRARIES = ("jax", "optax", "pythae")
 TIMED = ("run_cases.py", "actions.py", "fresh.py", "parts.py", "rivals.py")
 CODE = (*(FOLDER / name for name in TIMED), *sorted(CASES.glob("*.py")))
 """The cases and what they time; pytest finds them, so that no function here names them."""
-ROOT = FOLDER.parents[2]
 SECONDS = 0.8
 """Of timing a case by `make throughput`."""
 BRIEF_SECONDS = 0.3
@@ -121,7 +121,10 @@ def compare(base: Path, new: Path) -> None:
     # by name, not by full name: a case is the same wherever its file was moved
     options = ["--columns=min,median,rounds", "--group-by=name", "--sort=name"]
     if subprocess.run([*command, *options]).returncode:
-        raise BenchError(f"pytest-benchmark could not compare {base} with {new}")
+        raise BenchError(
+            f"pytest-benchmark could not compare {base} with {new}, for the reason above: time one "
+            "of them again with 'make throughput'"
+        )
 
 
 def _absolute(dataset: str) -> str:
