@@ -48,7 +48,7 @@ WORTHWHILE = 3e11
 some 4 s for a variant's first run and 1 s, from the disk, for the others, and saves a third."""
 
 PASSES_AT_ONCE = {"cpu": 200, "cuda": 20_000}
-"""Larger arrays leave the processor's cache: ten times this is half as fast on a CPU."""
+"""What was fastest: ten times this is half as fast on a CPU."""
 
 
 @torch.no_grad()

@@ -112,8 +112,10 @@ def fingerprint() -> str:
 def compare(base: Path, new: Path) -> None:
     """Two JSON files side by side, by `pytest-benchmark compare`.
 
-    Raises BenchError where one is missing or damaged.
+    Raises BenchError where one is missing or damaged, or both are the same.
     """
+    if base.resolve() == new.resolve():
+        raise BenchError(f"{base} would be compared with itself: name another commit's")
     for path in (base, new):
         check_comparable(path)
     files = [str(path.absolute()) for path in (base, new)]  # it cannot mix the two kinds
