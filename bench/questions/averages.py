@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from bench.grid.contract import Result, Row
@@ -30,6 +31,17 @@ def jackknife(statistic: Callable[[Tensor], Tensor], per_image: Tensor) -> tuple
     left_out = statistic((per_image.sum(1, keepdim=True) - per_image) / (count - 1))
     error = ((count - 1) * left_out.var(correction=0)).sqrt()
     return value.item(), error.item()
+
+
+def log_log_slope(x: Sequence[float], y: Tensor) -> Tensor:
+    """Least-squares exponents of y `(len(x), ...)` as powers of x, for the jackknife all at once.
+
+    Not finite where a y is not positive: `bench.statistics.power_law`, for one line, leaves such a
+    point out.
+    """
+    along = torch.tensor(x, dtype=y.dtype, device=y.device).log()
+    along = along - along.mean()
+    return torch.tensordot(along / along.square().sum(), y.log(), 1)
 
 
 def monte_carlo_mean(

@@ -7,16 +7,16 @@ under 1e-4. Seeds are fixed.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from bench.config import PRESETS, Run
 from bench.inference.elbo import SAMPLINGS, antithetic, elbo_estimate, integrands
+from bench.questions.averages import jackknife, log_log_slope
 from bench.questions.loss_noise.measure import (
     STAGES,
-    jackknife,
-    log_log_slope,
     measure,
     requests,
     variance_over_noise,
@@ -64,7 +64,7 @@ def test_the_variance_of_independent_samples_falls_as_one_over_s():
         built(), images(60), "independent", 64, 16, generator("cpu", "slope")
     ).items():
         variances = torch.stack([variance_over_noise(pool, s) for s in samples])
-        slope, error = jackknife(lambda v: log_log_slope(v, samples), variances)
+        slope, error = jackknife(partial(log_log_slope, samples), variances)
         assert error < 0.03, kl
         assert abs(slope + 1) < ERRORS * error, kl
 
@@ -110,9 +110,8 @@ def test_the_jackknife_of_a_ratio_knows_what_its_parts_share():
 
 def test_the_slope_of_a_power_law_is_its_exponent():
     samples = (1, 4, 16)
-    assert log_log_slope(
-        torch.tensor([5.0 * s**-1.7 for s in samples]).double(), samples
-    ) == pytest.approx(-1.7)
+    variances = torch.tensor([5.0 * s**-1.7 for s in samples]).double()
+    assert log_log_slope(samples, variances) == pytest.approx(-1.7)
 
 
 def test_requests_cover_the_stages_of_the_first_seed():

@@ -87,7 +87,7 @@ def test_a_signal_that_is_not_told_from_zero_is_a_reason():
     squares = torch.tensor([[-1.0, 0.5], [1.0, 1.0]])
     row = multi_sample._over_images("signal_to_noise", squares, multi_sample._ratio, {})
     assert math.isnan(row.value)
-    assert "not told from zero" in row.reason
+    assert "not significantly above zero" in row.reason
 
 
 def test_requests_are_one_run_of_one_variant():

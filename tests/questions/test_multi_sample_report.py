@@ -84,7 +84,7 @@ def test_an_estimator_alone_makes_a_section_too():
 
 
 def test_nothing_but_what_is_not_told_from_zero():
-    reason = "the squared signal is not told from zero"
+    reason = "the squared signal is not significantly above zero"
     here = {"stage": "best", "estimator": "iwae", "K": 4}
     found = [Row("signal_to_noise", float("nan"), "1", here, n=10, reason=reason)]
     (section,) = sections(stored("multi_sample", [("input_dependent", 0, found)]))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from bench.errors import BenchError
 from bench.grid.contract import Request, Result, Row, Subject
 from bench.inference.elbo import KLS, SAMPLINGS, elbo_estimate, integrands
 from bench.inference.importance import effective_sample_size, iw_bound
-from bench.questions.averages import NATS, jackknife
+from bench.questions.averages import NATS, jackknife, log_log_slope
 from bench.questions.loss_noise import STAGES
 from vaes import VAE
 
@@ -85,17 +86,6 @@ def variance_over_noise(pool: Tensor, samples: int) -> Tensor:
     return means.var(0).mean(0)
 
 
-def log_log_slope(variances: Tensor, samples: tuple[int, ...]) -> Tensor:
-    """Least-squares slope of log variance against log S; variances `(len(samples), ...)`.
-
-    All of the jackknife's leave-one-out slopes at once, not finite where a variance is zero:
-    scipy's `linregress` takes one line, and `bench.statistics` leaves such a point out.
-    """
-    x = torch.tensor(samples, dtype=variances.dtype, device=variances.device).log()
-    x = x - x.mean()
-    return torch.tensordot(x / x.square().sum(), variances.log(), 1)
-
-
 def _objection(pool: Tensor | str, sampling: str, samples: int) -> str:
     """Why there is no such estimator: the pool's own reason or the scheme's against S; or ''."""
     if isinstance(pool, str):
@@ -146,7 +136,7 @@ def _elbo_rows(
         yield _absent("elbo_variance_slope", "exponent", pool, **name)
     elif len(admitted) > 1:
         variances = torch.stack(list(admitted.values()))
-        found = jackknife(lambda v: log_log_slope(v, tuple(admitted)), variances)
+        found = jackknife(partial(log_log_slope, tuple(admitted)), variances)
         yield _row("elbo_variance_slope", "exponent", found, pool, **name)
 
 

@@ -21,7 +21,7 @@ from bench.inference.gradient_variance import Moments, PosteriorGradient, signal
 from bench.inference.gradients import ESTIMATORS, of_bound
 from bench.inference.importance import effective_sample_size
 from bench.inference.pool import Pool
-from bench.questions.averages import image_mean, jackknife
+from bench.questions.averages import image_mean, jackknife, log_log_slope
 from bench.questions.gradient_noise.measure import training_images
 from bench.questions.multi_sample import REFERENCE, STAGES, UNBIASED
 
@@ -127,13 +127,11 @@ def _exponents(
 ) -> Iterator[Row]:
     """The exponents of K, from the first on and from `BEYOND` on, which the setting K states."""
     for least in (KS[0], BEYOND):
-        at = torch.tensor([K for K in KS if least <= K]).double()
-        every = torch.stack([squares[name, int(K)] for K in at], 1).flatten(0, 1)
+        at = tuple(K for K in KS if least <= K)
+        every = torch.stack([squares[name, K] for K in at], 1).flatten(0, 1)
 
-        def exponent(means: Tensor, at: Tensor = at) -> Tensor:
-            logarithms = _ratio(means.unflatten(0, (2, len(at)))).log()
-            along = at.log().to(means.device) - at.log().mean()
-            return torch.tensordot(along, logarithms, 1) / along.square().sum()
+        def exponent(means: Tensor, at: tuple[int, ...] = at) -> Tensor:
+            return log_log_slope(at, _ratio(means.unflatten(0, (2, len(at)))))
 
         yield _over_images("exponent", every, exponent, {**here, "K": least})
 
@@ -148,7 +146,7 @@ def _over_images(
     count = per_image.shape[1]
     if math.isfinite(value) and math.isfinite(error):
         return Row(metric, value, "1", settings, error, count)
-    reason = "a mean square is not told from zero"
+    reason = "a mean square is not significantly above zero"
     return Row(metric, math.nan, "1", settings, n=count, reason=reason)
 
 
