@@ -40,6 +40,14 @@ class Finished(Config):
 DEFAULT, ONE = Config(), Finished()
 Options = Annotated[Config, Parameter(name="*")]
 OfOne = Annotated[Finished, Parameter(name="*")]
+Images = Annotated[
+    Path,
+    Parameter(
+        help="Images as the model was trained on, in any form of own data; of an .npz of several "
+        "arrays the test images, e.g. x_test. Binarized as its test images were; of a table in its "
+        "unit."
+    ),
+]
 
 
 @app.command
@@ -116,16 +124,13 @@ def listing(*, config: Options = DEFAULT) -> int:
 
 
 @app.command
-def codes(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
+def codes(file: Images, /, *, out: Path, config: OfOne = ONE) -> int:
     """Encode images: mean and standard deviation of q(z|x), one line or entry an image.
 
     Those of a posterior without known moments are of 500 samples; an autoencoder has its code.
 
     Parameters
     ----------
-    file
-        Images as the model was trained on, in any form of own data; of an .npz of several arrays
-        the test images, e.g. x_test. Binarized as its test images were; of a table in its unit.
     out
         A .npz (arrays mean, standard_deviation) or .csv to write.
     """
@@ -156,7 +161,7 @@ def samples(*, out: Path, count: int = 100, noise_seed: int = 0, config: OfOne =
 
 
 @app.command
-def likelihood(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
+def likelihood(file: Images, /, *, out: Path, config: OfOne = ONE) -> int:
     """Of each image the ELBO with its Monte Carlo standard error, and L_K, in nats.
 
     K is the largest of --importance-samples. The effective sample size of its weights is given too,
@@ -164,9 +169,6 @@ def likelihood(file: Path, /, *, out: Path, config: OfOne = ONE) -> int:
 
     Parameters
     ----------
-    file
-        Images as the model was trained on, in any form of own data; of an .npz of several arrays
-        the test images, e.g. x_test. Binarized as its test images were; of a table in its unit.
     out
         A .npz (arrays elbo, iw_bound, …_standard_error, K, effective_sample_size) or .csv.
     """
