@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from bench.inference.observations import observations
 from vaes import LIKELIHOODS, discover, with_options
 
 D, L, N = 6, 2, 20_000
+LOG_NOISE = -0.7
 VARIANT = discover().variants["input_dependent"]
 
 
@@ -23,7 +26,7 @@ def draws() -> torch.Generator:
 
 def moments(likelihood: str, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if likelihood == "gaussian":
-        return logits, torch.ones(D)
+        return logits, torch.full((D,), math.exp(2 * LOG_NOISE))
     if likelihood == "bernoulli":
         return logits.sigmoid(), logits.sigmoid() * (1 - logits.sigmoid())
     pixels = ContinuousBernoulli(logits=logits)
@@ -38,6 +41,8 @@ def test_draws_have_the_likelihood_s_moments(likelihood, in_a_unit):
         torch.manual_seed(0)
         unit = Unit(np.zeros(D), np.full(D, 3.0)) if in_a_unit else None
         model = in_its_unit(with_options(VARIANT, likelihood, "linear"), unit)(D, L, 5).double()
+    if likelihood == "gaussian":
+        model.log_noise.data.fill_(LOG_NOISE)
     z = torch.tensor([[0.5, -1.0]]).double().expand(N, L)
     found, x = observations(model, z, draws())
     mean, variance = (m.double() for m in moments(likelihood, model.decode(z[:1])[0].detach()))
