@@ -81,8 +81,8 @@ def test_of_many_the_answer_names_the_nearest_and_the_farthest():
     ]
     section, _ = made_up(worse)
     assert section.answer == (
-        "after 80 steps, in nats, at equal steps below pathwise of equal S 3 of 3, from "
-        "`pathwise, Sobol (S = 1)` (−2.00 ± 0.00) to `score function (S = 1)` (−9.00 ± 0.00)"
+        "after 80 steps, in nats, at equal steps below pathwise of equal S 3 of the 3 compared, "
+        "from `pathwise, Sobol (S = 1)` (−2.00 ± 0.00) to `score function (S = 1)` (−9.00 ± 0.00)"
     )
     assert "`sticking the landing (S = 1)` (−4.00 ± 0.00)" in section.takeaway
 
@@ -199,7 +199,9 @@ def test_an_estimator_whose_seeds_lie_far_apart_is_said_to_scatter(sign):
     assert "undecided" not in section.takeaway
     (line,) = lines_of(table, "equal steps", "score function")
     low, high = sorted(10 * s - 100 + sign * spread[s] for s in (0, 2))
-    assert line[7] == f"scatters: its seeds' ELBOs reach {low:,} to {high:,}".replace("-", "−")
+    side = "below" if sign < 0 else "above"
+    said = f"scatters: its seeds' ELBOs reach {low:,} to {high:,}, all {side} pathwise's"
+    assert line[7] == said.replace("-", "−")
 
 
 def test_seeds_that_overlap_do_not_scatter():

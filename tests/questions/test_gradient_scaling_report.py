@@ -57,7 +57,7 @@ def test_the_table_and_sentence_of_gradient_scaling():
         "3.00 at L = 2 (one seed) and 75.0 at L = 50 (one seed)."
     )
     (line,) = lines_of(table, "after a short training", "score function")
-    assert line[-3:] == ["3.00 ± 0.00", "1.000", "yes"]
+    assert line[-4:] == ["3.00 ± 0.00", "above", "1.0000", "yes"]
     assert len(section.figures) == 1
 
 
@@ -70,7 +70,7 @@ def test_the_exponent_s_interval_is_from_all_trainings():
     residual = sum((v - sum(scatter) / 3) ** 2 for v in scatter) * 5
     expected = 2.160369 * math.sqrt(residual / 13 / spread)
     (line,) = lines_of(table, "initialisation", "pathwise")
-    assert line[-3] == f"2.00 ± {expected:.2f}"
+    assert line[-4] == f"2.00 ± {expected:.2f}"
     assert "3 seed" in section.notes
 
 
@@ -79,9 +79,11 @@ def test_what_is_no_power_law_has_a_mean_slope_alone():
     flat = [Row(r.metric, 2 + math.sin(r.settings["L"]), r.unit, r.settings) for r in rows()]
     (section,) = sections(stored("gradient_scaling", [("input_dependent", 0, flat)]))
     (line,) = lines_of(printed(section)["gradient_scaling"], "initialisation", "pathwise")
-    assert line[-1] == "no"
+    assert line[-1] == "not claimed"
     assert "measured power" not in section.takeaway
-    said = "follows no power law (R² < 0.9) for `pathwise` and `score function`, with slopes of "
+    said = (
+        "is not called a power of L (R² < 0.9) for `pathwise` and `score function`, with slopes of "
+    )
     assert said in section.takeaway
 
 
@@ -132,6 +134,8 @@ def test_exponents_are_told_from_zero_together():
     ]
     (section,) = sections(stored("gradient_scaling", [("input_dependent", 0, lines)]))
     assert "(`pathwise`, undecided against 0)" in section.takeaway
+    (line,) = printed(section)["gradient_scaling"].lines
+    assert line[-3].text == "undecided"
 
 
 @pytest.mark.parametrize("options", [{"dims": (2, 5)}, {"estimators": (("rloo", 1, 1),)}])

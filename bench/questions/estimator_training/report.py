@@ -181,7 +181,10 @@ def _scattered(scores: pd.DataFrame) -> dict[Key, str]:
                 found[budget, name, s] = f"diverges in {lost} of {len(reference)} seeds"
             elif apart and np.ptp(values) > SCATTER * np.ptp(reference):
                 span = " to ".join(decimal(end, 0) for end in (values.min(), values.max()))
-                found[budget, name, s] = f"scatters: its seeds' ELBOs reach {span}"
+                side = "below" if values.max() < reference.min() else "above"
+                found[budget, name, s] = (
+                    f"scatters: its seeds' ELBOs reach {span}, all {side} pathwise's"
+                )
     return found
 
 
@@ -255,7 +258,7 @@ def _in_short(group: Mapping[str, Claim], among: int) -> str:
     if len(group) < MANY:
         return listing(each)
     decided = group[near[0]].decided
-    return f"{len(group)} of {among}" + f", from {each[0]} to {each[-1]}" * decided
+    return f"{len(group)} of the {among} compared" + f", from {each[0]} to {each[-1]}" * decided
 
 
 def _name(key: Key, labels: Mapping[str, str]) -> str:
@@ -297,9 +300,11 @@ def _timing_said(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
     if not {SAME, REFERENCE} <= set(each.columns):
         return ""
     ratio = interval((each[SAME] / each[REFERENCE]).dropna())
+    alike = ratio.low <= 1 <= ratio.high
+    shown = "shows the error of timing" if alike else "is what that takes, or an error of timing"
     return (
         f"`{labels[SAME]}` with one sample differs from pathwise only in how its noise is drawn: "
-        f"its {spoken(ratio)} of a step's time shows the error of timing."
+        f"its {spoken(ratio)} of a step's time {shown}."
     )
 
 

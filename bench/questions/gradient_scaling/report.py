@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.config import REFERENCE
 from bench.report import estimators
-from bench.report.claims import claims, listing, sentence_case
+from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, listing, sentence_case
 from bench.report.estimators import Printed, for_chart, table, tens
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
@@ -23,10 +23,11 @@ from bench.statistics import STRAIGHT, Estimate, PowerLaw, interval, power_law, 
 FLAT = 0.1
 """A power of L whose whole interval lies this close to 0 is hardly a dependence: less than half as
 much again from the least to the largest L."""
+SIGNS = {BEATS: "above", TRAILS: "below", UNDECIDED: "undecided"}
 LAWS = {
     "power": "yes",
     "flat": "hardly depends on L",
-    "none": "no",
+    "none": "not claimed",
 }
 
 
@@ -48,14 +49,16 @@ def sections(results: Results) -> list[Section]:
         Column(f"L = {dim}, nats²", None): select(totals, L=int(dim))
         for dim in sorted(totals.L.unique())
     }
+    told = _told(laws)
     entries[Column("exponent")] = {key: law.exponent for key, law in laws.items()}
-    entries[Column("R²", 3)] = {key: law.r_squared for key, law in laws.items()}
+    entries[Column("against 0 (Holm)")] = {key: SIGNS[claim.verdict] for key, claim in told.items()}
+    entries[Column("R²", 4)] = {key: law.r_squared for key, law in laws.items()}
     entries[Column("power law")] = {key: LAWS.get(_kind(law), "") for key, law in laws.items()}
     caption = "The encoder's Monte Carlo variance at S = 2 by number of latents L."
     tables = [table("gradient_scaling", caption, printed, [*printed], entries)]
     values = {"reference": title(REFERENCE), "seeds": every.seed.nunique()}
     notes = prose(__file__, **values), estimators.absences(totals, "estimator")
-    heading, takeaway = "Gradient noise and latent dimension", _takeaway(every, laws, printed)
+    heading, takeaway = "Gradient noise and latent dimension", _takeaway(every, laws, told, printed)
     figures = [_figure(totals, printed)]
     return [Section(heading, takeaway, "", tables, figures, paragraphs(*notes))]
 
@@ -69,15 +72,23 @@ def _kind(law: PowerLaw) -> str:
     return "power" if law.holds else "none"
 
 
-def _takeaway(every: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Printed) -> str:
+def _told(laws: Mapping[tuple, PowerLaw]) -> dict[tuple, Claim]:
+    """Which exponents are above or below 0: verdicts on all of them together."""
+    exponents = {key: law.exponent for key, law in laws.items() if _kind(law)}
+    return {claim.subject: claim for claim in claims(exponents)}
+
+
+def _takeaway(
+    every: pd.DataFrame,
+    laws: Mapping[tuple, PowerLaw],
+    told: Mapping[tuple, Claim],
+    printed: Printed,
+) -> str:
     """By stage the lowest and highest exponents measured of power laws, what hardly depends on L,
     and the slopes of what is neither; and the gap at either end.
-
-    Verdicts on exponents hold for all of them together.
     """
     parts = []
-    told = claims({key: law.exponent for key, law in laws.items() if _kind(law)})
-    unsure = {claim.subject for claim in told if not claim.decided}
+    unsure = {key for key, claim in told.items() if not claim.decided}
 
     def ends(keys: list[tuple]) -> str:
         order = sorted(keys, key=lambda key: laws[key].exponent.mean)
@@ -102,7 +113,7 @@ def _takeaway(every: pd.DataFrame, laws: Mapping[tuple, PowerLaw], printed: Prin
             said.append(f"hardly depends on L (power within ±{FLAT}) for {names['flat']}")
         if kinds["none"]:
             said.append(
-                f"follows no power law (R² < {STRAIGHT}) for {names['none']}, with slopes of "
+                f"is not called a power of L (R² < {STRAIGHT}) for {names['none']}, with slopes of "
                 f"{ends(kinds['none'])}"
             )
         if said:
