@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 import pandas as pd
 
 from bench.config import Run
-from bench.errors import BenchError
+from bench.errors import BenchError, nearest
 from bench.grid import FAILURE, TUNING
 from bench.report.claims import BEATS, TRAILS, Claim, claims, sentence, sentence_case
 from bench.report.results import FREE, Results
@@ -70,10 +70,7 @@ def compare(one: Results, other: Results, question: str = "headline") -> Compari
         if key in values[1] and (difference := _difference(values[0][key], values[1][key], paired))
     }
     if not differences:
-        raise BenchError(
-            f"{one.folder} and {other.folder} have no values of '{question}' in common with two "
-            f"seeds each: {_remedy(one, other)}"
-        )
+        raise _nothing_of(question, one, other)
     found = claims(differences)
     differ = [f"{name}: {_told(a)} | {_told(b)}" for name, (a, b) in _differing(*made).items()]
     differ += [f"{name} in one of them alone" for name in _alone(*values)]
@@ -161,10 +158,25 @@ def _alone(one: Mapping[Key, pd.Series], other: Mapping[Key, pd.Series]) -> Iter
         yield from sorted({key[place] for key in one} ^ {key[place] for key in other})
 
 
-def _remedy(one: Results, other: Results) -> str:
-    held = (set(results.rows.question) - {TUNING, FAILURE} for results in (one, other))
-    shared = ", ".join(sorted(set.intersection(*held)))
-    return f"name one of both with --question ({shared})" if shared else "nor any other question"
+def _nothing_of(question: str, one: Results, other: Results) -> BenchError:
+    """What to say where a question's values cannot be compared."""
+    held = [set(results.rows.question) - {TUNING, FAILURE} for results in (one, other)]
+    if question not in held[0] | held[1] | {TUNING}:
+        return nearest("question", question, sorted(held[0] | held[1]))
+    shared = [name for name in sorted(held[0] & held[1]) if _comparable(name, one, other)]
+    remedy = (
+        f"name one of both with --question ({', '.join(shared)})" if shared else "nor any other"
+    )
+    return BenchError(
+        f"{one.folder} and {other.folder} have no values of '{question}' in common with two seeds "
+        f"each: {remedy}"
+    )
+
+
+def _comparable(question: str, one: Results, other: Results) -> bool:
+    """Whether two folders have a value of it in common with two seeds each."""
+    a, b = (_values(results, question) for results in (one, other))
+    return any(_difference(a[key], b[key], False) for key in a if key in b)
 
 
 # --- what is said ----------------------------------------------------------------------------

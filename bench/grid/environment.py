@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
+from bench.grid.fingerprint import PACKAGES
 from bench.machine.places import ROOT
 
-PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "altair")
+LIBRARIES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "altair")
 
 
 def environment(device: str) -> dict[str, object]:
@@ -27,7 +28,7 @@ def environment(device: str) -> dict[str, object]:
         "gpu": torch.cuda.get_device_name() if gpu else None,
         "platform": platform.platform(),
         "python": sys.version.split()[0],
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: metadata.version(name) for name in LIBRARIES},
         "commit": commit(),
         "load_average_at_start": os.getloadavg()[0],
     }
@@ -57,7 +58,7 @@ def machine() -> str:
 def commit() -> str | None:
     """The checkout's commit, `-dirty` where it was edited since; None outside of one.
 
-    What a run wrote to `results/` before is no edit.
+    A new file of code is an edit, what a run wrote to `results/` before is none.
     """
 
     def git(*words: str) -> str:
@@ -66,6 +67,7 @@ def commit() -> str | None:
 
     try:
         edited = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+        edited += git("status", "--porcelain", "--", *PACKAGES)
         return git("describe", "--always") + ("-dirty" if edited else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -162,11 +162,16 @@ def test_settings_are_kept_apart():
 
 def test_nothing_in_common_is_one_line():
     for other in (elbo(SEEDS[:1]), made({("autoencoder", "distortion"): SEEDS}, name="b")):
-        with pytest.raises(BenchError, match=r"no values of 'headline' .* --question \(headline\)"):
+        with pytest.raises(BenchError, match=r"no values of 'headline' .*: nor any other$"):
             compare(elbo(SEEDS), other)
+    chosen = [line("flow", seed, "valid_elbo", seed, "tuning", learning_rate=1) for seed in (0, 1)]
+    noisy = [line("flow", seed, "elbo_variance", seed, "loss_noise") for seed in (0, 1)]
+    held = rows.frame([*chosen, *noisy])
+    beside = Results(Path("results/a/cpu"), held, environment=environment_of())
+    with pytest.raises(BenchError, match=r"'tuning' .* --question \(loss_noise\)"):
+        compare(beside, beside, "tuning")
     with pytest.raises(BenchError, match="'budgt'"):
         compare(elbo(SEEDS), elbo(SEEDS), "budgt")
-    chosen = [line("flow", seed, "valid_elbo", seed, "tuning", learning_rate=1) for seed in (0, 1)]
     one = Results(Path("results/a/cpu"), rows.frame(chosen), environment=environment_of())
-    with pytest.raises(BenchError, match=r"'tuning' .* nor any other question"):
+    with pytest.raises(BenchError, match=r"'tuning' .* nor any other"):
         compare(one, one, "tuning")

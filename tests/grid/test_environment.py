@@ -24,5 +24,10 @@ def test_a_checkout_is_dirty_by_edits_of_the_code_alone(tmp_path, monkeypatch):
     first = environment.commit()
     result.write_text("second")
     assert environment.commit() == first
+    added = tmp_path / "vaes" / "low_rank.py"
+    added.parent.mkdir()
+    added.write_text("new")
+    assert environment.commit() == f"{first}-dirty"
+    added.unlink()
     code.write_text("second")
     assert environment.commit() == f"{first}-dirty"

@@ -114,6 +114,8 @@ def compare(base: Path, new: Path) -> None:
 
     Raises BenchError where one is missing or damaged, or both are the same.
     """
+    if base.is_dir():
+        raise BenchError(f"{base} is a folder: name another commit's throughput.json (BASE=…)")
     if base.resolve() == new.resolve():
         raise BenchError(f"{base} would be compared with itself: name another commit's")
     for path in (base, new):
