@@ -58,6 +58,15 @@ def inline() -> Inline:
 
 
 @pytest.fixture
+def in_process(monkeypatch, inline) -> None:
+    """Pages are drawn in this process: the JavaScript engine starts once for all tests."""
+    from bench.report import page
+
+    monkeypatch.setattr(page.workers, "context", lambda: None)
+    monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *_, **__: inline)
+
+
+@pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     return tiny_images(tmp_path)
 

@@ -30,11 +30,9 @@ ABOVE = ("index.html", "README.md")
 
 
 @pytest.fixture
-def bench(tiny, tmp_path, inline, monkeypatch):
+def bench(tiny, tmp_path, inline, monkeypatch, in_process):
     """`bench(results=…)` runs two variants in this process; its exit code and what it said."""
     monkeypatch.setattr(run, "Workers", lambda *arguments: inline)
-    monkeypatch.setattr(page.workers, "context", lambda: None)
-    monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *arguments: inline)
 
     def call(**options) -> tuple[int, str]:
         asked = {"dataset": str(tiny), "preset": "quick", "seeds": 1, "questions": "headline"}

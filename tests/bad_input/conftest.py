@@ -14,7 +14,6 @@ from bench.commands.gpu_check import command as gpu_check
 from bench.data import files
 from bench.errors import BenchError
 from bench.questions.throughput import run_cases
-from bench.report import page
 
 BEGUN = "begun"
 """In place of an exit code: nothing was wrong with what was asked for, and work would begin."""
@@ -80,13 +79,6 @@ def answer(monkeypatch, capsys, tmp_path, counted) -> Callable[..., tuple[int, s
 def unchecked(monkeypatch) -> None:
     """Variants are taken to fulfil their contract: they are not what is tested."""
     monkeypatch.setattr(contestants, "problems", lambda variant: {})
-
-
-@pytest.fixture
-def in_process(monkeypatch, inline) -> None:
-    """Pages are made in this process."""
-    monkeypatch.setattr(page.workers, "context", lambda: None)
-    monkeypatch.setattr(page, "ProcessPoolExecutor", lambda *_, **__: inline)
 
 
 def left_in(folder: Path) -> set[Path]:

@@ -31,7 +31,7 @@ VARIANTS = "autoencoder,input_dependent"
 
 
 @pytest.fixture
-def bench(tiny, tmp_path, inline, monkeypatch):
+def bench(tiny, tmp_path, inline, monkeypatch, in_process):
     """`bench(questions="headline", …)` runs in this process; its exit code and what it said."""
     monkeypatch.setattr(run, "Workers", lambda *arguments: inline)
 
