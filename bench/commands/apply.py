@@ -50,8 +50,9 @@ def finished_run(config: Config, seed: int, console: Console) -> Subject:
     found = Survey(grid, data).subject(variants[0], seed)
     if found is None:
         raise BenchError(
-            f"no finished run of '{variants[0]}', seed {seed}, with these options is in "
-            f"{grid.cache}: make it with 'python -m bench run' and the same options"
+            f"no finished run of '{variants[0]}', seed {seed}, with these options (preset "
+            f"'{config.preset}') is in {grid.cache}: make it with 'python -m bench run' and the "
+            "same options"
         )
     # posteriors that are no map of given noise sample by torch's global generator
     torch.manual_seed(found.generator("own samples").initial_seed())
