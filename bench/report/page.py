@@ -267,8 +267,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "markdown": lambda text: Markup(MARKDOWN.render(text)),
-        "inline": lambda text: Markup(MARKDOWN.renderInline(text)),
+        "markdown": lambda text: _html_of(MARKDOWN.render(text)),
+        "inline": lambda text: _html_of(MARKDOWN.renderInline(text)),
         "escaped": escaped,
         "code": lambda text: f"`{readable(str(text)).replace('`', ' ')}`",
         "anchor": heading_anchor,
@@ -277,6 +277,11 @@ def _environment() -> Environment:
         "safe_html": Markup,
     }
     return environment
+
+
+def _html_of(rendered: str) -> Markup:
+    """Rendered Markdown in which no line ends between a number and its interval."""
+    return Markup(rendered.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))
 
 
 def heading_anchor(heading: str) -> str:

@@ -22,7 +22,7 @@ class Section:
 
     Attributes:
         title: heading.
-        takeaway: what a reader should take away, in Markdown, made of claims.
+        takeaway: what a reader should take away, in Markdown, made of claims; see `points`.
         answer: the verdict with its interval in a few words, for the first table of the page;
             "" where this section answers none of its questions.
         tables: the main one first; those without lines are left out.
@@ -46,6 +46,8 @@ class Section:
 
 LONGEST = 500
 """Characters of an alternative text."""
+SHORT = 400
+"""Characters of a takeaway that is read as one paragraph."""
 
 
 def prose(beside: str, name: str = "notes", **values: object) -> str:
@@ -93,6 +95,19 @@ def has_images(results: Results) -> bool:
     """Whether the data are images, more than one line of values each."""
     height, _ = results.environment.get("image_shape", (2, 2))
     return height > 1
+
+
+def points(*sentences: str) -> str:
+    """A takeaway in Markdown: its first sentence, and the others as points below it; short ones
+    stay one paragraph, and empty ones are left out.
+
+    >>> print(points("All are equal.", "", "None scatters."))
+    All are equal. None scatters.
+    """
+    said = [*filter(None, sentences)]
+    if len(whole := " ".join(said)) <= SHORT:
+        return whole
+    return paragraphs(said[0], "\n".join(f"- {sentence}" for sentence in said[1:]))
 
 
 def paragraphs(*texts: str) -> str:

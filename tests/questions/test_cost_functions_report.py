@@ -57,8 +57,8 @@ def test_what_takes_more_values_of_f_is_a_comparison_of_its_own():
     (section,) = sections(stored("cost_functions", [("input_dependent", 0, own)]))
     assert section.takeaway.startswith(
         "Of one sample of N(1, 1), pathwise is noisier than `score function` for cos kx from k = 2 "
-        "to 5 (∂/∂μ and ∂/∂σ); than `measure-valued`, which takes four values of f, for (x − k)² "
-        "from k = 0 to 1 (∂/∂μ and ∂/∂σ)."
+        "to 5 (∂/∂μ and ∂/∂σ). Pathwise is noisier than `measure-valued`, which takes four values "
+        "of f, for (x − k)² from k = 0 to 1 (∂/∂μ and ∂/∂σ)."
     )
     assert "; than `measure-valued`, which takes" in section.answer
 

@@ -53,7 +53,7 @@ def test_the_table_and_sentence_of_gradient_scaling():
     ends = "2.00 ± 0.00 (`pathwise`) to 3.00 ± 0.00 (`score function`)"
     assert f"to the measured power {ends}" in takeaway
     assert takeaway.endswith(
-        "after a short training the raw score function's variance as a multiple of pathwise's is "
+        "After a short training the raw score function's variance as a multiple of pathwise's is "
         "3.00 at L = 2 (one seed) and 75.0 at L = 50 (one seed)."
     )
     (line,) = lines_of(table, "after a short training", "score function")

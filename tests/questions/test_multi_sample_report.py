@@ -46,7 +46,7 @@ def test_no_rows_no_section():
 def test_exponents_stand_beside_theory_s():
     section, tables = made_up({"iwae": -0.45, "dreg": 0.1, "iwae_sticking_the_landing": 0.3})
     takeaway = section.takeaway
-    assert "from K = 16 to 64: at best weights" in takeaway
+    assert "At best weights, the signal-to-noise ratio's exponent of K from 16 to 64 is" in takeaway
     assert "−0.45 ± 0.10 for `IWAE` (theory's limit −½)" in takeaway
     assert "0.10 ± 0.10 for `DReG` (theory's limit ½)" in takeaway
     assert "the effective sample size of K = 64 is 32.0 ± 0.2" in takeaway
@@ -65,7 +65,7 @@ def test_the_answer_is_what_many_samples_do_to_the_plain_estimator(change, word)
         "at best weights the signal-to-noise ratio at K = 64, as a multiple of that at K = 1, is "
     )
     assert section.answer.startswith(f"{word}, of one training: {start}")
-    assert f". Of one training, {start}" in section.takeaway
+    assert section.takeaway.startswith(f"Of one training, {start}")
     assert f"`IWAE` ({change:.2f} ± 0.20)" in section.answer
     assert f"`IWAE, sticking the landing` ({change:.2f} ± 0.20, of a biased" in section.answer
 
@@ -74,7 +74,7 @@ def test_both_stages_are_told():
     section, tables = made_up(
         {"iwae": -0.5, "dreg": 0.5}, stages=("initialisation", "best"), error=0.01
     )
-    assert "at initialisation, the exponent" in section.takeaway
+    assert "At initialisation, the signal-to-noise ratio's exponent" in section.takeaway
     assert len(tables["multi_sample"].lines) == 4
 
 

@@ -28,7 +28,7 @@ from bench.report.figure import Figure, curves, line_at
 from bench.report.made import schedule_of
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, item, prose
+from bench.report.section import Section, captioned, item, points, prose
 from bench.report.style import title
 from bench.report.table import Cell, Column, Table, decimal
 from bench.statistics import Estimate, between, interval, paired_difference, summary
@@ -53,7 +53,7 @@ def sections(results: Results) -> list[Section]:
     survives = _survives(found) if found else ""
     parts = [sentence_case(survives), _gains(elbo, within or CONVERGED), _equal_time_said(results)]
     parts.append(_rates_said(results, found))
-    takeaway = " ".join(filter(None, parts)) or f"`{title(REFERENCE)}` alone was trained."
+    takeaway = points(*parts) or f"`{title(REFERENCE)}` alone was trained."
     drawn = [_differences_figure(results, found, per)] if found else []
     figures = [*drawn, _rates_figure(results, per)]
     tables = [_table(results, rows, elbo, found)]

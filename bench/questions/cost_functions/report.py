@@ -15,7 +15,7 @@ from bench.report.estimators import estimates, table, tens
 from bench.report.figure import Figure, scale_of
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.table import Column, Table
 
 PATHWISE = "pathwise"
@@ -32,18 +32,18 @@ def sections(results: Results) -> list[Section]:
         return []
     labels = estimators.labels(exact.estimator.unique())
     found = {name: where for name in OTHERS if (where := _where(exact, name))}
-    answer, comparison = _comparisons(found)
-    takeaway = f"{comparison} {_agreement(rows)}".strip()
+    answer, comparisons = _comparisons(found)
+    takeaway = points(*comparisons, _agreement(rows))
     tables = [_table(rows, labels)]
     figures = [_figure(exact, labels)]
     notes = paragraphs(prose(__file__), estimators.citations(labels))
     return [Section("Where pathwise loses", takeaway, answer, tables, figures, notes)]
 
 
-def _comparisons(found: dict[str, dict[str, str]]) -> tuple[str, str]:
-    """Where pathwise is noisier than each of the others, in short and as a sentence."""
+def _comparisons(found: dict[str, dict[str, str]]) -> tuple[str, list[str]]:
+    """Where pathwise is noisier than each of the others, in short and a sentence each."""
     if not found:
-        return "", "Pathwise was measured beside no other estimator."
+        return "", ["Pathwise was measured beside no other estimator."]
     labels = estimators.labels(found)
     answers, sentences = [], []
     for name, where in found.items():
@@ -52,12 +52,12 @@ def _comparisons(found: dict[str, dict[str, str]]) -> tuple[str, str]:
         place = f"for {listing(lost)}" if lost else "nowhere that was measured"
         answers.append(f"than `{labels[name]}`{OTHERS[name]} {place}")
         rest = f"; for {never} it is at no k measured" if never and lost else ""
-        sentences.append(f"than `{labels[name]}`{OTHERS[name]} {place}{rest}")
-    text = "; ".join(sentences)
+        whose = "Pathwise" if sentences else "Of one sample of N(1, 1), pathwise"
+        sentences.append(f"{whose} is noisier than `{labels[name]}`{OTHERS[name]} {place}{rest}.")
     short = (
         f"no model: of E f(x), x ~ N(1, 1), one sample, pathwise is noisier {'; '.join(answers)}"
     )
-    return short, f"Of one sample of N(1, 1), pathwise is noisier {text}."
+    return short, sentences
 
 
 def formula(cost: str, k: float) -> str:

@@ -25,7 +25,7 @@ from bench.report.estimators import table
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import title
 from bench.report.table import Cell, Column, decimal, spoken
 from bench.statistics import Estimate, between, interval, summary
@@ -89,7 +89,7 @@ def sections(results: Results) -> list[Section]:
     ]
     more = [_spread_said(scores, spans, labels), _elsewhere(rows, labels)]
     more += [_timing_said(rows, labels)]
-    takeaway = " ".join(filter(None, [*parts, *more])) if parts else ""
+    takeaway = points(*parts, *more) if parts else ""
     asked, figures = "Does the gradient's noise matter?", [_curves(rows, labels)]
     takeaway = takeaway or "Too few estimators were trained to compare."
     answer = _answer(scores, found, spans, labels)

@@ -29,7 +29,7 @@ from bench.report.claims import (
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, item, paragraphs, prose
+from bench.report.section import Section, captioned, item, paragraphs, points, prose
 from bench.report.style import ordered, title
 from bench.report.table import Column, Table, number, spoken, spoken_each
 from bench.statistics import Estimate, from_error, interval, ratio_of_means, summary
@@ -172,7 +172,7 @@ def takeaway_of(
         if (said := _changed(changed, name))
     ]
     if parts:
-        return " ".join(map(sentence_case, parts))
+        return points(*map(sentence_case, parts))
     if not gaps:
         return "No variant with a posterior was measured, so there is no inference gap."
     best = min(gaps, key=lambda variant: gaps[variant].mean)

@@ -14,7 +14,7 @@ from bench.report.claims import claims, listing
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, has_images, prose
+from bench.report.section import Section, captioned, has_images, points, prose
 from bench.report.style import title
 from bench.report.table import Column, Table
 from bench.statistics import summary
@@ -69,7 +69,7 @@ def takeaway(perturbed: pd.DataFrame, plain_ones: Sequence[str]) -> str:
         parts.append(f"The cross-entropy itself is there {shaped}")
     if isotropic := said["absolute"]:
         parts.append(f"With isotropic noise of s = {RELATIVE:g} it is {isotropic}")
-    return "".join(f"{part}. " for part in parts).strip()
+    return points(*(f"{part}." for part in parts))
 
 
 def _perturbed_table(rows: pd.DataFrame, perturbed: pd.DataFrame) -> Table:

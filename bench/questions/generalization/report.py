@@ -15,7 +15,7 @@ from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, listing
 from bench.report.figure import Figure
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, prose
+from bench.report.section import Section, captioned, points, prose
 from bench.report.style import in_order, ordered, title
 from bench.report.table import Column, Table, spoken
 from bench.statistics import Estimate, interval, paired_difference, summary
@@ -112,16 +112,17 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
         if compared:
             of = {quantity: of_quantity(compared, quantity) for quantity in measured}
             unturned = f" ({last})" if (last := _last_by_kind(fewest, plain)) else ""
-            sentences.append(
+            sentences += [
                 "Against it, at the mean code, the gap is "
-                f"{claimed(of['gap'], 'smaller', 'larger')}; the test cross-entropy itself is "
-                f"{claimed(of['test'], 'lower', 'higher')}; with early stopping of all{unturned} "
-                f"it is {claimed(of['stopped'], 'lower', 'higher')}."
-            )
+                f"{claimed(of['gap'], 'smaller', 'larger')}.",
+                f"The test cross-entropy itself is {claimed(of['test'], 'lower', 'higher')}; with "
+                f"early stopping of all{unturned} it is "
+                f"{claimed(of['stopped'], 'lower', 'higher')}.",
+            ]
         parts = {c.subject: c for c in told if len(c.subject) == 3}
         sentences += [_of_chain(fewest, v, parts) for v, found in chains.items() if found]
         said, counted = _of_longest(staged, plain)
-        sentences += [said] * bool(said)
+        sentences.append(said)
         claim = positive[plain]
         verdict = "yes" if claim.verdict == BEATS else "no" if claim.decided else "undecided"
         answer = f"{verdict}: its gap with {images} is {own} nats"
@@ -146,7 +147,7 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
     if not sentences:
         known = f"{spoken_of(gaps)} nats" if gaps else "unknown at the mean code"
         sentences = [f"Test − train cross-entropy with {images}: {known}."]
-    return " ".join(sentences), answer
+    return points(*sentences), answer
 
 
 def _of_longest(staged: pd.DataFrame, plain: str) -> tuple[str, list[str]]:

@@ -17,7 +17,7 @@ from bench.report.estimators import Printed, estimates, for_chart, short, table
 from bench.report.figure import Figure, by_variant, panels, tooltips
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import STAGES, title
 from bench.report.table import Column, Table, decimal, spoken
 from bench.statistics import Estimate
@@ -68,8 +68,8 @@ def sections(results: Results) -> list[Section]:
     }
     variant = REFERENCE if REFERENCE in printed["variant"] else next(iter(printed["variant"]))
     of_variant = select(rows, variant=variant)
-    takeaway, answer = _sentences(of_variant, labels)
-    takeaway += _beside_training(of_variant, results, labels)
+    said, answer = _sentences(of_variant, labels)
+    takeaway = points(*said, _beside_training(of_variant, results, labels))
     figures = [
         _parts_figure(of_variant, printed),
         _stages_figure(rows, printed),
@@ -84,7 +84,7 @@ def sections(results: Results) -> list[Section]:
 # --- sentences ---------------------------------------------------------------------------------
 
 
-def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
+def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[list[str], str]:
     """Of one variant at the best weights: how much of the variance is Monte Carlo, who is quieter
     and who worth its cost; in short, the first and the last. What is lowest or highest was so where
     it was measured, no more."""
@@ -93,16 +93,16 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
     names = {(name, s): f"{label} (S = {s})" for name, label in labels.items() for s in every}
     shares = _of(rows, "monte_carlo_share", names)
     if not shares:
-        return "The whole gradient's variance was not measured at the best weights.", ""
+        return ["The whole gradient's variance was not measured at the best weights."], ""
     of = f"`{title(rows.variant.iloc[0])}`"
     first, least = next(iter(shares)), min(shares, key=lambda name: shares[name].mean)
     part = f"{_percent(shares[first])} with `{first}`"
     if least != first:
         part += f", at the lowest measured {_percent(shares[least])} with `{least}`"
-    text = (
+    said = [
         "Of the variance of a minibatch's gradient, whatever its size, the noise of q makes "
         f"{part} (encoder and decoder, best weights of {of}); the rest is which images it holds."
-    )
+    ]
     compared = select(rows, metric="whole_variance_ratio").dropna(subset="value")
     compared = compared[compared.groupby("estimator").S.transform("min") == compared.S]
     compared = compared[compared.estimator != compared.reference]
@@ -111,25 +111,25 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[str, str]:
     reference = labels.get(compared.reference.iloc[0], "") if len(compared) else ""
     words = (f"{word} {reference}:" for word in WORDS)
     if found:
-        text += (
-            f" The whole gradient's variance as a multiple of that of {reference} at equal S (1, "
+        said.append(
+            f"The whole gradient's variance as a multiple of that of {reference} at equal S (1, "
             f"or the least admitted): {sentence(found, *words, digits=None)}."
         )
     units = {"pass": "decoder pass", "second": "second"}
     most = {unit: _most(_of(rows, f"precision_per_{unit}", names), first) for unit in units}
-    gains = [f"per {units[unit]} {said}" for unit, said in most.items() if said]
+    gains = [f"per {units[unit]} {gain}" for unit, gain in most.items() if gain]
     if gains:
-        text += (
-            f" Highest measured precision, 1 / variance, relative to `{first}`: {'; '.join(gains)}."
+        said.append(
+            f"Highest measured precision, 1 / variance, relative to `{first}`: {'; '.join(gains)}."
         )
-        text += _timing_error(rows, names, first)
+        said.append(_timing_error(rows, names, first))
     answer = f"of a minibatch gradient's variance, the noise of q makes {part}"
     if best := most["second"]:
         answer += (
             f"; highest measured precision per second, relative to `{first}`: {best} (of "
             "gradients; trainings: *Does the gradient's noise matter?*)"
         )
-    return text, answer
+    return said, answer
 
 
 def _of(rows: pd.DataFrame, metric: str, names: dict[tuple, str]) -> dict[str, Estimate]:
@@ -161,7 +161,7 @@ def _timing_error(rows: pd.DataFrame, names: dict[tuple, str], base: str) -> str
     if not gain or base != names.get(("pathwise", 1)):
         return ""
     return (
-        f" `{same}` differs from pathwise only in how its noise is drawn, so that its "
+        f"`{same}` differs from pathwise only in how its noise is drawn, so that its "
         f"{spoken(gain, None)} times the base's precision per second shows the error of timing."
     )
 
@@ -213,7 +213,7 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         return ""
     said = [f"{pairs} {' and '.join(when)} {text}" for (pairs, text), when in parts.items()]
     return (
-        " Beside trainings of an equal time with each estimator, the order by measured precision "
+        "Beside trainings of an equal time with each estimator, the order by measured precision "
         f"per second is that of the mean test ELBO in {' and '.join(said)}{tops}."
     )
 

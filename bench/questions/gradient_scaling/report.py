@@ -15,7 +15,7 @@ from bench.report.estimators import Printed, for_chart, table, tens
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import STAGES, title
 from bench.report.table import Column, spoken
 from bench.statistics import STRAIGHT, Estimate, PowerLaw, interval, power_law, ratio_of_means
@@ -121,7 +121,7 @@ def _takeaway(
             parts.append(f"{when}, the encoder's variance at S = 2 {listing(said)}")
     if not parts:
         return "No variance is finite at three numbers of latents."
-    return sentence_case("; ".join([*parts, *_gap(every)]))
+    return points(*map(sentence_case, [*parts, *_gap(every)]))
 
 
 def _gap(every: pd.DataFrame) -> list[str]:

@@ -18,7 +18,7 @@ from bench.report.figure import Figure, by_variant, named, variant_axis, variant
 from bench.report.made import schedule_of
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
-from bench.report.section import Section, captioned, item, prose
+from bench.report.section import Section, captioned, item, points, prose
 from bench.report.style import order, ordered, title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
 from bench.statistics import Estimate, from_error, interval, paired_difference, summary
@@ -46,17 +46,17 @@ def sections(results: Results) -> list[Section]:
         return failures
     found, bounds = elbo_claims(results), bound_claims(results)
     likelihoods = likelihood_claims(results)
-    takeaway, answer = _sentences(rows, found, bounds, likelihoods)
-    takeaway += _on_training_images(results, rows)
+    said, answer = _sentences(rows, found, bounds, likelihoods)
+    said += _on_training_images(results, rows)
     best = select(rows, metric="best_epoch").value
     last = results.history.reindex(columns=["epoch"]).epoch.max()
     if results.of("budget").empty and len(best):
-        takeaway += (
-            " All this is of one length of training: what a longer one does was not measured."
+        said.append(
+            "All this is of one length of training: what a longer one does was not measured."
         )
     if late := int((best > (1 - LATE) * last).sum()):
         runs = f"{late} of {len(best)} runs had their best epoch in the last {LATE:.0%}"
-        takeaway += f" Of {last} epochs, {runs}.".replace("%", " %")
+        said.append(f"Of {last} epochs, {runs}.".replace("%", " %"))
     tables = [_table(results, rows, found), _split_table(rows, bounds, likelihoods)]
     tables += [_pairs_table(results, rows)]
     notes = prose(
@@ -69,10 +69,10 @@ def sections(results: Results) -> list[Section]:
     )
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
     asked = "What the posterior's variance buys"
-    return [Section(asked, takeaway, answer, tables, figures, notes), *failures]
+    return [Section(asked, points(*said), answer, tables, figures, notes), *failures]
 
 
-def _on_training_images(results: Results, rows: pd.DataFrame) -> str:
+def _on_training_images(results: Results, rows: pd.DataFrame) -> list[str]:
     """The same comparison where nothing need generalize, and the gap from there to test images,
     which are one sample of those it is lost on: their error is part of how much that is."""
     keys, within = ["variant", "seed"], tolerance_of(results)
@@ -91,7 +91,7 @@ def _on_training_images(results: Results, rows: pd.DataFrame) -> str:
         what: _verdicts(claims({title(v): e for v, e in found.items()}, tolerance=within))
         for what, found in compared.items()
     }
-    return "".join(f" {what}: {text}." for what, text in said.items() if text)
+    return [f"{what}: {text}." for what, text in said.items() if text]
 
 
 def _less_reference(rows: pd.DataFrame) -> dict[str, Estimate]:
@@ -141,26 +141,26 @@ def likelihood_claims(results: Results) -> list[Claim]:
 
 def _sentences(
     rows: pd.DataFrame, found: list[Claim], bounds: list[Claim], likelihoods: list[Claim]
-) -> tuple[str, str]:
+) -> tuple[list[str], str]:
     """Every other variant less the reference, by ELBO, IW bound and log p(x); in short, the simpler
     ones, those that beat it and those undecided."""
     name = title(REFERENCE)
     reference = interval(select(rows, metric="elbo", variant=REFERENCE).value)
     if not reference:
-        return f"No `{name}` runs here, so no differences to it.", ""
+        return [f"No `{name}` runs here, so no differences to it."], ""
     text = f"`{name}` reaches a test ELBO of {spoken(reference)} nats"
     if not found:
-        return f"{text}.", f"{name} reaches {spoken(reference)} nats"
-    text += f"; against it, in nats: {_verdicts(found)}."
+        return [f"{text}."], f"{name} reaches {spoken(reference)} nats"
+    said = [f"{text}; against it, in nats: {_verdicts(found)}."]
     short = f"ELBO against {name}'s, in nats: {_verdicts(_few(found))}"
     if bounds:
         bound = _bound(rows)
-        text += f" By {bound}, a lower bound of log p(x): {_verdicts(bounds)}."
+        said.append(f"By {bound}, a lower bound of log p(x): {_verdicts(bounds)}.")
     if likelihoods:
-        text += f" By log p(x) itself: {_verdicts(likelihoods)}."
+        said.append(f"By log p(x) itself: {_verdicts(likelihoods)}.")
     if model := likelihoods or bounds:
         short += f". {'log p(x)' if likelihoods else bound}: {_verdicts(_few(model))}"
-    return text, short
+    return said, short
 
 
 def _verdicts(found: list[Claim]) -> str:

@@ -18,7 +18,7 @@ from bench.report.estimators import Printed, estimates, for_chart, short, table,
 from bench.report.figure import Figure, by_variant, curves
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import STAGES, title, words
 from bench.report.table import Column, Table, spoken
 from bench.statistics import Estimate
@@ -53,7 +53,7 @@ def sections(results: Results) -> list[Section]:
     one = select(rows, **ONE)
     ratios = estimates(select(one, metric="sampled_to_analytic_variance"), "variant", "stage")
     found = claims(ratios, equal=1)
-    takeaway = f"{_order_sentence(found)} {_gain_sentence(rows)}".strip()
+    takeaway = points(_order_sentence(found), *_gain_sentences(rows))
     takeaway = takeaway or "No two ELBO estimates can be compared."
     iw = pd.concat([select(rows, metric=metric, stage="best") for metric in IW])
     iw = iw.dropna(subset=["K", "value"])
@@ -159,7 +159,7 @@ def _range(values: Iterable[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _gain_sentence(rows: pd.DataFrame) -> str:
+def _gain_sentences(rows: pd.DataFrame) -> list[str]:
     """What the better sampling schemes give at equal decoder passes, at the best weights; gains and
     losses of all stages, S, KLs and variants hold together."""
     rows = select(rows, metric="elbo_variance_reduction", sampling=[*SCHEMES])
@@ -173,18 +173,18 @@ def _gain_sentence(rows: pd.DataFrame) -> str:
                 f"{name} {_range(c.difference.mean for c in here)} (of {len(here)} pairs of "
                 f"variant and KL {gains} show a gain, {losses} a loss)"
             )
-    text = (
+    said = [
         f"At equal decoder passes (S = {rows.S.max()}, best weights) the variance of independent "
         f"samples is divided by: {'; '.join(parts)}."
-    ) * bool(parts)
+    ] * bool(parts)
     if losses := [claim for claim in told if claim.verdict == TRAILS]:
         worst = min(losses, key=lambda claim: claim.difference.mean)
         scheme, stage, s, variant, kl = worst.subject
-        text += (
-            f" The largest significant loss at any stage and S: {SCHEMES[scheme]} with the {kl} KL "
+        said.append(
+            f"The largest significant loss at any stage and S: {SCHEMES[scheme]} with the {kl} KL "
             f"(S = {s}, {STAGES[stage]}) divide it by {worst.spoken(None)} for `{title(variant)}`."
         )
-    return text.strip()
+    return said
 
 
 # --- figures -----------------------------------------------------------------------------------

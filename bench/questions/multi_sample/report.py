@@ -19,7 +19,7 @@ from bench.report.estimators import Printed, amount_axis, axis_at, estimates, fo
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, paragraphs, prose
+from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import STAGES, title
 from bench.report.table import Column, Table, decimal, spoken
 from bench.statistics import Estimate
@@ -89,8 +89,10 @@ class Found:
 
 
 def _takeaway(found: Found) -> str:
-    """By stage: exponents beside theory's, how even the weights are, what a bias amounts to."""
-    parts = []
+    """What the most samples do to the ratio; by stage: exponents beside theory's, how even the
+    weights are, what a bias amounts to."""
+    change = _change(found)[1]
+    parts = [f"Of one training, {change}."] * bool(change)
     for stage, printed in found.printed["stage"].items():
         fits = [
             f"{spoken(exponent)} for `{found.labels[name]}` "
@@ -98,7 +100,8 @@ def _takeaway(found: Found) -> str:
             for (where, name), exponent in found.beside_theory.items()
             if where == stage
         ]
-        said = [f"the exponent of K is {listing(fits)}"] * bool(fits)
+        power = f"the signal-to-noise ratio's exponent of K from {found.beyond} to {found.last}"
+        said = [f"{power} is {listing(fits)}"] * bool(fits)
         here = {"stage": stage, "K": found.last}
         for size in found.of("effective_sample_size", **here).values():
             text = f"the effective sample size of K = {found.last} is {spoken(size, 1)}"
@@ -109,12 +112,8 @@ def _takeaway(found: Found) -> str:
                 f"at K = {found.last} the bias of `{found.labels[name]}` is {spoken(bias)} times "
                 "as long as the gradient"
             )
-        parts += [f"at {printed}, {listing(said)}"] * bool(said)
-    if not parts:
-        return "No exponent could be fitted."
-    head = "The signal-to-noise ratio of the encoder's gradient from K = "
-    text = f"{head}{found.beyond} to {found.last}: {'; '.join(parts)}."
-    return f"{text} Of one training, {change}." if (change := _change(found)[1]) else text
+        parts += [f"At {printed}, {listing(said)}."] * bool(said)
+    return points(*parts) or "No exponent could be fitted."
 
 
 def _locally(found: Found, stage: str, name: str) -> str:

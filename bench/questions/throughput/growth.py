@@ -12,9 +12,9 @@ from bench.questions.throughput.timings import Timings
 from bench.report.claims import listing
 from bench.report.estimators import amount_axis
 from bench.report.figure import Figure, curves
-from bench.report.section import Section, paragraphs, prose
+from bench.report.section import Section, paragraphs, points, prose
 from bench.report.style import PALETTE
-from bench.report.table import Cell, Column, Table
+from bench.report.table import Cell, Column, Table, decimal
 from bench.statistics import power_law
 
 AXES = {
@@ -58,8 +58,8 @@ def sections(timings: Timings) -> list[Section]:
     beyond, tasks = memory_of(timings), scale_of(timings)
     tables = [_steps_table(steps), _memory_table(beyond) if len(beyond) else by_k]
     tables += [_grid_table(grid), _scale_table(tasks)]
-    parts = _takeaway(steps, () if len(beyond) else memory, grid)
-    takeaway = " ".join(filter(None, [parts, _memory_takeaway(beyond), _scale_takeaway(tasks)]))
+    said = _said(steps, () if len(beyond) else memory, grid)
+    takeaway = points(*said, *_said_of_memory(beyond), _said_of_tasks(tasks))
     notes = paragraphs(
         prose(__file__, "growth"),
         prose(__file__, "memory") if len(beyond) else "",
@@ -169,27 +169,27 @@ def _exponents(tasks: pd.DataFrame) -> dict[str, float]:
     return {name: power_law(last.value, last[name]).exponent.mean for name in SCALE}
 
 
-def _takeaway(steps: pd.DataFrame, memory: Sequence, grid: pd.DataFrame) -> str:
+def _said(steps: pd.DataFrame, memory: Sequence, grid: pd.DataFrame) -> list[str]:
     powers = [
-        f"{AXES[axis][1]} to the power {_exponent(group):.2f}"
+        f"{AXES[axis][1]} to the power {decimal(_exponent(group))}"
         for axis, group in steps.groupby("axis", sort=False)
     ]
-    text = f"At its largest sizes a step's time grows with {listing(powers)}."
+    said = [f"At its largest sizes a step's time grows with {listing(powers)}."]
     if len(memory) > 1:
         (k0, least), (k1, most) = memory[0], memory[-1]
         peaks = " to ".join(dict.fromkeys(f"{peak:,.0f}" for peak in (least, most)))
-        text += f" The IW bound's peak memory is {peaks} MiB from K = {k0:,} to {k1:,}."
+        said.append(f"The IW bound's peak memory is {peaks} MiB from K = {k0:,} to {k1:,}.")
     if len(set(grid.jobs)) > 1:
         tasks, jobs = grid.tasks.max(), grid.jobs.max()
         last = grid[(grid.tasks == tasks) & (grid.jobs == jobs)].median()
-        text += (
-            f" {jobs} workers finish a grid of {tasks} trainings {last.speed_up:.2f} times as fast "
+        said.append(
+            f"{jobs} workers finish a grid of {tasks} trainings {last.speed_up:.2f} times as fast "
             f"as one; handed the same trainings directly, {last.alone:.2f} times."
         )
-    return text
+    return said
 
 
-def _memory_takeaway(memory: pd.DataFrame) -> str:
+def _said_of_memory(memory: pd.DataFrame) -> list[str]:
     """A training's peaks, and by how much the others' grow while their sizes do."""
     said = []
     training = _series(memory, ("training", "pixels"))
@@ -205,15 +205,15 @@ def _memory_takeaway(memory: pd.DataFrame) -> str:
             grown.append(f"{what} {low:,.0f} to {high:,.0f} MiB over {times}")
     if grown:
         said.append(f"Peak memory of the evaluations: {'; '.join(grown)}.")
-    return " ".join(said)
+    return said
 
 
-def _scale_takeaway(tasks: pd.DataFrame) -> str:
+def _said_of_tasks(tasks: pd.DataFrame) -> str:
     if len(tasks) < 2:
         return ""
     last = tasks.iloc[-1]
     powers = [
-        f"{SCALE[name][1]} to the power {e:.2f}"
+        f"{SCALE[name][1]} to the power {decimal(e)}"
         for name, e in _exponents(tasks).items()
         if math.isfinite(e)
     ]

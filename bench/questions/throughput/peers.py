@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.questions.throughput.timings import Timings, span
 from bench.report.claims import listing
-from bench.report.section import Section, prose
+from bench.report.section import Section, points, prose
 from bench.report.table import Cell, Column, Table, escaped
 
 
@@ -125,22 +125,26 @@ def _takeaway(steps: pd.DataFrame, bounds: pd.DataFrame) -> str:
     everyone = "all" if len(found) == len(PEERS) else "all that were timed"
     ahead = f": ahead of {everyone}."
     text += f"; not ahead of {listing(filter(None, behind))}." if any(behind) else ahead
+    said = [text]
     goals = [_goal(PEERS[name], ratios) for name, ratios in found.items()]
     ratios = bounds.pythae_ratio.dropna()
     if len(ratios):
-        text += f" The IW bound takes {span(ratios)} times as many samples a second as "
         most = (bounds.pythae_ratio / bounds.bound_ratio).dropna()
-        text += LOG_LIKELIHOOD.name
-        text += f"; its matrix products alone would take {span(most)}." if len(most) else "."
+        limit = f"; its matrix products alone would take {span(most)}" if len(most) else ""
+        said.append(
+            f"The IW bound takes {span(ratios)} times as many samples a second as "
+            f"{LOG_LIKELIHOOD.name}{limit}."
+        )
         goals.append(_goal(LOG_LIKELIHOOD, ratios))
     goals = list(filter(None, goals))
-    text += f" Targets: at least {listing(goals)}." if goals else ""
+    said += [f"Targets: at least {listing(goals)}."] * bool(goals)
     absent = [
         f"{peer.name} ({escaped(_reason(steps.iloc[0], name) or 'no reason stored')})"
         for name, peer in PEERS.items()
         if name not in found
     ]
-    return text + (f" Not timed: {listing(absent)}." if absent else "")
+    said += [f"Not timed: {listing(absent)}."] * bool(absent)
+    return points(*said)
 
 
 def _where(name: str, ratios: pd.Series) -> str:

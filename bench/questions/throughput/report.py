@@ -15,7 +15,7 @@ from bench.report.estimators import labels
 from bench.report.figure import Figure, joined, panels
 from bench.report.results import Results, in_bf16
 from bench.report.results import read as read_results
-from bench.report.section import Section, paragraphs, prose
+from bench.report.section import Section, paragraphs, points, prose
 from bench.report.style import title
 from bench.report.table import Column, Table, escaped
 from bench.statistics import Estimate, paired_difference
@@ -72,32 +72,32 @@ def _fastest(timings: Timings) -> pd.DataFrame:
 
 def _takeaway(timings: Timings) -> str:
     training, compiled = timings.of("training"), timings.of("compiled")
-    text = (
+    said = [
         f"A training step reaches {_shares(training)} of the speed of its matrix products; an "
         f"ordinary PyTorch loop takes {span(training.ordinary_ratio)} times as long."
-    )
+    ]
     if len(compiled):
-        text += (
-            f" Compiled, as in long trainings, it reaches {_shares(compiled)}, and is up to "
+        said.append(
+            f"Compiled, as in long trainings, it reaches {_shares(compiled)}, and is up to "
             f"{compiled.ordinary_ratio.max():.2f} times as fast as the ordinary loop."
         )
         if compiled.roofline_ratio.notna().any():
-            text += (
-                " Beside its roofline, which adds the time to copy what the optimizer must move, "
+            said.append(
+                "Beside its roofline, which adds the time to copy what the optimizer must move, "
                 f"that is {_shares(compiled, 'roofline_ratio')}."
             )
     evaluation = timings.of("compiled_evaluation")
     if len(evaluation):
         shares = span(evaluation.bound_ratio)
-        text += f" Compiled, the ELBO is evaluated at {shares} of its products' speed."
+        said.append(f"Compiled, the ELBO is evaluated at {shares} of its products' speed.")
     importance, faster = timings.of("importance"), timings.of("compiled_importance")
     if len(importance):
-        text += (
-            f" The importance-weighted bound runs at {span(importance.bound_ratio)} of its "
-            "products' speed"
+        compiled_too = f", compiled at {span(faster.bound_ratio)}" if len(faster) else ""
+        said.append(
+            f"The importance-weighted bound runs at {span(importance.bound_ratio)} of its "
+            f"products' speed{compiled_too}."
         )
-        text += f", compiled at {span(faster.bound_ratio)}." if len(faster) else "."
-    return text
+    return points(*said)
 
 
 def _shares(cases: pd.DataFrame, of: str = "bound_ratio") -> str:

@@ -16,7 +16,7 @@ from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, grouped
 from bench.report.figure import Figure, as_frame, curves, panels
 from bench.report.results import Results
 from bench.report.rows import select
-from bench.report.section import Section, captioned, has_images, paragraphs, prose
+from bench.report.section import Section, captioned, has_images, paragraphs, points, prose
 from bench.report.style import ordered, title, words
 from bench.report.table import Cell, Column, Table, decimal, spoken
 from bench.statistics import Estimate, interval, summary
@@ -62,11 +62,10 @@ def sections(results: Results) -> list[Section]:
     others = "- *other images*: Each pixel is taken from {} with probability `level`."
     levels += [others.format(words(source)) for source in rows.source.dropna().unique()]
     asked = "Does noise raise the encoder's uncertainty?"
-    takeaway, answer = takeaway_of(table)
+    said, answer = sentences_of(table)
     answer = "; ".join(filter(None, [answer, refitted.answer(fitted)]))
     noisy = noise_claims(rows)
-    said = [takeaway, _noise_sentence(rows, noisy), refitted.sentence(fitted)]
-    takeaway = " ".join(filter(None, said))
+    takeaway = points(*said, _noise_sentence(rows, noisy), refitted.sentence(fitted))
     tables = [_table(table), _noise_table(noisy), refitted.table_of(fitted), _levels_table(rows)]
     figures = [*(_levels_figure(rows, metric) for metric in DRAWN), refitted.figure(fitted)]
     notes = paragraphs(prose(__file__), "\n".join(levels), refitted.text(fitted))
@@ -156,7 +155,7 @@ def shape(steps: Sequence[int], end: int, changes: Sequence[float]) -> str:
     return "rises at first" if first > 0 else "falls at first"
 
 
-def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
+def sentences_of(table: pd.DataFrame) -> tuple[list[str], str]:
     """What the reference's entropy does (or the first variant's that moves), and with how many
     corruptions that of the others ends higher, lower and undecided, all trained on clean images.
     Also the answer in a few words; "" where there are none.
@@ -179,7 +178,7 @@ def takeaway_of(table: pd.DataFrame) -> tuple[str, str]:
     if still.any():
         names = listing(f"`{name}`" for name in table[still].posterior.unique())
         sentences.append(f"{names}: **flat**, no image's entropy moves by more than {TIE:g} nats.")
-    return " ".join(sentences), answer
+    return sentences, answer
 
 
 def in_short(table: pd.DataFrame) -> str:
