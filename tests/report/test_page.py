@@ -100,14 +100,14 @@ def test_only_the_folders_named_are_redrawn_but_the_pages_have_all(tmp_path):
 def test_the_questions_stand_beside_their_answers_for_each_data_set(tmp_path):
     stored(tmp_path / "toy" / "cpu")
     page.write(tmp_path, None, QUESTIONS)
-    lines = text_of(tmp_path / "README.md").splitlines()
-    assert "| question | [toy](toy/cpu/README.md) |" in lines
-    link = "toy/cpu/README.md#what-it-buys"
-    assert f"| **What does it buy?** `headline` | [flow wins by 3 \\| 4 nats]({link}) |" in lines
-    assert "| **Is it sure?** `uncertainty` | – |" in lines
+    text = text_of(tmp_path / "README.md")
+    link = "[toy](toy/cpu/README.md#what-it-buys)"
+    assert f"\n\n**What does it buy?** `headline`\n\n- {link}: flow wins by 3 | 4 nats\n" in text
+    assert "\n\n**Is it sure?** `uncertainty`\n\n- not measured: toy\n\n" in text
     html = text_of(tmp_path / "index.html")
-    assert re.search(r'<a href="#toy-cpu--headline">flow wins by 3 \| 4 nats</a>', html)
-    assert '<span title="not measured">–</span>' in html
+    line = '<a href="#toy-cpu--headline">toy</a></th><td>flow wins by 3 | 4 nats</td>'
+    assert line in html
+    assert '<th scope="row">not measured</th><td>toy</td>' in html
 
 
 def test_all_links_lead_somewhere_even_with_odd_names(tmp_path):
