@@ -27,6 +27,7 @@ class Column:
         best: `max` or `min` prints the best number of the column (or group of lines) bold.
         interval: whether half-widths are printed.
         sign: whether a positive number has a plus sign.
+        exact: whether numbers are settings, printed as they are: `0.0005`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Column:
     best: str = ""
     interval: bool = True
     sign: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,8 @@ def formatted(cell: Cell, column: Column) -> str:
     if math.isnan(cell.value):
         return cell.text or DASH
     half = cell.half_width if column.interval else math.nan
+    if column.exact:
+        return f"{cell.value:g}{cell.text}"
     if column.digits is None:
         return number(cell.value, half) + cell.text
     digits = _digits(column.digits, half)

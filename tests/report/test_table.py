@@ -169,6 +169,11 @@ def test_decimals_show_a_small_half_width_and_not_those_of_a_large_one(value, ha
     assert formatted(Cell(value, half_width), Column("difference")) == text
 
 
+@pytest.mark.parametrize(("value", "text"), [(5e-4, "0.0005"), (0.002, "0.002"), (60, "60")])
+def test_a_setting_is_printed_as_it_is(value, text):
+    assert formatted(Cell(value, 1e-20), Column("learning rate", exact=True)) == text
+
+
 @pytest.mark.parametrize("text", ["<b>a</b>", "a|b", "*a* _b_ `c` ~~d~~", "![x](y)", "&lt;", "# a"])
 def test_escaped_text_reads_as_it_was(text):
     rendered = MARKDOWN.renderInline(escaped(text))

@@ -280,7 +280,7 @@ def _rates_said(results: Results, found: Found) -> str:
 def _table(results: Results, rows: pd.DataFrame, elbo: pd.DataFrame, found: Found) -> Table:
     """A line a variant and length."""
     columns = ["variant", Column("epochs", 0), Column("steps", 0), Column("training s", 0)]
-    columns += [Column("learning rate", None), Column("ELBO", best="max")]
+    columns += [Column("learning rate", exact=True), Column("ELBO", best="max")]
     columns += [Column(f"difference to {title(REFERENCE)}", sign=True), "verdict"]
     columns.append(Column("gained by doubling", sign=True))
     reached = summary(elbo, ["variant", "epochs"])

@@ -67,7 +67,7 @@ def sections(results: Results) -> list[Section]:
     means = scores.groupby(KEYS)[["steps", "rate", "seconds"]].mean()
     entries = {
         Column("steps", 0): means.steps.to_dict(),
-        Column("learning rate", None): means.rate.to_dict(),
+        Column("learning rate", exact=True): means.rate.to_dict(),
         Column("test ELBO, nats", best="max"): summary(finite, KEYS) | _lacking(rows),
         Column("difference to pathwise, nats", sign=True): differences,
         Column("verdict (Holm)"): verdicts,

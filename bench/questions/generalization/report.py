@@ -31,7 +31,7 @@ COLUMNS = {
     "cross_entropy_gap end sampled": Column("gap, end, sampled code", 1),
     "elbo_gap end sampled": Column("ELBO gap, end", 1),
     "best_step": Column("best at step", 0, interval=False),
-    "learning_rate": Column("learning rate", None, interval=False),
+    "learning_rate": Column("learning rate", exact=True),
     "code_to_noise end": Column("codes ÷ noise", 1),
 }
 NO_KL = " without KL"

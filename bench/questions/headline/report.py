@@ -226,7 +226,7 @@ def _table(results: Results, rows: pd.DataFrame, found: list[Claim]) -> Table:
         "active_units": Column("active units", 1, interval=False),
         "bits_per_dim": Column("bits/pixel", 4),
         "elbo_train_minus_test": Column("train − test"),
-        "learning_rate": Column("learning rate", None, interval=False),
+        "learning_rate": Column("learning rate", exact=True),
         "best_epoch": Column("best epoch", 0, interval=False),
         "training_seconds": Column("training s", 0, interval=False),
         "seeds": Column("seeds", 0),

@@ -52,7 +52,12 @@ def _range(rates: Sequence[float]) -> str:
 
 def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
     """A line a variant and length: what was chosen, and what its neighbours would cost."""
-    columns = ["variant", Column("epochs", 0), Column("learning rate", None), "hyperparameters"]
+    columns = [
+        "variant",
+        Column("epochs", 0),
+        Column("learning rate", exact=True),
+        "hyperparameters",
+    ]
     columns += [Column("validation score"), Column("loss at half the rate")]
     columns += [Column("loss at twice the rate"), Column("candidates", 0), Column("seeds", 0)]
     lines, edges = [], []
