@@ -84,7 +84,7 @@ def schedule_of(found: Results) -> str:
     """What the learning rate does in the course of a training, after `the rate`."""
     name = found.environment.get("config", {}).get("schedule", Run.schedule)
     said = {
-        "decay": "falls to 2 % over the last fifth",
+        "decay": "falls to 2 % of its value over the last fifth",
         "constant": "is constant over the steps",
         "cosine": "falls by half a cosine over the steps",
     }

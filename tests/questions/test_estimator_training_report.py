@@ -119,7 +119,7 @@ def test_what_takes_longer_at_its_shortest_has_no_equal_time():
     )
     assert lines_of(table, "equal steps", "sticking the landing")
     assert not lines_of(table, "equal time", "sticking the landing")
-    assert "a training of about 8.0 s: `sticking the landing (S = 1)` (9.0 s)" in section.takeaway
+    assert "read at 8.0 s: `sticking the landing (S = 1)` (9.0 s)" in section.takeaway
 
 
 @pytest.mark.parametrize(("seconds", "read"), [(6.7, False), (6.9, True)])
@@ -132,7 +132,7 @@ def test_what_takes_less_at_its_longest_has_no_equal_time(seconds, read):
 
     section, table = made_up([cheaper, antithetic])
     assert bool(lines_of(table, "equal time", "sticking the landing")) == read
-    said = "Without a training of about 8.0 s: `sticking the landing (S = 1)` (3.4 to 6.7 s)."
+    said = "read at 8.0 s: `sticking the landing (S = 1)` (3.4 to 6.7 s)."
     assert section.takeaway.endswith(said) != read
 
 
@@ -254,7 +254,7 @@ def test_estimators_whose_seeds_spread_are_named():
     """Both sides of pathwise's, which differ by 40 nats."""
     wild = lambda seed, elbo: training("rloo", -80 + 60 * (seed - 2), samples=2)  # noqa: E731
     section, _ = made_up([antithetic, wild])
-    said = "More than 3 times as far as pathwise's spread the seeds of `leave-one-out (S = 2)`"
+    said = "More than 3 times as widely as pathwise's seeds spread those of `leave-one-out (S = 2)`"
     assert f"{said} (−200.0 to 40.0)." in section.takeaway
     section, _ = made_up([antithetic])
     assert "More than" not in section.takeaway

@@ -199,13 +199,13 @@ def trained(elbos, **others):
     [
         (
             (-100, -150, -90, -105),
-            "6 of 6 pairs after epoch 1 and at the best weights (Kendall's τ 1.00",
+            "ELBO: after epoch 1 and at the best weights 1.00 among the 3 pathwise",
         ),
         (
             (-100, -90, -110, -95),
-            "0 of 6 pairs after epoch 1 and at the best weights (Kendall's τ −1.00",
+            "ELBO: after epoch 1 and at the best weights −1.00 among the 3 pathwise",
         ),
-        ((-100, -90, -150, math.nan), "2 of 6 pairs after epoch 1"),
+        ((-100, -90, -150, math.nan), "(2 of 6 pairs alike)"),
     ],
 )
 def test_precision_is_held_against_the_elbo_after_an_equal_time(elbos, words):

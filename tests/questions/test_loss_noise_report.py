@@ -115,7 +115,7 @@ def test_the_table_shows_where_the_order_flips(found):
     }
     (section,) = sections(results(rows_of))
     order = printed(section)["loss_order"]
-    verdicts = {"flips": "sampled KL (flipped)", "undecided": "undecided", "stays": "analytic KL"}
+    verdicts = {"flips": "sampled KL (reversed)", "undecided": "undecided", "stays": "analytic KL"}
     for name, verdict in verdicts.items():
         (line,) = lines_of(order, name, "best weights")
         assert line[-1] == verdict

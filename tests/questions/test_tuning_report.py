@@ -109,17 +109,18 @@ def test_a_chosen_rate_stands_beside_what_half_and_twice_would_cost():
     assert "learning rates from 0.002 to 0.004" in section.takeaway
     # not the 11 nats of the short training
     assert section.takeaway.endswith(
-        "; at 120 epochs half or twice the rate would cost 1.00 to 2.50 nats of validation ELBO."
+        "; at 120 epochs half or twice the rate would cost variants with an ELBO 1.00 to 2.50 nats "
+        "of validation ELBO."
     )
     frame = section.tables[0].frame().set_index(["variant", "epochs"])
     whole = frame.loc[("flow", 120)]
-    assert whole["loss at half the rate"] == pytest.approx(1.0)
-    assert whole["loss at twice the rate"] == pytest.approx(2.5)
+    assert whole["nats lost at half the rate"] == pytest.approx(1.0)
+    assert whole["nats lost at twice the rate"] == pytest.approx(2.5)
     assert (whole["candidates"], whole["seeds"]) == (3, 2)
-    assert math.isnan(frame.loc[("flow", 30), "loss at twice the rate"])
+    assert math.isnan(frame.loc[("flow", 30), "nats lost at twice the rate"])
     code = frame.loc[("autoencoder", 120)]
     assert code["validation score"] == pytest.approx(-79.0)
-    assert code["loss at half the rate"] == pytest.approx(1.0)
+    assert code["nats lost at half the rate"] == pytest.approx(1.0)
 
 
 def test_a_hyperparameter_is_shown_at_the_chosen_rate_of_the_longest_training():

@@ -162,7 +162,8 @@ def test_a_change_of_the_other_sign_is_said_with_both(tmp_path: Path):
     results.rows.loc[at & (results.rows.corruption == "salt"), "value"] = 1.75
     (section,) = report.sections(results)
     said = "of the opposite sign {} with salt at 0.4 (by 1.8 ± 0.0: −1.2, the best +0.5 nats)"
-    assert said.replace("{} ", "") + "; is above it with bit flips" in section.takeaway
+    whole = said.replace(" {}", ", both significant,") + "; is above it with bit flips"
+    assert whole in section.takeaway
     assert section.answer.endswith("; " + said.format("to the best posterior's"))
 
 

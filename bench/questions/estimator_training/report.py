@@ -277,7 +277,7 @@ def _spread_said(scores: pd.DataFrame, spans: Mapping[Key, str], labels: Mapping
             said.append(f"`{labels[name]} (S = {s})` ({ends})")
     if not said:
         return ""
-    return f"More than {WIDE} times as far as pathwise's spread the seeds of {listing(said)}."
+    return f"More than {WIDE} times as widely as pathwise's seeds spread those of {listing(said)}."
 
 
 def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
@@ -290,7 +290,8 @@ def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
         f"`{labels[name]} (S = {s})` ({' to '.join(dict.fromkeys(f'{t:.1f}' for t in ends))} s)"
         for (name, s), *ends in aside.itertuples()
     ]
-    return f"Without a training of about {until:.1f} s: {listing(named)}." if named else ""
+    said = f"Trained for too short or too long to be read at {until:.1f} s: {listing(named)}."
+    return said if named else ""
 
 
 def _timing_said(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:

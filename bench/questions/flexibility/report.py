@@ -50,7 +50,7 @@ CHECKS = {
     "simulated_upper_bound": Column("U_K"),
     "simulated_slack": Column("U_K − L_K", 3),
     "annealed_log_likelihood": Column("test: annealed log p(x)"),
-    "annealed_difference": Column("annealed − quoted", 3, sign=True),
+    "annealed_difference": Column("annealed − estimate", 3, sign=True),
     "annealed_effective_sample_size": Column("chains' ESS", 1),
     "annealed_acceptance": Column("acceptance"),
 }
@@ -106,7 +106,7 @@ def _answer(found: Found, richer: list[Claim], timed: list[Claim]) -> str:
     text += f"; at equal time {sentence(timed, *GAINS, alike=ALIKE)}" if timed else ""
     ratios = {title(v): ratio for v, ratio in _of(found, "step_time_ratio").items()}
     costs = [f"{spoken(ratios[c.subject])} ({c.subject})" for c in richer if c.subject in ratios]
-    text += f"; an eager step takes {listing(costs)} times as long" if costs else ""
+    text += f"; a step that is not compiled takes {listing(costs)} times as long" if costs else ""
     return text
 
 

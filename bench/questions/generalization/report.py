@@ -35,7 +35,7 @@ COLUMNS = {
     "code_to_noise end": Column("codes ÷ noise", 1),
 }
 NO_KL = " without KL"
-SAVED = "stopping at the best epoch would have lowered it by"
+SAVED = "stopping at the best epoch would have lowered the test cross-entropy by"
 NO_TURN = 0.05
 """Nats: saved by early stopping no more than this, interval and all, is no turn."""
 STEPS = {

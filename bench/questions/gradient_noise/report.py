@@ -193,15 +193,15 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         if not pairs:
             continue
         every, _ = kendalltau(both.precision, both.elbo.rank())
-        text = f"(Kendall's τ {decimal(every)})"
+        text = f"{decimal(every)} of all {len(both)}"
         along = both[[estimators.follows_paths(name) for name, _ in both.index]]
         if 2 < len(along) < len(both):
             own, _ = kendalltau(along.precision, along.elbo.rank())
             text = (
-                f"(Kendall's τ {decimal(own)} among the {len(along)} pathwise estimators, "
-                f"{decimal(every)} of all {len(both)})"
+                f"{decimal(own)} among the {len(along)} pathwise estimators, {decimal(every)} of "
+                f"all {len(both)}"
             )
-        parts.setdefault((f"{agree} of {pairs} pairs", text), []).append(when)
+        parts.setdefault((text, f"{agree} of {pairs} pairs alike"), []).append(when)
         named = [
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
         ]
@@ -211,10 +211,11 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         )
     if not parts:
         return ""
-    said = [f"{pairs} {' and '.join(when)} {text}" for (pairs, text), when in parts.items()]
+    said = [f"{' and '.join(when)} {text} ({pairs})" for (text, pairs), when in parts.items()]
     return (
-        "Beside trainings of an equal time with each estimator, the order by measured precision "
-        f"per second is that of the mean test ELBO in {' and '.join(said)}{tops}."
+        "Precision per second spends time that is saved on larger minibatches; trainings of an "
+        "equal time with each estimator have one size. Kendall's τ of its order and that of their "
+        f"mean test ELBO: {', '.join(said)}{tops}."
     )
 
 

@@ -46,7 +46,8 @@ def sections(results: Results) -> list[Section]:
         return failures
     found, bounds = elbo_claims(results), bound_claims(results)
     likelihoods = likelihood_claims(results)
-    said, answer = _sentences(rows, found, bounds, likelihoods)
+    exact = not results.of("exact_likelihood", "exact_log_likelihood").empty
+    said, answer = _sentences(rows, found, bounds, likelihoods, exact)
     said += _on_training_images(results, rows)
     best = select(rows, metric="best_epoch").value
     last = results.history.reindex(columns=["epoch"]).epoch.max()
@@ -85,7 +86,7 @@ def _on_training_images(results: Results, rows: pd.DataFrame) -> list[str]:
     }
     compared = {
         "By the ELBO of training images": _less_reference(trained),
-        "By the gap from training to test images": lost,
+        "By the generalization gap, training less test ELBO": lost,
     }
     said = {
         what: _verdicts(claims({title(v): e for v, e in found.items()}, tolerance=within))
@@ -140,7 +141,11 @@ def likelihood_claims(results: Results) -> list[Claim]:
 
 
 def _sentences(
-    rows: pd.DataFrame, found: list[Claim], bounds: list[Claim], likelihoods: list[Claim]
+    rows: pd.DataFrame,
+    found: list[Claim],
+    bounds: list[Claim],
+    likelihoods: list[Claim],
+    exact: bool,
 ) -> tuple[list[str], str]:
     """Every other variant less the reference, by ELBO, IW bound and log p(x); in short, the simpler
     ones, those that beat it and those undecided."""
@@ -157,7 +162,8 @@ def _sentences(
         bound = _bound(rows)
         said.append(f"By {bound}, a lower bound of log p(x): {_verdicts(bounds)}.")
     if likelihoods:
-        said.append(f"By log p(x) itself: {_verdicts(likelihoods)}.")
+        whose = "log p(x) itself" if exact else "log p(x) as *Simple to flexible* estimates it"
+        said.append(f"By {whose}: {_verdicts(likelihoods)}.")
     if model := likelihoods or bounds:
         short += f". {'log p(x)' if likelihoods else bound}: {_verdicts(_few(model))}"
     return said, short
@@ -217,7 +223,7 @@ def _table(results: Results, rows: pd.DataFrame, found: list[Claim]) -> Table:
         "elbo": Column("ELBO", best="max"),
         "elbo_difference": Column(f"difference to {title(REFERENCE)}", sign=True),
         "verdict": Column("verdict"),
-        "image_pairs": Column(f"± of {per} pairs", 3),
+        "image_pairs": Column(f"± from test {per}s", 3),
         "iw_bound": Column(_bound(rows), best="max"),
         "effective_sample_size": Column("ESS", 0, interval=False),
         "distortion": Column("distortion"),
@@ -281,7 +287,7 @@ def _pairs_table(results: Results, rows: pd.DataFrame) -> Table:
     elbos = select(rows, metric="elbo").dropna(subset="value")
     pairs = combinations(results.variants(elbos), 2)
     differences = {(v, w): paired_difference(elbos, w, v) for v, w in pairs}
-    columns = ["variant", "less"]
+    columns = ["variant", "minus"]
     columns += [Column("difference of ELBO", sign=True), Column("verdict (Holm)")]
     lines = [
         [title(claim.subject[1]), title(claim.subject[0]), claim.difference, claim.verdict]

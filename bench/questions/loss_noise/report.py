@@ -104,8 +104,8 @@ def _order(found: list[Claim]) -> dict[tuple, str]:
     order, last = {}, {}
     for claim in sorted(found, key=lambda claim: [*STAGES].index(claim.subject[1])):
         variant, verdict = claim.subject[0], claim.verdict
-        flipped = claim.decided and last.get(variant, verdict) != verdict
-        order[claim.subject] = QUIETER[verdict] + " (flipped)" * flipped
+        changed = claim.decided and last.get(variant, verdict) != verdict
+        order[claim.subject] = QUIETER[verdict] + " (reversed)" * changed
         last |= {variant: verdict} if claim.decided else {}
     return order
 
@@ -132,7 +132,10 @@ def _order_sentence(found: list[Claim]) -> str:
             every = "every variant of known KL"
             said = sentence(here, *QUIETER_FOR, digits=None, every=every)
             parts.append(f"{when} {said}{_twins(here)}")
-    text = f"Variance of one sample with sampled over analytic KL: {'; '.join(parts)}."
+    text = (
+        "Variance of one sample with the sampled KL as a multiple of that with the analytic KL: "
+        f"{'; '.join(parts)}."
+    )
     return text if parts else ""
 
 

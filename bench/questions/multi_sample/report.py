@@ -105,8 +105,8 @@ def _takeaway(found: Found) -> str:
         here = {"stage": stage, "K": found.last}
         for size in found.of("effective_sample_size", **here).values():
             text = f"the effective sample size of K = {found.last} is {spoken(size, 1)}"
-            # theory's K → ∞ is where it grows as K
-            said.append(text + ", far from theory's limit" * (size.mean < found.last / 2))
+            few = size.mean < found.last / 2
+            said.append(text + ", far from growing as K, as in theory's limit" * few)
         for (name,), bias in found.of("relative_bias", "estimator", **here).items():
             said.append(
                 f"at K = {found.last} the bias of `{found.labels[name]}` is {spoken(bias)} times "

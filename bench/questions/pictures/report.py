@@ -177,7 +177,7 @@ def _panel(
     if variant in arrays["labels"]:
         frame["class"], shown = arrays["labels"][variant].astype(str), ["class", *shown]
         paint = alt.Color("class:N", legend=alt.Legend(symbolOpacity=1)).scale(scheme="tableau10")
-    reach = max(1.2, 1.1 * np.quantile(np.abs(codes), INSIDE))
+    reach = max(1.1 * SIGMAS, 1.1 * np.quantile(np.abs(codes), INSIDE))
     scale = alt.Scale(domain=[-reach, reach], nice=False)
 
     def at(x: str, y: str) -> dict:
@@ -200,7 +200,8 @@ def _panel(
     ]
     if np.quantile(sigma, 0.9) > POINT and variant not in arrays["own_prior"]:
         turn = np.linspace(0, 2 * math.pi, 60)
-        circle = pd.DataFrame({"turn": turn, "x": np.cos(turn), "y": np.sin(turn)}).round(3)
+        circle = pd.DataFrame({"turn": turn, "x": np.cos(turn), "y": np.sin(turn)})
+        circle[["x", "y"]] = (SIGMAS * circle[["x", "y"]]).round(3)
         line = alt.Chart(circle).mark_line(color="#333", strokeDash=[5, 4])
         layers.append(line.encode(**at("x", "y"), order="turn:Q"))
     heading = alt.Title(title(variant), anchor="middle")

@@ -58,8 +58,8 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
         Column("learning rate", exact=True),
         "hyperparameters",
     ]
-    columns += [Column("validation score"), Column("loss at half the rate")]
-    columns += [Column("loss at twice the rate"), Column("candidates", 0), Column("seeds", 0)]
+    columns += [Column("validation score"), Column("nats lost at half the rate")]
+    columns += [Column("nats lost at twice the rate"), Column("candidates", 0), Column("seeds", 0)]
     lines, edges = [], []
     for variant in results.variants(rows):
         for epochs, group in select(rows, variant=variant).groupby("epochs"):
@@ -83,7 +83,7 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
         costs = [loss for epochs, loss in edges if epochs == longest]
         takeaway = (
             f"Chosen on validation, for each variant and length: {_range(rates)}; "
-            f"at {longest} epochs half or twice the rate would cost "
+            f"at {longest} epochs half or twice the rate would cost variants with an ELBO "
             f"{decimal(min(costs))} to {decimal(max(costs))} nats of validation ELBO{lost}."
         )
     notes = prose(__file__)

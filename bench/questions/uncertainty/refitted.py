@@ -80,7 +80,7 @@ def sentence(table: pd.DataFrame) -> str:
     """How the reference's changes compare with the best posterior's, trained on clean images."""
     mine = table[table.posterior == title(REFERENCE)]
     phrases = {
-        "opposite": "is of the opposite sign with",
+        "opposite": "is of the opposite sign, both significant, with",
         "below": "is below it with",
         "above": "is above it with",
     }
@@ -96,7 +96,7 @@ def sentence(table: pd.DataFrame) -> str:
         )
     found = "; ".join(filter(None, [told, others]))
     return (
-        f"Beside the change of the best posterior for the same images, that of "
+        f"Beside the change of the best posterior for the same images, some of all, that of "
         f"`{title(REFERENCE)}` {found}."
         if found
         else ""
