@@ -24,7 +24,7 @@ from bench.report.claims import (
     sentence,
     sentence_case,
 )
-from bench.report.figure import Figure, curves, line_at
+from bench.report.figure import Figure, curves, line_at, scale_of
 from bench.report.made import schedule_of
 from bench.report.results import Results
 from bench.report.rows import select
@@ -39,6 +39,8 @@ CONVERGED = 0.1
 """Nats: a last doubling that is told to change less no longer matters to a table; where less counts
 as equal (`tolerance_of`), that."""
 WITHIN, OPEN = f"within {TOLERANCE} nats of it", "undecided against it"
+BELOW = 0.25
+"""Of the range of the best ELBOs: what lies lower by more is cut off the figure."""
 ASKED = "Does the ranking survive its budget?"
 
 
@@ -339,11 +341,17 @@ def _rates_figure(results: Results, per: str) -> Figure | None:
     domain = [f"{rate:g}" for rate in rates]
     colours = alt.Color("rate:O", title="learning rate", sort=domain)
     colours = colours.scale(domain=domain, scheme="viridis")
+    # a rate that is far off would leave the others one line
+    chosen = tried.groupby(["variant", "epochs"]).ELBO.max()
+    room = BELOW * (chosen.max() - chosen.min())
+    ends = [chosen.min() - room, chosen.max() + room / 5]
+    cut = {"domain": ends, "nice": False} if tried.ELBO.min() < ends[0] else {}
+    up = alt.Y("ELBO:Q", title=f"validation ELBO (nats per {per})", scale=scale_of(False, **cut))
     panels = [
         curves(
             tried[tried.variant == variant],
             ("epochs", "epochs"),
-            ("ELBO", f"validation ELBO (nats per {per})"),
+            up,
             colours,
             log="x",
             ticks=sorted(tried.epochs.unique()),

@@ -43,6 +43,8 @@ SCATTER = 10
 """An estimator whose seeds spread so many times wider than pathwise's has no mean to speak of."""
 WIDE = 3
 """Where they spread so many times wider, a few of them make the mean: they are named."""
+SHOWN = 2
+"""By so many equal times the figure goes on in seconds."""
 ENOUGH = 0.85
 """Share of the equal time that the longest training must take to be read at it, as it ended."""
 MANY = 3
@@ -335,11 +337,14 @@ def _curves(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
     up = alt.Y("below:Q", title="validation ELBO, nats below the best", scale=scale)
     up = up.axis(estimators.axis_at(sorted(ticks)))
     size = {"width": 400, "height": 380}
+    near = frame[~(frame.seconds > SHOWN * _until(_trainings(rows)))]
     charts = [
-        estimators.lines(frame, axis, up, labels, **size)
-        for axis in (("step", "steps"), ("seconds", "seconds taken"))
+        estimators.lines(frame, ("step", "steps"), up, labels, **size),
+        estimators.lines(near, ("seconds", "seconds taken"), up, labels, **size),
     ]
     last = frame[frame.step == frame.groupby("estimator").step.transform("max")]
     chart = alt.hconcat(*charts).resolve_scale(y="shared")
     ends = estimators.ranking(last, "below")
-    return captioned(__file__, "learning_curves_by_estimator", chart, ("estimator",), ends=ends)
+    return captioned(
+        __file__, "learning_curves_by_estimator", chart, ("estimator",), ends=ends, shown=SHOWN
+    )

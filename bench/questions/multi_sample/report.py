@@ -192,9 +192,9 @@ def _figure(found: Found) -> Figure | None:
     scale = alt.Scale(type="log", domain=[0.8 * frame.low.min(), 1.25 * frame.high.max()])
     up = alt.Y("value:Q", title="signal-to-noise ratio", scale=scale, axis=axis_at(ticks))
     chart = estimators.lines(frame, across, up, found.labels, width=400, height=340)
-    guides = alt.Chart(frame).mark_line(clip=True, strokeWidth=1.2, color="#555555")
+    guides = alt.Chart(frame).mark_line(clip=True, strokeWidth=1.5)
     guides = guides.transform_filter("isValid(datum.theory)").encode(
-        x=across, y=alt.Y("theory:Q", scale=scale), detail="estimator:N"
+        x=across, y=alt.Y("theory:Q", scale=scale), color=chart.layer[0].encoding.color
     )
     guides = guides.encode(strokeDash=alt.value([2, 3]))
     chart = panels(guides + chart, "stage", [*found.printed["stage"].values()])
