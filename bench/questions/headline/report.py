@@ -58,12 +58,17 @@ def sections(results: Results) -> list[Section]:
     if late := int((best > (1 - LATE) * last).sum()):
         runs = f"{late} of {len(best)} runs had their best epoch in the last {LATE:.0%}"
         said.append(f"Of {last} epochs, {runs}.".replace("%", " %"))
+    if (sample := _test_sample(rows)) and found:
+        said.append(
+            f"± is over trainings, on these test {per}s; others would move all means"
+            f"{sample} and each difference by its *± from test {per}s*."
+        )
     tables = [_table(results, rows, found), _split_table(rows, bounds, likelihoods)]
     tables += [_pairs_table(results, rows)]
     notes = prose(
         __file__,
         item=per,
-        sample=_test_sample(rows),
+        sample=sample,
         known=KNOWN if tolerance_of(results) else "",
         bits=_bits(results),
         rise=_rise(rows),
