@@ -108,6 +108,7 @@ def write(
         compared = [(title(v), meaning(v)) for v in variants if meaning(v)]
         shared = {"pages": pages, "questions": questions, "statements": STATEMENTS}
         shared |= {"compared": compared, "validated": (root / "validation/README.md").is_file()}
+        shared["unanswered"] = lambda asked: [p.name for p in pages if not p.answering(asked)]
         text = _template("index.md").render(shared)
         write_atomically(root / "README.md", text.encode())
         html = _html(pages, shared, script.result())

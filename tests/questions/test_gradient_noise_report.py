@@ -199,11 +199,13 @@ def trained(elbos, **others):
     [
         (
             (-100, -150, -90, -105),
-            "ELBO: after epoch 1 and at the best weights 1.00 among the 3 pathwise",
+            "ELBO: after epoch 1 and at the best weights 1.00 among the 3 pathwise estimators, "
+            "1.00 of all 4 (6 of 6 pairs alike)",
         ),
         (
             (-100, -90, -110, -95),
-            "ELBO: after epoch 1 and at the best weights −1.00 among the 3 pathwise",
+            "ELBO: after epoch 1 and at the best weights −1.00 among the 3 pathwise estimators, "
+            "−1.00 of all 4 (0 of 6 pairs alike)",
         ),
         ((-100, -90, -150, math.nan), "(2 of 6 pairs alike)"),
     ],

@@ -96,7 +96,7 @@ def sentence(table: pd.DataFrame) -> str:
         )
     found = "; ".join(filter(None, [told, others]))
     return (
-        f"Beside the change of the best posterior for the same images, some of all, that of "
+        f"Of some of these images, beside the change of the best posterior for each, that of "
         f"`{title(REFERENCE)}` {found}."
         if found
         else ""
