@@ -11,7 +11,7 @@ import pytest
 
 from bench.config import PRESETS
 from bench.questions.budget.measure import budgets, measure, requests
-from bench.questions.budget.report import at_equal_time, sections
+from bench.questions.budget.report import at_equal_time, sections, step_ratios
 from bench.questions.headline.measure import measure as headline
 from bench.report import rows
 from bench.report.results import Results
@@ -78,7 +78,7 @@ def test_what_stays_what_crosses_and_what_comes_late():
     assert "after 120 epochs" in text
     assert "below it `learned-diagonal` (−2.00 ± 0.04, at every budget)" in text
     assert "`full-covariance` (+1.00 ± 0.04; at 30 epochs −1.00 ± 0.04: it crosses)" in text
-    assert "`flow` (+0.50 ± 0.04, significant at this budget alone)" in text
+    assert "`flow` (+0.50 ± 0.04, undecided at shorter ones)" in text
     assert "Not shown to be converged: the last doubling gains nats for" in text
     assert "`full-covariance` (2.00" in text
     (table,) = section.tables
@@ -156,6 +156,19 @@ def test_a_seed_that_ran_on_a_loaded_machine_changes_nothing():
     for was, now in zip(sections(results), sections(loaded), strict=True):
         assert now.takeaway == was.takeaway
         assert now.tables[0].lines == was.tables[0].lines
+
+
+def test_of_two_seeds_timed_far_apart_equal_time_is_read_too():
+    """The interval of the steps' ratio, ± 12.7 standard errors, reaches below 0."""
+    results = made_up({"input_dependent": (-100, -98, -96), "flow": (-100, -97, -95)})
+    results.rows = results.rows[results.rows.seed < 2].reset_index(drop=True)
+    mine = (results.rows.metric == "training_seconds") & (results.rows.variant == "flow")
+    results.rows.loc[mine & (results.rows.seed == 1), "value"] *= 1.5
+    assert step_ratios(results)["flow"].low < 0
+    found = at_equal_time(results)["flow"]
+    assert math.isfinite(found.mean)
+    assert found.half_width > 0
+    assert sections(results)
 
 
 def test_the_error_of_timing_is_in_what_is_read_at_equal_time():

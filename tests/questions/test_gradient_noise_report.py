@@ -199,12 +199,12 @@ def trained(elbos, **others):
     [
         (
             (-100, -150, -90, -105),
-            "ELBO: after epoch 1 and at the best weights 1.00 among the 3 pathwise estimators, "
+            "S each: after epoch 1 and at the best weights 1.00 among the 3 pathwise ones, "
             "1.00 of all 4 (6 of 6 pairs alike)",
         ),
         (
             (-100, -90, -110, -95),
-            "ELBO: after epoch 1 and at the best weights −1.00 among the 3 pathwise estimators, "
+            "S each: after epoch 1 and at the best weights −1.00 among the 3 pathwise ones, "
             "−1.00 of all 4 (0 of 6 pairs alike)",
         ),
         ((-100, -90, -150, math.nan), "(2 of 6 pairs alike)"),

@@ -103,11 +103,11 @@ def test_the_questions_stand_beside_their_answers_for_each_data_set(tmp_path):
     text = text_of(tmp_path / "README.md")
     link = "[toy](toy/cpu/README.md#what-it-buys)"
     assert f"\n\n**What does it buy?** `headline`\n\n- {link}: flow wins by 3 | 4 nats\n" in text
-    assert "\n\n**Is it sure?** `uncertainty`\n\n- not measured: toy\n\n" in text
+    assert "\n\n**Is it sure?** `uncertainty`\n\n- no answer: toy\n\n" in text
     html = text_of(tmp_path / "index.html")
     line = '<a href="#toy-cpu--headline">toy</a></th><td>flow wins by 3 | 4 nats</td>'
     assert line in html
-    assert '<th scope="row">not measured</th><td>toy</td>' in html
+    assert '<th scope="row">no answer</th><td>toy</td>' in html
 
 
 def test_all_links_lead_somewhere_even_with_odd_names(tmp_path):

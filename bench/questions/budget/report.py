@@ -39,6 +39,8 @@ CONVERGED = 0.1
 """Nats: a last doubling that is told to change less no longer matters to a table; where less counts
 as equal (`tolerance_of`), that."""
 WITHIN, OPEN = f"within {TOLERANCE} nats of it", "undecided against it"
+SHORTEST = 1e-6
+"""Of the reference's time: less than any step takes."""
 BELOW = 0.25
 """Of the range of the best ELBOs: what lies lower by more is cut off the figure."""
 ASKED = "Does the ranking survive its budget?"
@@ -100,7 +102,9 @@ def at_equal_time(results: Results, part: float = 1.0) -> dict[str, Estimate]:
         ratio, both = ratios[variant], values.elbo[[variant, REFERENCE]]
         known = _read(both, variant, ratio.mean, part)
         error = np.nan_to_num(ratio.half_width)
-        low, high = (_read(both, variant, ratio.mean + d, part).mean for d in (-error, error))
+        # of few seeds it may reach below 0: hardly any time, which reads the shortest trainings
+        ends = (max(ratio.mean + d, SHORTEST) for d in (-error, error))
+        low, high = (_read(both, variant, end, part).mean for end in ends)
         half = math.hypot(known.half_width, (high - low) / 2)
         found[variant] = replace(known, half_width=half)
     return {variant: estimate for variant, estimate in found.items() if estimate}
@@ -179,7 +183,7 @@ def _survives(found: Found) -> str:
         elif last.decided:
             since = min(epochs for epochs in mine if epochs > changed[-1])
             alone = since == longest
-            text += ", significant at this budget alone" if alone else f", from {since} epochs on"
+            text += ", undecided at shorter ones" if alone else f", from {since} epochs on"
         for verdict in {mine[e].verdict: None for e in changed if not last.decided}:
             when = listing(str(epochs) for epochs in changed if mine[epochs].verdict == verdict)
             text += f"; {phrases[verdict]} at {when} epochs"

@@ -198,8 +198,8 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         if 2 < len(along) < len(both):
             own, _ = kendalltau(along.precision, along.elbo.rank())
             text = (
-                f"{decimal(own)} among the {len(along)} pathwise estimators, {decimal(every)} of "
-                f"all {len(both)}"
+                f"{decimal(own)} among the {len(along)} pathwise ones, {decimal(every)} of all "
+                f"{len(both)}"
             )
         parts.setdefault((text, f"{agree} of {pairs} pairs alike"), []).append(when)
         named = [
@@ -213,9 +213,9 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         return ""
     said = [f"{' and '.join(when)} {text} ({pairs})" for (text, pairs), when in parts.items()]
     return (
-        "Precision per second spends time that is saved on larger minibatches; trainings of an "
-        "equal time with each estimator have one size. Kendall's τ of its order and that of their "
-        f"mean test ELBO: {', '.join(said)}{tops}."
+        "Precision per second supposes that time which is saved buys larger minibatches; in the "
+        "trainings of equal time all have one batch size. Kendall's τ between its order and that "
+        f"of their mean test ELBO, an estimator with an S each: {', '.join(said)}{tops}."
     )
 
 

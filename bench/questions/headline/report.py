@@ -60,8 +60,9 @@ def sections(results: Results) -> list[Section]:
         said.append(f"Of {last} epochs, {runs}.".replace("%", " %"))
     if (sample := _test_sample(rows)) and found:
         said.append(
-            f"± is over trainings, on these test {per}s; others would move all means"
-            f"{sample} and each difference by its *± from test {per}s*."
+            f"± of means, ELBO and L_K is over trainings, on these test {per}s; others would move "
+            f"all means{sample} and each difference of ELBO by its *± from test {per}s*, "
+            "independently of its ±. That of the generalization gap holds both."
         )
     tables = [_table(results, rows, found), _split_table(rows, bounds, likelihoods)]
     tables += [_pairs_table(results, rows)]
@@ -91,7 +92,7 @@ def _on_training_images(results: Results, rows: pd.DataFrame) -> list[str]:
     }
     compared = {
         "By the ELBO of training images": _less_reference(trained),
-        "By the generalization gap, training less test ELBO": lost,
+        "By the generalization gap, training less test ELBO (smaller is better)": lost,
     }
     said = {
         what: _verdicts(claims({title(v): e for v, e in found.items()}, tolerance=within))

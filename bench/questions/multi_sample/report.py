@@ -106,7 +106,7 @@ def _takeaway(found: Found) -> str:
         for size in found.of("effective_sample_size", **here).values():
             text = f"the effective sample size of K = {found.last} is {spoken(size, 1)}"
             few = size.mean < found.last / 2
-            said.append(text + ", far from growing as K, as in theory's limit" * few)
+            said.append(text + " (in theory's limit it grows as K; here it is far from it)" * few)
         for (name,), bias in found.of("relative_bias", "estimator", **here).items():
             said.append(
                 f"at K = {found.last} the bias of `{found.labels[name]}` is {spoken(bias)} times "

@@ -158,7 +158,7 @@ def plane_takeaway(sigmas: Arrays) -> str:
 
 def _codes_figure(variants: list[str], arrays: dict[str, Arrays], sigmas: Arrays) -> Figure:
     charts = (_panel(v, variants, arrays, sigmas[v]) for v in variants)
-    said = {"ellipses": ELLIPSES, "sigmas": SIGMAS, "outside": 1 - INSIDE}
+    said = {"ellipses": ELLIPSES, "sigmas": SIGMAS, "outside": round(100 * (1 - INSIDE), 3)}
     said["takeaway"] = plane_takeaway(sigmas).replace("`", "")
     return captioned(__file__, "latent_plane", alt.concat(*charts, columns=3), **said)
 
