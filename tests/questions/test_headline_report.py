@@ -99,8 +99,8 @@ def test_the_iw_bound_is_said_beside_the_elbo():
         "By L_1000, a lower bound of log p(x): above it `fixed-variance` (+1.50 ± 0.10) and "
         "`flow` (+0.40 ± 0.10).\n- ± of means, ELBO and L_K is over trainings, on these test "
         "images; others would move all means (± 2.0 nats, variants alike) and each difference of "
-        "ELBO by its *± from test images*, independently of its ±. That of the generalization gap holds "
-        "both."
+        "ELBO by its *± from test images*, independently of its ±. That of the generalization "
+        "gap holds both."
     )
     assert section.answer.endswith(
         "below it `fixed-variance` (−4.00 ± 0.10). L_1000: above it `fixed-variance` "
