@@ -182,8 +182,8 @@ def _survives(found: Found) -> str:
             text += ", at every budget"
         elif last.decided:
             since = min(epochs for epochs in mine if epochs > changed[-1])
-            alone = since == longest
-            text += ", undecided at shorter ones" if alone else f", from {since} epochs on"
+            before = f", {phrases[mine[changed[-1]].verdict]} at {changed[-1]} epochs"
+            text += before if since == longest else f", from {since} epochs on"
         for verdict in {mine[e].verdict: None for e in changed if not last.decided}:
             when = listing(str(epochs) for epochs in changed if mine[epochs].verdict == verdict)
             text += f"; {phrases[verdict]} at {when} epochs"
