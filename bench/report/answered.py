@@ -93,10 +93,8 @@ class Page:
         try:
             return make()
         except Exception as error:  # of the stored numbers, the JavaScript engine, matplotlib
-            problem = (
-                f"{self.results.folder}: the figure '{figure}' cannot be drawn "
-                f"({type(error).__name__}: {one_line(error)}): {rows.REMEDY}"
-            )
+            what = f"{self.results.folder}: the figure '{figure}' cannot be drawn"
+            problem = _problem(what, error)
             if problem not in self.problems:
                 self.problems.append(problem)
             return None
@@ -109,10 +107,7 @@ def answered(folder: Path, questions: Sequence[Question], redrawn: bool) -> Page
     try:
         page.made = made(found)
     except Exception as error:  # another program may have written anything
-        page.problems.append(
-            f"{folder / results.ENVIRONMENT} cannot be shown "
-            f"({type(error).__name__}: {one_line(error)}): {rows.REMEDY}"
-        )
+        page.problems.append(_problem(f"{folder / results.ENVIRONMENT} cannot be shown", error))
     for question in questions:
         sections = _sections(page, question)
         seeds = found.of(question.name).seed.nunique()
@@ -140,11 +135,17 @@ def _sections(page: Page, question: Question) -> list[Section]:
     except BenchError as error:
         page.problems.append(str(error))
     except Exception as error:  # stored numbers may be damaged in any way
-        page.problems.append(
-            f"{page.results.folder}: the question '{question.name}' cannot be shown "
-            f"({type(error).__name__}: {one_line(error)}): {rows.REMEDY}"
-        )
+        what = f"{page.results.folder}: the question '{question.name}' cannot be shown"
+        page.problems.append(_problem(what, error))
     return []
+
+
+def _problem(what: str, error: Exception) -> str:
+    """A failure nobody foresaw: of damaged rows, or of the suite's own code."""
+    return (
+        f"{what} ({type(error).__name__}: {one_line(error)}): {rows.REMEDY}; where it stays, the "
+        "fault is this suite's or a question's code"
+    )
 
 
 def _keep(page: Page, figure: Figure, redrawn: bool) -> None:
