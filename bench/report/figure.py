@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import altair as alt
 import numpy as np
@@ -243,10 +243,10 @@ def joined(
     return chart.properties(width=width, height=alt.Step(26))
 
 
-def line_at(value: float) -> alt.Chart:
-    """A grey line across, at a value of the vertical axis, e.g. at no difference."""
+def line_at(value: float, axis: Literal["x", "y"] = "y") -> alt.Chart:
+    """A grey line across an axis, at a value of it, e.g. at no difference."""
     rule = alt.Chart(pd.DataFrame({"at": [value]})).mark_rule(color="#888", strokeDash=[4, 3])
-    return rule.encode(alt.Y("at:Q"))
+    return rule.encode(**{axis: alt.X("at:Q") if axis == "x" else alt.Y("at:Q")})
 
 
 def panels(

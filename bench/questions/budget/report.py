@@ -340,16 +340,16 @@ def _rates_figure(results: Results, per: str) -> Figure | None:
         return None
     tried = tried.rename(columns={"mean": "ELBO", "learning_rate": "rate"})
     tried = tried[["variant", "epochs", "rate", "ELBO"]]
-    rates = sorted(tried.rate.unique())
-    tried["rate"] = tried.rate.map("{:g}".format)
-    domain = [f"{rate:g}" for rate in rates]
-    colours = alt.Color("rate:O", title="learning rate", sort=domain)
-    colours = colours.scale(domain=domain, scheme="viridis")
     # a rate that is far off would leave the others one line
     chosen = tried.groupby(["variant", "epochs"]).ELBO.max()
     room = BELOW * (chosen.max() - chosen.min())
     ends = [chosen.min() - room, chosen.max() + room / 5]
     cut = {"domain": ends, "nice": False} if tried.ELBO.min() < ends[0] else {}
+    tried = tried[tried.groupby("rate").ELBO.transform("max") >= ends[0]].copy()
+    domain = [f"{rate:g}" for rate in sorted(tried.rate.unique())]
+    tried["rate"] = tried.rate.map("{:g}".format)
+    colours = alt.Color("rate:O", title="learning rate", sort=domain)
+    colours = colours.scale(domain=domain, scheme="viridis")
     up = alt.Y("ELBO:Q", title=f"validation ELBO (nats per {per})", scale=scale_of(False, **cut))
     panels = [
         curves(

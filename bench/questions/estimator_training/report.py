@@ -22,7 +22,7 @@ from bench.report.claims import (
     sentence,
 )
 from bench.report.estimators import table
-from bench.report.figure import Figure
+from bench.report.figure import Figure, line_at
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, points, prose
@@ -337,10 +337,12 @@ def _curves(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
     up = alt.Y("below:Q", title="validation ELBO, nats below the best", scale=scale)
     up = up.axis(estimators.axis_at(sorted(ticks)))
     size = {"width": 400, "height": 380}
-    near = frame[~(frame.seconds > SHOWN * _until(_trainings(rows)))]
+    until = _until(_trainings(rows))
+    near = frame[~(frame.seconds > SHOWN * until)]
+    timed = estimators.lines(near, ("seconds", "seconds taken"), up, labels, **size)
     charts = [
         estimators.lines(frame, ("step", "steps"), up, labels, **size),
-        estimators.lines(near, ("seconds", "seconds taken"), up, labels, **size),
+        timed + line_at(until, "x") if math.isfinite(until) else timed,
     ]
     last = frame[frame.step == frame.groupby("estimator").step.transform("max")]
     chart = alt.hconcat(*charts).resolve_scale(y="shared")
