@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import interpolate, stats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,8 +154,20 @@ def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
 
 
 def between(x: Sequence[float], y: Sequence[float], at: float) -> float:
-    """y at a place between ascending x, linear in the logarithm of x; beyond them the nearest."""
-    return float(np.interp(math.log(at), np.log(np.asarray(x, dtype=float)), y))
+    """y at a place between ascending x, along a smooth curve through all points that rises and
+    falls only where they do (Fritsch & Carlson 1980), in the logarithm of x; beyond them the
+    nearest. Not finite beside a point that is not.
+
+    >>> between([1.0, 2.0, 4.0], [0.0, 1.0, 1.5], at=3.0) > 1.25  # where a chord is
+    True
+    """
+    logarithms, values = np.log(np.asarray(x, dtype=float)), np.asarray(y, dtype=float)
+    place = np.clip(math.log(at), logarithms[0], logarithms[-1])
+    chord = float(np.interp(place, logarithms, values))
+    known = np.isfinite(values)
+    if not math.isfinite(chord) or known.sum() < 2:
+        return chord
+    return float(interpolate.PchipInterpolator(logarithms[known], values[known])(place))
 
 
 def p_value(difference: Estimate) -> float:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from bench.statistics import (
     Estimate,
+    between,
     from_error,
     holm,
     interval,
@@ -198,3 +199,30 @@ def test_an_estimate_is_true_where_there_is_a_number():
     assert Estimate(0.0)
     assert not Estimate()
     assert stats.t.ppf(0.975, 4) == pytest.approx(2.776445, rel=1e-6)
+
+
+def test_between_points_a_curve_is_read_nearer_than_on_its_chord():
+    lengths = np.array([15, 30, 60, 120, 240])
+    # what a loss that falls as a power of the length gives
+    elbos = -100 - 40 / lengths**0.5
+    for at in (40.0, 90.0, 200.0):
+        true = -100 - 40 / at**0.5
+        chord = np.interp(math.log(at), np.log(lengths), elbos)
+        read = between(lengths, elbos, at)
+        assert chord < read
+        assert abs(read - true) < 0.35 * abs(chord - true)
+
+
+def test_between_points_of_a_straight_line_it_is_the_line_and_beyond_them_the_nearest():
+    lengths = [10, 20, 40]
+    assert between(lengths, [1.0, 2.0, 3.0], 10 * 2**1.5) == pytest.approx(2.5)
+    assert between(lengths, [1.0, 2.0, 3.0], 30.0) == pytest.approx(1 + math.log2(3))
+    ends = [between(lengths, [1.0, 2.0, 3.0], at) for at in (1.0, 99.0)]
+    assert ends == pytest.approx([1, 3])
+    assert between([10], [7.0], 20.0) == 7
+
+
+def test_beside_a_training_that_diverged_nothing_is_read():
+    values = [1.0, 2.0, 3.0, math.nan]
+    assert between([1, 2, 4, 8], values, 3.0) == pytest.approx(between([1, 2, 4], values[:3], 3.0))
+    assert math.isnan(between([1, 2, 4, 8], values, 5.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -235,3 +236,17 @@ def test_a_capped_variance_is_marked():
     start = ("flow", "best weights", "pathwise")
     (line,) = lines_of(printed(section)["gradient_variance"], *start)
     assert any(text.strip("*").endswith("†") for text in line)
+
+
+def test_what_takes_more_decoder_passes_than_samples_says_so():
+    rows = made_up({("score_function_baseline", 1): 5.0, ("sticking_the_landing", 1): 0.5})
+    for stage, (name, passes) in itertools.product(
+        STAGES, {"score_function_baseline": 17, "sticking_the_landing": 1}.items()
+    ):
+        here = {"stage": stage, "S": 1, "estimator": name}
+        rows.append(Row("decoder_passes", passes, "passes/image", here))
+    (section,) = sections(stored("gradient_noise", [(REFERENCE, seed, rows) for seed in range(3)]))
+    assert (
+        "noisier than pathwise: `score function, baseline (S = 1, 17 passes)`" in section.takeaway
+    )
+    assert "quieter than pathwise: `sticking the landing (S = 1)`" in section.takeaway

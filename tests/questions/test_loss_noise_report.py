@@ -55,7 +55,9 @@ def test_the_section_has_its_tables_and_figures(found):
     assert set(tables) == {"loss_order", "loss_variance", "loss_time", "iw_bound"}
     assert len(section.takeaway) > 50
     assert len(section.figures) == 2
-    assert section.answer.startswith("variance of one sample: ")
+    assert section.answer.startswith(
+        "variance of one sample, of one training of `input-dependent`: "
+    )
     assert "nats² with analytic KL and " in section.answer
     for name in ("analytic", "sampled"):
         (line,) = lines_of(

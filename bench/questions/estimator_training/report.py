@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE as VARIANT
+from bench.config import Run
 from bench.report import estimators
 from bench.report.claims import (
     BEATS,
@@ -94,7 +95,7 @@ def sections(results: Results) -> list[Section]:
     takeaway = points(*parts, *more) if parts else ""
     asked, figures = "Does the gradient's noise matter?", [_curves(rows, labels)]
     takeaway = takeaway or "Too few estimators were trained to compare."
-    answer = _answer(scores, found, spans, labels)
+    answer = _answer(scores, found, spans, labels, _epochs_said(results, scores))
     return [Section(asked, takeaway, answer, tables, figures, paragraphs(*notes))]
 
 
@@ -233,6 +234,7 @@ def _answer(
     found: Mapping[Key, Claim],
     spans: Mapping[Key, str],
     labels: Mapping[str, str],
+    epochs: str,
 ) -> str:
     """In short, at both budgets, the longest trainings' length first: which differ from pathwise
     and by how much, how many are undecided, and which scatter or diverge."""
@@ -247,7 +249,17 @@ def _answer(
         ]
         if texts := [*said, *_wild(budget, spans, labels)]:
             parts.append(f"at {words} {'; '.join(texts)}")
-    return f"after {steps:,.0f} steps, in nats, {'; '.join(parts)}" if parts else ""
+    return f"after {steps:,.0f} steps{epochs}, in nats, {'; '.join(parts)}" if parts else ""
+
+
+def _epochs_said(results: Results, scores: pd.DataFrame) -> str:
+    """How often the longest trainings saw an image, where that is known."""
+    config = results.environment.get("config", {})
+    images = results.environment.get("images", {}).get("train")
+    if not images:
+        return ""
+    seen = scores.steps.max() * config.get("batch_size", Run.batch_size)
+    return f" ({seen / (config.get('train_size') or images):.1f} epochs)"
 
 
 def _in_short(group: Mapping[str, Claim], among: int) -> str:

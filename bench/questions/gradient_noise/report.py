@@ -106,14 +106,16 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[list[str], s
     compared = select(rows, metric="whole_variance_ratio").dropna(subset="value")
     compared = compared[compared.groupby("estimator").S.transform("min") == compared.S]
     compared = compared[compared.estimator != compared.reference]
-    found = claims(_of(compared, "whole_variance_ratio", names), False, equal=1)
+    dear = _with_passes(rows, names)
+    found = claims(_of(compared, "whole_variance_ratio", dear), False, equal=1)
     found.sort(key=lambda claim: claim.difference.mean)
     reference = labels.get(compared.reference.iloc[0], "") if len(compared) else ""
     words = (f"{word} {reference}:" for word in WORDS)
     if found:
         said.append(
             f"The whole gradient's variance as a multiple of that of {reference} at equal S (1, "
-            f"or the least admitted): {sentence(found, *words, digits=None)}."
+            "or the least admitted), with the decoder passes of those that need more than S: "
+            f"{sentence(found, *words, digits=None)}."
         )
     units = {"pass": "decoder pass", "second": "second"}
     most = {unit: _most(_of(rows, f"precision_per_{unit}", names), first) for unit in units}
@@ -130,6 +132,13 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[list[str], s
             "gradients; trainings: *Does the gradient's noise matter?*)"
         )
     return said, answer
+
+
+def _with_passes(rows: pd.DataFrame, names: dict[tuple, str]) -> dict[tuple, str]:
+    """The names, with the decoder passes an image where those are more than S."""
+    passes = select(rows, metric="decoder_passes").groupby(["estimator", "S"]).value.median()
+    more = {key: int(n) for key, n in passes.items() if key in names and n > key[1]}
+    return {k: f"{t[:-1]}, {more[k]} passes)" if k in more else t for k, t in names.items()}
 
 
 def _of(rows: pd.DataFrame, metric: str, names: dict[tuple, str]) -> dict[str, Estimate]:

@@ -119,7 +119,8 @@ def _answer(one: pd.DataFrame, variants: Iterable[str], found: list[Claim]) -> s
     each = estimates(select(one, metric="elbo_variance", variant=variant, stage="best"), "kl")
     parts = [f"{spoken(each[kl,], None)} nats² with {kl} KL" for kl in KLS if (kl,) in each]
     unsure = any(c.subject == (variant, "best") and not c.decided for c in found)
-    text = f"variance of one sample: {listing(parts)}" if parts else ""
+    of = f"of one training of `{title(variant)}`"
+    text = f"variance of one sample, {of}: {listing(parts)}" if parts else ""
     return text + f" ({UNDECIDED})" * bool(parts and unsure)
 
 

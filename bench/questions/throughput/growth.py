@@ -104,7 +104,7 @@ def _steps_table(steps: pd.DataFrame) -> Table:
     columns = ["a training step against", Column("from", 0), Column("to", 0)]
     columns += [Column("ms a step, from", None), Column("ms, to", None)]
     columns += ["of products, from", "of products, to"]
-    columns += ["of roofline, from", "of roofline, to", "exponent at the end"]
+    columns += ["of roofline, from", "of roofline, to", "exponent of the last two"]
     lines = []
     for axis, group in steps.groupby("axis", sort=False):
         ends = group.iloc[[0, -1]]
@@ -174,7 +174,7 @@ def _said(steps: pd.DataFrame, memory: Sequence, grid: pd.DataFrame) -> list[str
         f"{AXES[axis][1]} to the power {decimal(_exponent(group))}"
         for axis, group in steps.groupby("axis", sort=False)
     ]
-    said = [f"At its largest sizes a step's time grows with {listing(powers)}."]
+    said = [f"Between its two largest sizes a step's time grows with {listing(powers)}."]
     if len(memory) > 1:
         (k0, least), (k1, most) = memory[0], memory[-1]
         peaks = " to ".join(dict.fromkeys(f"{peak:,.0f}" for peak in (least, most)))
