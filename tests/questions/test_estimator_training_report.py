@@ -163,7 +163,7 @@ def test_a_seed_that_ran_on_a_loaded_machine_changes_nothing():
         return found[0], found[1]
 
     (one, table), (other, slow) = loaded(1), loaded(3)
-    assert [line[:-1] for line in slow.lines] == [line[:-1] for line in table.lines]
+    assert [line[:-1] for line in lines_of(slow)] == [line[:-1] for line in lines_of(table)]
     assert other.takeaway == one.takeaway
 
 

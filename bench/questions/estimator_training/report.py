@@ -155,8 +155,10 @@ def _until(final: pd.DataFrame) -> float:
 
 def _at_time(group: pd.DataFrame, until: float) -> dict[str, float]:
     """One seed's trainings of several lengths, read at a time."""
-    columns = {c: between(group.seconds, group[c].astype(float), until) for c in ("value", "steps")}
-    return columns | {"seconds": min(until, group.seconds.max()), "rate": math.nan}
+    value, longest = between(group.seconds, group.value, until), group.iloc[-1]
+    seconds = min(until, longest.seconds)
+    steps = seconds * longest.steps / longest.seconds
+    return {"value": value, "steps": steps, "seconds": seconds, "rate": math.nan}
 
 
 def _differences(scores: pd.DataFrame) -> dict[Key, Estimate]:

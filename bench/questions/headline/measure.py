@@ -1,6 +1,7 @@
 """The headline: ELBO, distortion, rate, IW bounds, latents in use and the train − test gap.
 
-Everything is on the untouched test set at the weights of the best validation epoch.
+Everything is on the test set, by which nothing is chosen, at the weights of the best validation
+epoch.
 """
 
 from __future__ import annotations
