@@ -180,7 +180,12 @@ class Preset:
     bound_images: int = 100
     bound_samples: int = 4096
     scaling_steps: int = 500
-    comparison_steps: Mapping[str, int] = field(default_factory=lambda: {"mnist": 1600, "": 320})
+    comparison_steps: Mapping[str, int] = field(
+        default_factory=lambda: {
+            **dict.fromkeys(("mnist", "fashion_mnist", "binarized_mnist"), 1600),
+            "": 320,
+        }
+    )
     comparison_seeds: int = 5
     short_lists: Mapping[str, Mapping[int, int]] = field(
         default_factory=lambda: {
