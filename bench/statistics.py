@@ -33,11 +33,15 @@ class Estimate:
 
     Attributes:
         n: one more than the degrees of freedom of its t-distribution; of a mean, how many values.
+        beside: (half-width, n) of an interval that is narrower at 95 %, from another source of
+            error. At the stricter level of one comparison among many it may be the wider one, so
+            that a test asks both.
     """
 
     mean: float = math.nan
     half_width: float = math.nan
     n: float = 0
+    beside: tuple[float, float] | None = None
 
     @property
     def low(self) -> float:
@@ -171,7 +175,12 @@ def between(x: Sequence[float], y: Sequence[float], at: float) -> float:
 
 
 def p_value(difference: Estimate) -> float:
-    """Of the two-sided t-test that the difference is zero."""
+    """Of the two-sided t-test that the difference is zero; the larger one where it has two
+    intervals."""
+    if difference.beside is not None:
+        half_width, n = difference.beside
+        other = Estimate(difference.mean, half_width, n)
+        return max(p_value(replace(difference, beside=None)), p_value(other))
     if math.isnan(difference.half_width) or difference.n < 2:
         return math.nan
     if difference.half_width == 0:

@@ -124,7 +124,8 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a metric and setting: the mean over the seeds that have a finite number of it.
 
     Its standard error and n are those of the wider interval of two: over the seeds, which holds
-    all there is but is of few numbers, and over the images and noise within each seed.
+    all there is but is of few numbers, and over the images and noise within each seed. Those of the
+    narrower one are in `beside_error` and `beside_n`.
     """
     by = ["variant", "metric", *(column for column in SETTINGS if column != "capped")]
     rows = rows.assign(key=rows.groupby(by, dropna=False, sort=False).ngroup())
@@ -146,14 +147,18 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         for n in (several.seeds, several.n)
     )
     narrower = outer * several.between < inner * within
-    several["standard_error"] = within.where(narrower, several.between)
-    several["n"] = several.n.where(narrower, several.seeds)
-    lines.update(several[["value", "standard_error", "n"]])
+    both = {"error": (several.between, within), "n": (several.seeds, several.n)}
+    for name, (seeds, each) in both.items():
+        several[f"wider_{name}"] = each.where(narrower, seeds)
+        several[f"beside_{name}"] = seeds.where(narrower, each)
+    wider = {"wider_error": "standard_error", "wider_n": "n"}
+    lines.update(several[["value", *wider]].rename(columns=wider))
+    lines = lines.join(several[["beside_error", "beside_n"]])
     every = rows.groupby("key")
     lines["capped"] = rows.capped.fillna(False).astype(bool).groupby(rows.key).any()
     lines["reason"] = every.reason.first()
     dtypes = rows.drop(columns="key").dtypes.to_dict()
-    return lines.reset_index(drop=True)[[*dtypes]].astype(dtypes)
+    return lines.reset_index(drop=True)[[*dtypes, "beside_error", "beside_n"]].astype(dtypes)
 
 
 def _keyed(rows: pd.DataFrame, columns: Iterable[str]) -> Iterator[tuple[tuple, object, Estimate]]:
@@ -161,7 +166,11 @@ def _keyed(rows: pd.DataFrame, columns: Iterable[str]) -> Iterator[tuple[tuple, 
     for row in rows.itertuples():
         n = 1 if pd.isna(row.n) else int(row.n)
         key = tuple(getattr(row, column) for column in columns)
-        yield key, row, from_error(row.value, row.standard_error, n)
+        estimate = from_error(row.value, row.standard_error, n)
+        if pd.notna(getattr(row, "beside_error", None)):
+            other = from_error(row.value, row.beside_error, int(row.beside_n))
+            estimate = replace(estimate, beside=(other.half_width, other.n))
+        yield key, row, estimate
 
 
 def estimates(rows: pd.DataFrame, *columns: str) -> dict[tuple, Estimate]:
