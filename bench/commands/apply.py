@@ -171,7 +171,8 @@ def likelihood(subject: Subject, images: Tensor, count: int, k: int) -> dict[str
     at_once = max(1, passes_at_once(images.device) // count)
     noise = subject.generator("test noise")
     elbo, error = mean_elbo(model, images, noise, count, at_once)["elbo"]
-    again = torch.arange(len(images), device=images.device)[:REPEATED]
+    order = subject.generator("images repeated")
+    again = torch.randperm(len(images), generator=order, device=images.device)[:REPEATED]
     bounds, _ = iw_bounds(model, images, subject.generator("importance noise"), (k,), again)
     bound, its_error, size = bounds[k]
     return {

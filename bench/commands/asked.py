@@ -322,11 +322,13 @@ def grid(
 ) -> Grid:
     """What is to be run on a device."""
     chosen = preset_of(config)
+    seeds = config.seeds or chosen.seeds
     made = Grid(
         config.dataset,
         variants,
-        config.seeds or chosen.seeds,
-        chosen,
+        seeds,
+        # test images are dealt to that many
+        replace(chosen, seeds=max(seeds, chosen.seeds)),
         device,
         tuple(overrides_of(config, data).items()),
         config.data_dir,

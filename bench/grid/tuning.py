@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from bench.config import LEARNING_RATE, Run
 from bench.training.loop import Trained
 
-RATES = tuple(LEARNING_RATE * 2.0**k for k in range(-6, 7))
-"""Learning rates, a factor of 2 apart."""
+RATES = tuple(LEARNING_RATE * 2.0**k for k in range(-12, 13))
+"""Learning rates, a factor of 2 apart, far beyond where any training was best."""
 STARTS = (LEARNING_RATE, 4 * LEARNING_RATE)
 """Lowest and highest learning rate that a climb starts from."""
 BEYOND = 3

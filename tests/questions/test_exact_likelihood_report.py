@@ -66,8 +66,8 @@ def test_no_rows_no_section(claim):
 def test_the_verdict_follows_the_numbers(gap, difference, words):
     said = statements(
         {
-            ("full_covariance", "exact_gap"): Estimate(gap),
-            ("learned_diagonal", "elbo_difference"): Estimate(difference),
+            ("full_covariance", "exact_gap"): Estimate(gap, 0.01, 5),
+            ("learned_diagonal", "elbo_difference"): Estimate(difference, 0.01, 5),
         }
     )
     found = said.split("; ")
@@ -80,6 +80,8 @@ def test_theory_holds_only_with_the_whole_interval_within_the_tolerance():
     assert ": yes (" in statements({key: Estimate(0.0, 0.04, 5)})
     said = statements({key: Estimate(0.0, 0.06, 5)})
     assert said == "learned-diagonal ties input-dependent: not shown (0.000 ± 0.060 nats)"
+    # of one seed no interval is known
+    assert ": not shown (0.000" in statements({key: Estimate(0.0, n=1)})
 
 
 def test_without_the_variants_of_the_theory_the_closest_is_named(claim):

@@ -275,6 +275,13 @@ def test_real_valued_points_are_no_images():
     assert not [text for text in (*said, *charts) if "image" in text or "pixel" in text]
 
 
+def test_bits_are_a_codes_length_of_zeros_and_ones_alone():
+    found = made_up(more=[line("flow", 0, "bits_per_dim", 0.1)])
+    for binarization, said in (("stochastic", True), ("none", False)):
+        found.environment = {"config": {"binarization": binarization}}
+        assert ("lossless code" in sections(found)[0].notes) == said
+
+
 def test_verdicts_hold_together():
     """p = 0.03 alone excludes zero, one of two such does not."""
     noise = [value * 10 for value in NOISE]

@@ -127,6 +127,20 @@ def test_a_way_rises_toward_what_was_published(path, said):
     assert not any(line[-1].text for line in others)
 
 
+def test_a_loss_of_grey_pixels_shares_no_table_with_likelihoods():
+    options = {"epochs": 9, "binarize": "none"}
+    numbers = [Number("log_likelihood", -80.0, tolerance=0.6)]
+    grey = replace(WAY, name="grey", options=options, numbers=numbers, lengths=())
+    known = values((False, 9, 0, -80.0)).assign(row="grey")
+    known = pd.concat([values((False, 9, 0, -85.0)), known])
+    closed = pd.DataFrame(closed_forms.lines("pathwise", **FEW))
+    page = report.page({"way": WAY, "grey": grey}, known, closed)
+    likelihoods, apart = page.split("Of grey pixels, which have no likelihood:")
+    assert "test log p(x)" in likelihoods
+    assert "test log p(x)" not in apart.split("Sources")[0]
+    assert report.GREY in apart
+
+
 def test_a_difference_is_paired_by_seed():
     row = Published(
         "way",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
@@ -61,7 +60,7 @@ def statements(found: Mapping[tuple[str, str], Estimate]) -> str:
     said = []
     for key, statement in THEORY.items():
         if estimate := found.get(key):
-            farthest = abs(estimate.mean) + np.nan_to_num(estimate.half_width)
+            farthest = abs(estimate.mean) + estimate.half_width
             holds = "yes" if farthest <= TOLERANCE else "not shown"
             said.append(f"{statement}: {holds} ({spoken(estimate, 3)} nats)")
     return "; ".join(said)
@@ -73,7 +72,7 @@ def predicted(found: Mapping[tuple[str, str], Estimate]) -> str:
     for (variant, metric), estimate in found.items():
         known = found.get((variant, "elbo_difference"))
         if metric == "predicted_elbo_difference" and known:
-            off = abs(known.mean - estimate.mean) + np.nan_to_num(known.half_width)
+            off = abs(known.mean - estimate.mean) + known.half_width
             said.append(
                 f"{title(variant)} loses to {title(REFERENCE)} what its constant variance must, "
                 f"{decimal(-estimate.mean, 3)} nats: {'yes' if off <= TOLERANCE else 'not shown'} "

@@ -85,7 +85,7 @@ def sections(results: Results) -> list[Section]:
     richer = [c for c in elbo_claims(results) if c.subject in map(title, after)]
     caption = "What every posterior costs and gains, from simple to flexible."
     tables = [
-        Table.of_variants("flexibility", COLUMNS, found, caption),
+        Table.of_variants("flexibility", _columns(results), found, caption),
         _changes_table(changed),
         _checks_table(rows),
     ]
@@ -96,6 +96,13 @@ def sections(results: Results) -> list[Section]:
     notes = paragraphs(checked(rows), _notes(rows))
     answer = _answer(found, richer, timed)
     return [Section("Simple to flexible", takeaway, answer, tables, figures, notes)]
+
+
+def _columns(results: Results) -> dict[str, Column]:
+    """Of the table of costs and gains; the IW bound is called by its K."""
+    most = results.of("headline", "iw_bound").K.max()
+    name = "IW bound" if pd.isna(most) else f"L_{most}"
+    return COLUMNS | {"iw_bound": Column(name, best="max")}
 
 
 def _answer(found: Found, richer: list[Claim], timed: list[Claim]) -> str:

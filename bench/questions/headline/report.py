@@ -195,8 +195,12 @@ def _bound(rows: pd.DataFrame) -> str:
 def _bits(results: Results) -> str:
     """What bits/pixel are, of images."""
     config = results.environment.get("config", {})
-    bernoulli = config.get("likelihood", Run.likelihood) == Run.likelihood
-    return (BITS if bernoulli else DENSITY) * (item(results) == "image")
+    if item(results) != "image":
+        return ""
+    if config.get("likelihood", Run.likelihood) != Run.likelihood:
+        return DENSITY
+    # what is lost on grey pixels is no code's length
+    return BITS * (config.get("binarization") != "none")
 
 
 def _rise(rows: pd.DataFrame) -> str:

@@ -87,6 +87,11 @@ class Published:
         return all(math.isnan(number.value) for number in self.numbers)
 
     @property
+    def is_grey(self) -> bool:
+        """Whether its images are not binarized: a loss of theirs is no likelihood."""
+        return self.options.get("binarize") == "none"
+
+    @property
     def quantities(self) -> tuple[str, ...]:
         """What is to be measured of each of its trainings."""
         exact = [EXACT + number.quantity for number in self.numbers if math.isnan(number.value)]

@@ -39,6 +39,8 @@ SAID = {
     "not run": ("is not run", "are not run"),
 }
 """A verdict of one and of several, in a sentence."""
+GREY = "minus the loss of test images"
+"""Of grey pixels, which have no likelihood."""
 EXACTLY = 0.005
 """Relative difference up to which two variances agree."""
 
@@ -100,7 +102,7 @@ def lines(row: Published, values: pd.DataFrame) -> Iterator[list]:
             here = own[(own.epochs == epochs) & (own.quantity == number.quantity)]
             yield [
                 row.title,
-                _quantity(number.quantity, here.K),
+                GREY if row.is_grey else _quantity(number.quantity, here.K),
                 here.trained_epochs.mean(),
                 here.seconds.sum() / 60,
                 str(here.seed.nunique()),
@@ -192,8 +194,11 @@ def verdicts(table: Table) -> list[str]:
 
 def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFrame) -> str:
     """`results/validation/README.md`."""
-    published, exact = table(rows, values), closed_form_table(closed)
-    made = _made(rows, values)
+    exact, made = closed_form_table(closed), _made(rows, values)
+    likelihoods, grey = (
+        table({row.name: row for row in made if row.is_grey == is_grey}, values)
+        for is_grey in (False, True)
+    )
     printed = [row for row in made if not row.is_theory]
     kinds = {
         f"Published numbers of {len(printed)} rows": printed,
@@ -213,7 +218,10 @@ def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFra
     return prose(
         __file__,
         said=said,
-        published=published.markdown(),
+        published=likelihoods.markdown() if likelihoods.lines else "",
+        grey=f"Of grey pixels, which have no likelihood:\n\n{grey.markdown()}"
+        if grey.lines
+        else "",
         left=f"Not run: {'; '.join(left)}." if left else "",
         sources="\n".join(map(escaped_line, sources)),
         exact=exact.markdown(),
