@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,23 @@ def test_every_variant_has_a_line_and_the_gap_is_the_sum_of_its_parts(results):
     timed = results.of("flexibility", "step_time", seed=0).set_index("variant").estimator
     assert timed["flow"] == "pathwise_sampled_kl"
     assert timed["full_covariance"] == "pathwise"
+
+
+def test_where_trainings_were_timed_the_answer_says_what_they_take(results):
+    seconds = {"input_dependent": 10.0, "full_covariance": 12.0, "flow": 15.0}
+    took = [
+        line(variant, seed, "training_seconds", (1 + seed) * s, "budget", epochs=240)
+        for variant, s in seconds.items()
+        for seed in (0, 1)
+    ]
+    timed = replace(results, rows=rows.joined(results.rows, rows.frame(took)))
+    (section,) = sections(timed)
+    said = "a training takes 1.20 ± 0.00 (full-covariance) and 1.50 ± 0.00 (flow) times as long"
+    assert section.answer.endswith(said)
+    assert section.tables[0].frame().set_index("variant")["training time, relative"]["flow"] == 1.5
+    assert "training time, relative" in json.dumps(section.figures[0].specification("tiny"))
+    (section,) = sections(results)
+    assert "; a step that is not compiled takes " in section.answer
 
 
 def test_the_section_is_drawn_and_marks_the_plain_autoencoder_with_dashes(results):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.config import REFERENCE
-from bench.questions.budget.report import equal_time_claims
+from bench.questions.budget.report import equal_time_claims, step_ratios
 from bench.questions.exact_likelihood import TOLERANCE
 from bench.questions.flexibility import COMPARED
 from bench.questions.flexibility.compared import changes
@@ -36,6 +36,7 @@ from bench.statistics import Estimate, from_error, interval, ratio_of_means, sum
 
 COLUMNS = {
     "parameters": Column("parameters", 0),
+    "training_time_ratio": Column("training time, relative"),
     "step_time_ratio": Column("time of an eager step, relative"),
     "elbo": Column("ELBO", best="max"),
     "iw_bound": Column("IW bound", best="max"),
@@ -68,6 +69,11 @@ PARTS = {
 ENDS = {"elbo": "ELBO", "iw_bound": "IW bound"}
 GAINS = ("gained by", "lost by", "undecided for")
 ALIKE = f"within {TOLERANCE} nats for"
+COSTS = {
+    "training_time_ratio": ("a training", "training time"),
+    "step_time_ratio": ("a step that is not compiled", "time of an eager step"),
+}
+"""What a variant costs, the first that is known counts: its name in a sentence and on an axis."""
 Found = dict[tuple[str, str], Estimate]
 """(variant, quantity) → estimate."""
 
@@ -85,7 +91,7 @@ def sections(results: Results) -> list[Section]:
     richer = [c for c in elbo_claims(results) if c.subject in map(title, after)]
     caption = "What every posterior costs and gains, from simple to flexible."
     tables = [
-        Table.of_variants("flexibility", _columns(results), found, caption),
+        Table.of_variants("flexibility", _columns(results, found), found, caption),
         _changes_table(changed),
         _checks_table(rows),
     ]
@@ -98,23 +104,32 @@ def sections(results: Results) -> list[Section]:
     return [Section("Simple to flexible", takeaway, answer, tables, figures, notes)]
 
 
-def _columns(results: Results) -> dict[str, Column]:
-    """Of the table of costs and gains; the IW bound is called by its K."""
-    most = results.of("headline", "iw_bound").K.max()
+def _columns(results: Results, found: Found) -> dict[str, Column]:
+    """Of the table of costs and gains; the IW bound is called by its K, and trainings that were not
+    timed have no column."""
+    most, known = results.of("headline", "iw_bound").K.max(), {name for _, name in found}
     name = "IW bound" if pd.isna(most) else f"L_{most}"
-    return COLUMNS | {"iw_bound": Column(name, best="max")}
+    columns = COLUMNS | {"iw_bound": Column(name, best="max")}
+    return {key: c for key, c in columns.items() if key not in COSTS or key in known}
 
 
 def _answer(found: Found, richer: list[Claim], timed: list[Claim]) -> str:
-    """What the richer variants gain at equal steps and time, and what a step of theirs takes."""
+    """What the richer variants gain at equal steps and time, and what their trainings take."""
     if not richer:
         return ""
     text = f"ELBO in nats: {sentence(richer, *GAINS, alike=ALIKE)}"
     text += f"; at equal time {sentence(timed, *GAINS, alike=ALIKE)}" if timed else ""
-    ratios = {title(v): ratio for v, ratio in _of(found, "step_time_ratio").items()}
+    name = _cost(found)
+    ratios = {title(v): ratio for v, ratio in _of(found, name).items()}
     costs = [f"{spoken(ratios[c.subject])} ({c.subject})" for c in richer if c.subject in ratios]
-    text += f"; a step that is not compiled takes {listing(costs)} times as long" if costs else ""
+    text += f"; {COSTS[name][0]} takes {listing(costs)} times as long" if costs else ""
     return text
+
+
+def _cost(found: Found) -> str:
+    """What a variant's cost is told by: its trainings, where those were timed."""
+    known = {name for _, name in found}
+    return next((name for name in COSTS if name in known), "step_time_ratio")
 
 
 def estimates(results: Results) -> Found:
@@ -128,7 +143,12 @@ def estimates(results: Results) -> Found:
         select(bounds, K=bounds.K.max()),
         select(headline, metric="parameters", seed=0),
     ]
-    return summary(pd.concat(parts), ["variant", "metric"])
+    trained = {
+        (variant, "training_time_ratio"): ratio
+        for variant, ratio in step_ratios(results).items()
+        if variant in set(rows.variant)
+    }
+    return summary(pd.concat(parts), ["variant", "metric"]) | trained
 
 
 def share(rows: pd.DataFrame) -> Estimate:
@@ -284,14 +304,15 @@ def _notes(rows: pd.DataFrame) -> str:
 
 
 def _cost_figure(found: Found, frame: pd.DataFrame, per: str) -> Figure | None:
-    times, elbos = _of(found, "step_time_ratio"), _of(found, "elbo")
+    name = _cost(found)
+    times, elbos = _of(found, name), _of(found, "elbo")
     bounds = select(frame, quantity=["elbo", "iw_bound"], variant=[*times])
     if bounds.empty:
         return None
     time = bounds.variant.map({variant: ratio.mean for variant, ratio in times.items()})
     chart = draw.curves(
         bounds.assign(time=time, quantity=bounds.quantity.map(ENDS)),
-        ("time", f"time of a training step, relative to {title(REFERENCE)}"),
+        ("time", f"{COSTS[name][1]}, relative to {title(REFERENCE)}"),
         ("value", f"nats per test {per}"),
     )
     shapes = alt.Scale(domain=[*ENDS.values()], range=["circle", "diamond"])
