@@ -182,7 +182,9 @@ class Preset:
     scaling_steps: int = 500
     comparison_steps: Mapping[str, int] = field(
         default_factory=lambda: {
-            **dict.fromkeys(("mnist", "fashion_mnist", "binarized_mnist"), 1600),
+            "mnist": 1600,
+            "fashion_mnist": 1600,
+            "binarized_mnist": 1600,
             "": 320,
         }
     )

@@ -147,12 +147,11 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         for n in (several.seeds, several.n)
     )
     narrower = outer * several.between < inner * within
-    both = {"error": (several.between, within), "n": (several.seeds, several.n)}
-    for name, (seeds, each) in both.items():
-        several[f"wider_{name}"] = each.where(narrower, seeds)
-        several[f"beside_{name}"] = seeds.where(narrower, each)
-    wider = {"wider_error": "standard_error", "wider_n": "n"}
-    lines.update(several[["value", *wider]].rename(columns=wider))
+    several["standard_error"] = within.where(narrower, several.between)
+    several["beside_error"] = several.between.where(narrower, within)
+    several["beside_n"] = several.seeds.where(narrower, several.n)
+    several["n"] = several.n.where(narrower, several.seeds)
+    lines.update(several[["value", "standard_error", "n"]])
     lines = lines.join(several[["beside_error", "beside_n"]])
     every = rows.groupby("key")
     lines["capped"] = rows.capped.fillna(False).astype(bool).groupby(rows.key).any()

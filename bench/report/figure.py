@@ -246,7 +246,7 @@ def joined(
 def line_at(value: float, axis: Literal["x", "y"] = "y") -> alt.Chart:
     """A grey line across an axis, at a value of it, e.g. at no difference."""
     rule = alt.Chart(pd.DataFrame({"at": [value]})).mark_rule(color="#888", strokeDash=[4, 3])
-    return rule.encode(**{axis: alt.X("at:Q") if axis == "x" else alt.Y("at:Q")})
+    return rule.encode(alt.X("at:Q") if axis == "x" else alt.Y("at:Q"))
 
 
 def panels(

@@ -13,7 +13,7 @@ from bench.questions.budget.report import equal_time_claims, step_ratios
 from bench.questions.exact_likelihood import TOLERANCE
 from bench.questions.flexibility import COMPARED
 from bench.questions.flexibility.compared import changes
-from bench.questions.headline.report import elbo_claims
+from bench.questions.headline.report import bound_name, elbo_claims
 from bench.report import figure as draw
 from bench.report.claims import (
     BEATS,
@@ -39,7 +39,7 @@ COLUMNS = {
     "training_time_ratio": Column("training time, relative"),
     "step_time_ratio": Column("time of an eager step, relative"),
     "elbo": Column("ELBO", best="max"),
-    "iw_bound": Column("IW bound", best="max"),
+    "iw_bound": Column("L_K", best="max"),
     "inference_gap": Column("inference gap", best="min"),
     "approximation_gap": Column("approximation gap"),
     "amortization_gap": Column("amortization gap"),
@@ -107,8 +107,8 @@ def sections(results: Results) -> list[Section]:
 def _columns(results: Results, found: Found) -> dict[str, Column]:
     """Of the table of costs and gains; the IW bound is called by its K, and trainings that were not
     timed have no column."""
-    most, known = results.of("headline", "iw_bound").K.max(), {name for _, name in found}
-    name = "IW bound" if pd.isna(most) else f"L_{most}"
+    known = {name for _, name in found}
+    name = bound_name(results.of("headline", "iw_bound"))
     columns = COLUMNS | {"iw_bound": Column(name, best="max")}
     return {key: c for key, c in columns.items() if key not in COSTS or key in known}
 

@@ -165,7 +165,7 @@ def _sentences(
     said = [f"{text}; against it, in nats: {_verdicts(found)}."]
     short = f"ELBO against {name}'s, in nats: {_verdicts(_few(found))}"
     if bounds:
-        bound = _bound(rows)
+        bound = bound_name(rows)
         said.append(f"By {bound}, a lower bound of log p(x): {_verdicts(bounds)}.")
     if likelihoods:
         whose = "log p(x) itself" if exact else "log p(x) as *Simple to flexible* estimates it"
@@ -186,7 +186,7 @@ def _few(found: list[Claim]) -> list[Claim]:
     return [c for c in found if c.subject in simpler or c.verdict in shown] or found[:1]
 
 
-def _bound(rows: pd.DataFrame) -> str:
+def bound_name(rows: pd.DataFrame) -> str:
     """The name of the IW bound of the largest K."""
     most = rows.K.max()
     return "L_K" if pd.isna(most) else f"L_{most}"
@@ -234,7 +234,7 @@ def _table(results: Results, rows: pd.DataFrame, found: list[Claim]) -> Table:
         "elbo_difference": Column(f"difference to {title(REFERENCE)}", sign=True),
         "verdict": Column("verdict"),
         "image_pairs": Column(f"± from test {per}s", 3),
-        "iw_bound": Column(_bound(rows), best="max"),
+        "iw_bound": Column(bound_name(rows), best="max"),
         "effective_sample_size": Column("ESS", 0, interval=False),
         "distortion": Column("distortion"),
         "rate": Column("rate"),
@@ -267,7 +267,7 @@ def _of_largest(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _split_table(rows: pd.DataFrame, bounds: list[Claim], likelihoods: list[Claim]) -> Table:
     """A difference of ELBO as that of L_K and that of the rest, beside that of log p(x)."""
-    rows, bound = select(rows, reference=REFERENCE), _bound(rows)
+    rows, bound = select(rows, reference=REFERENCE), bound_name(rows)
     columns = {
         "elbo_difference": Column("difference of ELBO", sign=True),
         "iw_bound_difference": Column(f"difference of {bound}", sign=True),
