@@ -29,7 +29,7 @@ $(foreach name,$(VARIABLES),$(eval export BENCH_ARG_$(name) := $$(value $(name))
 unexport $(VARIABLES) PEERS
 WORKERS = --jobs "$$BENCH_ARG_JOBS" --engine "$$BENCH_ARG_ENGINE" \
 	$${BENCH_ARG_SCHEDULER:+--scheduler "$$BENCH_ARG_SCHEDULER"}
-WORKERS_READY = $(if $(filter dask,$(value ENGINE)),$(CLUSTER_READY))
+WORKERS_READY = $(if $(and $(filter dask,$(value ENGINE)),$(value SCHEDULER)),$(CLUSTER_READY))
 OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" $(WORKERS) \
 	--preset "$$BENCH_ARG_PRESET" --precision "$$BENCH_ARG_PRECISION" \
@@ -45,7 +45,7 @@ bench: $(READY) $(WORKERS_READY) ## Train, evaluate and write results/ (DATASET=
 quick: export BENCH_ARG_DATASET := $(if $(filter command environment,$(origin DATASET)),$(value DATASET),digits)
 quick: export BENCH_ARG_RESULTS := $(if $(filter command environment,$(origin RESULTS)),$(value RESULTS),trial)
 quick: export BENCH_ARG_PRESET := quick
-quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in some two minutes, into trial/ (DATASET= VARIANTS= QUESTIONS= RESULTS=)
+quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in two to four minutes, into trial/ (DATASET= VARIANTS= QUESTIONS= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
 
 tune: $(READY) $(WORKERS_READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= QUESTIONS= DEVICE= JOBS= ENGINE= SCHEDULER= PRESET= RESULTS=)

@@ -165,13 +165,26 @@ def between(x: Sequence[float], y: Sequence[float], at: float) -> float:
     >>> between([1.0, 2.0, 4.0], [0.0, 1.0, 1.5], at=3.0) > 1.25  # where a chord is
     True
     """
-    logarithms, values = np.log(np.asarray(x, dtype=float)), np.asarray(y, dtype=float)
-    place = np.clip(math.log(at), logarithms[0], logarithms[-1])
-    chord = float(np.interp(place, logarithms, values))
+    chord = on_chord(x, y, at)
+    values = np.asarray(y, dtype=float)
     known = np.isfinite(values)
     if not math.isfinite(chord) or known.sum() < 2:
         return chord
-    return float(interpolate.PchipInterpolator(logarithms[known], values[known])(place))
+    logarithms = np.log(np.asarray(x, dtype=float))
+    curve = interpolate.PchipInterpolator(logarithms[known], values[known])
+    return float(curve(np.clip(math.log(at), logarithms[0], logarithms[-1])))
+
+
+def on_chord(x: Sequence[float], y: Sequence[float], at: float) -> float:
+    """The same, linear between the two neighbours."""
+    return float(np.interp(math.log(at), np.log(np.asarray(x, dtype=float)), y))
+
+
+def read_between(curve: Iterable[float], chord: Iterable[float]) -> Estimate:
+    """Differences that were read between points, one a seed: the mean of the curve's, and their
+    interval, to which is added how far the chord's lie from them, which is alike in all seeds."""
+    read, straight = interval(curve), interval(chord)
+    return replace(read, half_width=read.half_width + abs(read.mean - straight.mean))
 
 
 def p_value(difference: Estimate) -> float:

@@ -59,8 +59,14 @@ class Comparison:
 def compare(one: Results, other: Results, question: str = "headline") -> Comparison:
     """Compare `other` with `one`. Verdicts hold together over all of the question (Holm).
 
-    Raises BenchError where there is nothing to compare.
+    Raises BenchError where there is nothing to compare, or their data are others.
     """
+    data = {results.environment.get("config", {}).get("dataset") for results in (one, other)}
+    if len(data - {None}) > 1:
+        raise BenchError(
+            f"{one.folder} and {other.folder} are of different data ({', '.join(sorted(data))}), "
+            "whose nats do not compare: name two folders of one data set"
+        )
     made = [_made(results) for results in (one, other)]
     paired = bool(made[0]) and not _differing(_configuration(one), _configuration(other))
     values = [_values(results, question) for results in (one, other)]

@@ -160,6 +160,11 @@ def test_settings_are_kept_apart():
     ]
 
 
+def test_other_data_are_refused():
+    with pytest.raises(BenchError, match=r"of different data \(digits, ppca\), whose nats"):
+        compare(elbo(SEEDS, dataset="ppca"), elbo(SEEDS, dataset="digits"))
+
+
 def test_nothing_in_common_is_one_line():
     for other in (elbo(SEEDS[:1]), made({("autoencoder", "distortion"): SEEDS}, name="b")):
         with pytest.raises(BenchError, match=r"no values of 'headline' .*: nor any other$"):

@@ -78,7 +78,7 @@ def test_what_stays_what_crosses_and_what_comes_late():
     assert "after 120 epochs" in text
     assert "below it `learned-diagonal` (−2.00 ± 0.04, at every budget)" in text
     assert "`full-covariance` (+1.00 ± 0.04; at 30 epochs −1.00 ± 0.04: it crosses)" in text
-    assert "`flow` (+0.50 ± 0.04, undecided against it at 60 epochs)" in text
+    assert "`flow` (+0.50 ± 0.04; undecided against it at 30 and 60 epochs)" in text
     assert "Not shown to be converged: the last doubling gains nats for" in text
     assert "`full-covariance` (2.00" in text
     (table,) = section.tables

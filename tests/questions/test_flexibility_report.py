@@ -76,7 +76,10 @@ def test_where_trainings_were_timed_the_answer_says_what_they_take(results):
     ]
     timed = replace(results, rows=rows.joined(results.rows, rows.frame(took)))
     (section,) = sections(timed)
-    said = "a training takes 1.20 ± 0.00 (full-covariance) and 1.50 ± 0.00 (flow) times as long"
+    said = (
+        "a training, as measured here, takes 1.20 ± 0.00 (full-covariance) and 1.50 ± 0.00 (flow) "
+        "times as long"
+    )
     assert section.answer.endswith(said)
     assert section.tables[0].frame().set_index("variant")["training time, relative"]["flow"] == 1.5
     assert "training time, relative" in json.dumps(section.figures[0].specification("tiny"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import altair as alt
@@ -31,7 +31,15 @@ from bench.report.rows import select
 from bench.report.section import Section, captioned, item, points, prose
 from bench.report.style import title
 from bench.report.table import Cell, Column, Table, decimal
-from bench.statistics import Estimate, between, interval, paired_difference, summary
+from bench.statistics import (
+    Estimate,
+    between,
+    interval,
+    on_chord,
+    paired_difference,
+    read_between,
+    summary,
+)
 
 Found = Mapping[tuple[str, int], Claim]
 """(variant, epochs) → how it compares with the reference after a training of this length."""
@@ -85,9 +93,9 @@ def at_equal_time(results: Results, part: float = 1.0) -> dict[str, Estimate]:
     """Variant → its test ELBO less the reference's at the time that both were trained for, or a
     part of it that is no less than both had; {} where no budgets were measured.
 
-    ELBOs between two lengths are interpolated in the logarithm of the training's seconds. What the
-    difference would change at either end of the interval of how much longer a step takes is part of
-    its own interval.
+    ELBOs between two lengths are interpolated in the logarithm of the training's seconds. Its
+    interval holds what the difference would be at either end of that of how much longer a step
+    takes, and on a chord in place of the curve.
     """
     rows = results.of("budget")
     values = rows.pivot_table(index=["variant", "seed", "epochs"], columns="metric", values="value")
@@ -117,17 +125,20 @@ def _read(elbo: pd.Series, variant: str, ratio: float, part: float) -> Estimate:
     until = part * min(times[name] * lengths[name].max() for name in times)
     if part < 1 and until < max(times[name] * lengths[name].min() for name in times):
         return Estimate()
-    reached = [
-        elbo[name].groupby("seed").apply(_at_time, times[name], until)
-        for name in (variant, REFERENCE)
-    ]
-    return interval((reached[0] - reached[1]).dropna())
+    differences = []
+    for way in (between, on_chord):
+        reached = [
+            elbo[name].groupby("seed").apply(_at_time, times[name], until, way)
+            for name in (variant, REFERENCE)
+        ]
+        differences.append((reached[0] - reached[1]).dropna())
+    return read_between(*differences)
 
 
-def _at_time(elbo: pd.Series, ratio: float, until: float) -> float:
+def _at_time(elbo: pd.Series, ratio: float, until: float, way: Callable) -> float:
     """One seed's ELBO by epochs, at a time between those of its trainings."""
     elbo = elbo.droplevel("seed").sort_index()
-    return between(ratio * elbo.index.to_numpy(dtype=float), elbo, until)
+    return way(ratio * elbo.index.to_numpy(dtype=float), elbo, until)
 
 
 def step_ratios(results: Results) -> dict[str, Estimate]:
@@ -175,16 +186,16 @@ def _survives(found: Found) -> str:
         (*_, longest), last = sorted(mine), mine[max(mine)]
         changed = [epochs for epochs in sorted(mine) if mine[epochs].verdict != last.verdict]
         opposed = [e for e in changed if {mine[e].verdict, last.verdict} == {BEATS, TRAILS}]
-        text = f"`{title(variant)}` ({last.spoken(sign=True)}"
+        text, is_late = f"`{title(variant)}` ({last.spoken(sign=True)}", False
         if opposed:
             text += f"; at {opposed[-1]} epochs {mine[opposed[-1]].spoken(sign=True)}: it crosses"
         elif last.decided and not changed:
             text += ", at every budget"
         elif last.decided:
             since = min(epochs for epochs in mine if epochs > changed[-1])
-            before = f", {phrases[mine[changed[-1]].verdict]} at {changed[-1]} epochs"
-            text += before if since == longest else f", from {since} epochs on"
-        for verdict in {mine[e].verdict: None for e in changed if not last.decided}:
+            is_late = since == longest
+            text += "" if is_late else f", from {since} epochs on"
+        for verdict in {mine[e].verdict: None for e in changed if is_late or not last.decided}:
             when = listing(str(epochs) for epochs in changed if mine[epochs].verdict == verdict)
             text += f"; {phrases[verdict]} at {when} epochs"
         said.append((last.verdict, f"{text})"))

@@ -29,7 +29,7 @@ from bench.report.rows import select
 from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import title
 from bench.report.table import Cell, Column, decimal, spoken
-from bench.statistics import Estimate, between, interval, summary
+from bench.statistics import Estimate, between, interval, on_chord, read_between, summary
 
 BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal time"}
 AGAINST = {"equal_steps": "pathwise of equal S", "equal_time": "pathwise (S = 1)"}
@@ -110,6 +110,7 @@ def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
     """
     final = _trainings(rows)
     whole = final[final.steps == final.steps.max()].assign(budget="equal_steps")
+    whole = whole.assign(chord=whole.value)
     until = _until(final)
     there = _spans(final)
     there = there[(there["min"] <= until) & (there["max"] >= ENOUGH * until)].index
@@ -155,21 +156,23 @@ def _until(final: pd.DataFrame) -> float:
 
 def _at_time(group: pd.DataFrame, until: float) -> dict[str, float]:
     """One seed's trainings of several lengths, read at a time."""
-    value, longest = between(group.seconds, group.value, until), group.iloc[-1]
+    longest, points = group.iloc[-1], (group.seconds, group.value, until)
     seconds = min(until, longest.seconds)
     steps = seconds * longest.steps / longest.seconds
-    return {"value": value, "steps": steps, "seconds": seconds, "rate": math.nan}
+    read = {"value": between(*points), "chord": on_chord(*points)}
+    return read | {"steps": steps, "seconds": seconds, "rate": math.nan}
 
 
 def _differences(scores: pd.DataFrame) -> dict[Key, Estimate]:
     """Each estimator less pathwise, paired by seed; at equal steps with as many samples."""
     found = {}
-    values = scores.set_index([*KEYS, "seed"]).value.sort_index()
+    values = scores.set_index([*KEYS, "seed"])[["value", "chord"]].sort_index()
     for budget, name, s in values.index.droplevel("seed").unique():
         other = (budget, REFERENCE, s if budget == "equal_steps" else 1)
         if (budget, name, s) != other and other in values.index.droplevel("seed"):
-            pairs = (values[budget, name, s] - values[other]).replace([np.inf, -np.inf], np.nan)
-            found[budget, name, s] = interval(pairs.dropna())
+            pairs = values.loc[budget, name, s] - values.loc[other]
+            pairs = pairs.replace([np.inf, -np.inf], np.nan).dropna()
+            found[budget, name, s] = read_between(pairs.value, pairs.chord)
     return found
 
 

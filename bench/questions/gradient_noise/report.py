@@ -91,6 +91,7 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[list[str], s
     rows = select(rows, stage="best")
     every = rows.S.dropna().unique()
     names = {(name, s): f"{label} (S = {s})" for name, label in labels.items() for s in every}
+    names = _with_passes(rows, names)
     shares = _of(rows, "monte_carlo_share", names)
     if not shares:
         return ["The whole gradient's variance was not measured at the best weights."], ""
@@ -106,8 +107,7 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[list[str], s
     compared = select(rows, metric="whole_variance_ratio").dropna(subset="value")
     compared = compared[compared.groupby("estimator").S.transform("min") == compared.S]
     compared = compared[compared.estimator != compared.reference]
-    dear = _with_passes(rows, names)
-    found = claims(_of(compared, "whole_variance_ratio", dear), False, equal=1)
+    found = claims(_of(compared, "whole_variance_ratio", names), False, equal=1)
     found.sort(key=lambda claim: claim.difference.mean)
     reference = labels.get(compared.reference.iloc[0], "") if len(compared) else ""
     words = (f"{word} {reference}:" for word in WORDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import combinations, takewhile
+from itertools import combinations
 
 import altair as alt
 import numpy as np
@@ -13,13 +13,13 @@ import pandas as pd
 from bench.config import REFERENCE, Run
 from bench.questions.exact_likelihood import TOLERANCE, tolerance_of
 from bench.questions.flexibility.compared import changes
-from bench.report.claims import BEATS, UNDECIDED, Claim, claims, sentence
+from bench.report.claims import Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
 from bench.report.made import schedule_of
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
 from bench.report.section import Section, captioned, item, points, prose
-from bench.report.style import order, ordered, title
+from bench.report.style import ordered, title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
 from bench.statistics import Estimate, from_error, interval, paired_difference, summary
 
@@ -163,7 +163,7 @@ def _sentences(
     if not found:
         return [f"{text}."], f"{name} reaches {spoken(reference)} nats"
     said = [f"{text}; against it, in nats: {_verdicts(found)}."]
-    short = f"ELBO against {name}'s, in nats: {_verdicts(_few(found))}"
+    short = f"ELBO against {name}'s, in nats: {_verdicts(found)}"
     if bounds:
         bound = bound_name(rows)
         said.append(f"By {bound}, a lower bound of log p(x): {_verdicts(bounds)}.")
@@ -171,19 +171,13 @@ def _sentences(
         whose = "log p(x) itself" if exact else "log p(x) as *Simple to flexible* estimates it"
         said.append(f"By {whose}: {_verdicts(likelihoods)}.")
     if model := likelihoods or bounds:
-        short += f". {'log p(x)' if likelihoods else bound}: {_verdicts(_few(model))}"
+        short += f". {'log p(x)' if likelihoods else bound}: {_verdicts(model)}"
     return said, short
 
 
 def _verdicts(found: list[Claim]) -> str:
     phrases = ("above it", "below it", "undecided against it")
     return sentence(found, *phrases, sign=True, alike=f"within {TOLERANCE} nats of it")
-
-
-def _few(found: list[Claim]) -> list[Claim]:
-    simpler = [title(variant) for variant in takewhile(lambda v: v != REFERENCE, order())]
-    shown = (BEATS, UNDECIDED)
-    return [c for c in found if c.subject in simpler or c.verdict in shown] or found[:1]
 
 
 def bound_name(rows: pd.DataFrame) -> str:

@@ -199,9 +199,10 @@ def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFra
         table({row.name: row for row in made if row.is_grey == is_grey}, values)
         for is_grey in (False, True)
     )
-    printed = [row for row in made if not row.is_theory]
+    printed = [row for row in made if not row.is_theory and not row.is_grey]
     kinds = {
-        f"Published numbers of {len(printed)} rows": printed,
+        f"Numbers published in {len(printed)} rows": printed,
+        "Losses of grey pixels": [row for row in made if row.is_grey],
         "What theory says of our own models": [row for row in made if row.is_theory],
     }
     told = [
