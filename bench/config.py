@@ -32,7 +32,7 @@ class Run:
         estimator: gradient estimator, or `auto` for the best one the posterior admits.
         samples: noise samples S per image and step.
         kl_warmup_epochs: the KL's weight rises linearly from 0 over these epochs.
-        train_size: use only the first so many training images (0: all).
+        train_size: use only so many training images (0: all), random ones in a grid.
         steps: stop after so many steps instead (0: all); the schedule follows.
         validated_every: steps from one entry of the history to the next (0: an epoch).
         precision: `float32` or `bf16` (autocast of the training step).

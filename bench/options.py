@@ -82,7 +82,7 @@ class Config:
     """Of variants that declare some, e.g. 'scale=0.3' (default: each chosen on validation)."""
 
     train_size: int = 0
-    """Train on only the first so many images, in their own order (0: all)."""
+    """Train on only so many random images, other ones for each seed (0: all)."""
 
     optimizer: str = "adam"
     """adam, adam_normalized (each tensor's gradient divided by its norm), adamw, adamax, rmsprop,

@@ -1,4 +1,4 @@
-"""The training images of a run, where they are not simply the data set's: cut or augmented."""
+"""The training images of a run, where they are not simply the data set's: fewer, or augmented."""
 
 from __future__ import annotations
 
@@ -54,6 +54,16 @@ def training_set(data: Dataset, run: Run) -> Dataset:
         changed = replace(changed, train=changed.train.repeat(repeats, 1)[:size])
     own = {field.name: getattr(changed, field.name) for field in fields(Dataset)}
     return TrainingSet(**own, seen=seen)
+
+
+def fewer(data: Dataset, run: Run) -> Dataset:
+    """The data with `run.train_size` random training images, the seed's own, where that is fewer.
+
+    Of a run with `distinct` the data as they are: `training_set` draws those.
+    """
+    if run.distinct or not 0 < run.train_size < len(data.train):
+        return data
+    return replace(data, train=_some(data.train, run.train_size, run, "train size"))
 
 
 def augment(data: Dataset, run: Run) -> Dataset:

@@ -154,6 +154,16 @@ def test_the_hyperparameter_of_the_highest_validation_elbo_is_chosen(grid, inlin
     assert table[table.question == "tuning"].metric.unique() == "valid_objective"
 
 
+def test_a_run_of_fewer_images_trains_on_random_ones(grid):
+    train = load(grid.dataset).train
+    run = grid.run("input_dependent", 1).with_(train_size=20)
+    _, data = tasks.subject_of(run, grid)
+    assert len(data.train) == 20
+    assert not torch.equal(data.train, train[:20])
+    _, whole = tasks.subject_of(run.with_(train_size=0), grid)
+    assert torch.equal(whole.train, train)
+
+
 def test_learning_rates_are_chosen_at_each_length_and_lengths_share_trunks(
     grid, inline, monkeypatch
 ):
