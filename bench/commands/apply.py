@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.commands import asked, contestants
 from bench.data.binarization import as_float, binarized_splits, is_binary
 from bench.data.dataset import Dataset, unit_of
-from bench.data.own import as_bytes, read_images
+from bench.data.own import as_bytes, existing, read_images
 from bench.errors import BenchError
 from bench.grid.contract import Subject
 from bench.grid.survey import Survey
@@ -91,12 +91,14 @@ def images_of(path: Path, data: Dataset) -> Tensor:
     return as_float(binarized_splits(splits, data.binarization)["test"]).to(data.test.device)
 
 
-def check_out(path: Path) -> None:
-    """Raises BenchError where `write` could not write."""
-    if path.suffix not in SUFFIXES:
-        raise BenchError(f"--out {path} must end in {' or '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise BenchError(f"the folder of --out {path} does not exist: make it first")
+def check_files(out: Path, images: Path | None = None) -> None:
+    """Raises BenchError where there is no file of images, or `write` could not write."""
+    if images is not None:
+        existing(str(images))
+    if out.suffix not in SUFFIXES:
+        raise BenchError(f"--out {out} must end in {' or '.join(SUFFIXES)}")
+    if not out.parent.is_dir():
+        raise BenchError(f"the folder of --out {out} does not exist: make it first")
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

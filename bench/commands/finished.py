@@ -136,7 +136,7 @@ def codes(file: Images, /, *, out: Path, config: OfOne = ONE) -> int:
     """
     from bench.commands import apply
 
-    apply.check_out(out)
+    apply.check_files(out, file)
     subject = _finished(config)
     return _write(out, apply.codes(subject, apply.images_of(file, subject.data)))
 
@@ -156,7 +156,7 @@ def samples(*, out: Path, count: int = 100, noise_seed: int = 0, config: OfOne =
     """
     from bench.commands import apply
 
-    apply.check_out(out)
+    apply.check_files(out)
     return _write(out, apply.samples(_finished(config), count, noise_seed))
 
 
@@ -174,7 +174,7 @@ def likelihood(file: Images, /, *, out: Path, config: OfOne = ONE) -> int:
     """
     from bench.commands import apply, asked
 
-    apply.check_out(out)
+    apply.check_files(out, file)
     preset = asked.preset_of(config)
     subject = _finished(config)
     images = apply.images_of(file, subject.data)

@@ -53,7 +53,7 @@ def read_own(name: str, is_meant_as_table: bool = False) -> Own:
     Numbers in [0, 1] are pixels, unless a table is meant. Raises BenchError on a missing or
     damaged file, and on unfit arrays.
     """
-    path = _existing(name)
+    path = existing(name)
     names: dict[str, str] = {}
 
     def choose(found: list[str]) -> dict[str, str]:
@@ -113,7 +113,7 @@ def read_images(name: str) -> np.ndarray:
     Raises BenchError on a missing or damaged one, several arrays of which none is for testing, or
     numbers that are not finite.
     """
-    path = _existing(name)
+    path = existing(name)
     what = f"the array of {path}"
 
     def only(found: Sequence[str]) -> dict[str, str]:
@@ -144,7 +144,8 @@ def as_bytes(what: str, images: np.ndarray) -> np.ndarray:
     return _to_bytes({"": images})[""]
 
 
-def _existing(name: str) -> Path:
+def existing(name: str) -> Path:
+    """The file or folder of that name; raises BenchError where there is none of one's own."""
     path = usable("data file", name)
     if Path(name).stem in SOURCES:
         raise BenchError(f"{shown(name)} has the name of a built-in data set: rename the file")

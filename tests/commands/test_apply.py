@@ -271,6 +271,6 @@ def test_what_is_written_is_read_again(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path):
     with pytest.raises(BenchError, match=r"must end in \.npz or \.csv"):
-        apply.check_out(tmp_path / "codes.txt")
+        apply.check_files(tmp_path / "codes.txt")
     with pytest.raises(BenchError, match="folder of --out"):
-        apply.check_out(tmp_path / "absent" / "codes.csv")
+        apply.check_files(tmp_path / "absent" / "codes.csv")

@@ -147,6 +147,7 @@ def test_a_comparison_says_by_its_exit_code_what_changed(bench, place, tmp_path)
         (("samples", "--latent", "0"), "--latent must be at least 1"),
         (("samples", "--latent", "3"), "make it with 'python -m bench run'"),
         (("codes", "absent.npy"), "absent.npy does not exist"),
+        (("likelihood", "absent.npy", "--latent", "3"), "absent.npy does not exist"),
     ],
 )
 def test_a_mistake_is_one_line(bench, tmp_path, arguments, words):

@@ -98,8 +98,8 @@ def test_the_section_is_drawn_and_marks_the_plain_autoencoder_with_dashes(result
     for figure in section.figures:
         assert figure.png("tiny")
     notes = " ".join(section.notes.split())
-    assert "2 seeds, 6 random test images each" in notes
-    assert "(5 gradient steps" in notes
+    assert "2 seeds, with 6 random test images each" in notes
+    assert "found by 5 gradient steps" in notes
     assert "for 3 test images, among them images of the gaps" in notes
     assert "with 5,000 samples of a mixture" in notes
 

@@ -17,6 +17,7 @@ from bench.report.results import Results
 from bench.statistics import Estimate, p_value
 from tests.stored import line, printed
 
+HIGHER = "higher with {} of 2 corruptions"
 NO = "no, lower with {} of 2 corruptions, higher with none"
 SLOPES = {"learned_diagonal": 0.0, "input_dependent": 1.0}
 
@@ -292,9 +293,13 @@ def test_final_changes_are_a_family_of_their_own(tmp_path: Path):
     ("ends", "verdicts", "expected"),
     [
         (("higher", "higher"), ("rises", "rises"), "yes"),
-        (("higher", "higher"), ("rises", "turns"), "with 2 of 2 corruptions"),
-        (("higher", "undecided"), ("rises", "undecided"), "with 1 of 2 corruptions"),
-        (("higher", "lower"), ("rises", "falls"), "with 1 of 2 corruptions, lower with 1"),
+        (("higher", "higher"), ("rises", "turns"), HIGHER.format(2)),
+        (("higher", "undecided"), ("rises", "undecided"), HIGHER.format(1)),
+        (
+            ("higher", "lower"),
+            ("rises", "falls"),
+            HIGHER.format(1) + ", lower with salt",
+        ),
         (("lower", "lower"), ("falls", "falls"), NO.format(2)),
         (("lower", "undecided"), ("falls", "turns"), NO.format(1)),
         (("lower", "flat"), ("falls", "flat"), NO.format(1)),
@@ -304,7 +309,8 @@ def test_final_changes_are_a_family_of_their_own(tmp_path: Path):
     ],
 )
 def test_noise_raises_it_as_often_as_is_told(ends, verdicts, expected):
-    assert report.in_short(pd.DataFrame({"end": ends, "verdict": verdicts})) == expected
+    table = pd.DataFrame({"end": ends, "verdict": verdicts, "corruption": ("bit flips", "salt")})
+    assert report.in_short(table) == expected
 
 
 def test_a_posterior_without_axes_has_no_log_scale(tmp_path: Path):

@@ -187,8 +187,8 @@ def in_short(table: pd.DataFrame) -> str:
     if (table.verdict == "rises").all():
         return "yes"
     if higher:
-        also = f", lower with {lower}" if lower else ""
-        return f"with {higher} of {len(table)} corruptions{also}"
+        also = f", lower with {listing(table[table.end == 'lower'].corruption)}" if lower else ""
+        return f"higher with {higher} of {len(table)} corruptions{also}"
     if lower:
         return f"no, lower with {lower} of {len(table)} corruptions, higher with none"
     return "undecided" if "undecided" in set(table.end) else "no"
