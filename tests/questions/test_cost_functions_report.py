@@ -44,8 +44,8 @@ def test_no_rows_no_section():
 def test_where_pathwise_is_noisier(pathwise, place):
     section, _ = made_up(pathwise)
     assert section.answer == (
-        "no model: of E f(x), x ~ N(1, 1), one sample, pathwise is noisier than `score function` "
-        f"{place}"
+        "without a model, for the gradient of E f(x), x ~ N(1, 1), from one sample, pathwise is "
+        f"noisier than `score function` {place}"
     )
     assert f"pathwise is noisier than `score function` {place}." in section.takeaway
 
@@ -56,9 +56,9 @@ def test_what_takes_more_values_of_f_is_a_comparison_of_its_own():
     )
     (section,) = sections(stored("cost_functions", [("input_dependent", 0, own)]))
     assert section.takeaway.startswith(
-        "Of one sample of N(1, 1), pathwise is noisier than `score function` for cos kx from k = 2 "
-        "to 5 (∂/∂μ and ∂/∂σ). Pathwise is noisier than `measure-valued`, which takes four values "
-        "of f, for (x − k)² from k = 0 to 1 (∂/∂μ and ∂/∂σ)."
+        "With one sample of x ~ N(1, 1), pathwise is noisier than `score function` for cos kx from "
+        "k = 2 to 5 (∂/∂μ and ∂/∂σ). Pathwise is noisier than `measure-valued`, which takes four "
+        "values of f, for (x − k)² from k = 0 to 1 (∂/∂μ and ∂/∂σ)."
     )
     assert "; than `measure-valued`, which takes" in section.answer
 
@@ -66,7 +66,7 @@ def test_what_takes_more_values_of_f_is_a_comparison_of_its_own():
 def test_a_cost_function_where_it_never_is_says_at_which_k():
     found = rows((0.1, 2, 9)) + rows((0.1, 0.2, 0.3), cost="quadratic")
     (section,) = sections(stored("cost_functions", [("input_dependent", 0, found)]))
-    assert "; for (x − k)² it is at no k measured." in section.takeaway
+    assert "; for (x − k)² it is so at no k measured." in section.takeaway
 
 
 def test_the_table_has_both_variances_and_the_sentence_how_far_they_are_apart():

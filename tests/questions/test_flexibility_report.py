@@ -207,10 +207,10 @@ def test_what_the_likelihood_lacks_stands_beside_the_intervals():
     }
     (section,) = sections(made_up(gaps, more=[annealed]))
     assert section.notes.startswith(
-        "On average log p(x) is too low by less than U_K − L_K (images simulated from the models), "
-        "0.006 ± 0.020 nats where its interval reaches highest, flow; that end is below the "
-        "narrowest ± of an inference or approximation gap (0.0982); of input-dependent, annealed "
-        "importance sampling finds −0.007 ± 0.026 nats more."
+        "On average log p(x) is too low by less than U_K − L_K, on images simulated from the "
+        "models: 0.006 ± 0.020 nats for flow, whose interval reaches highest; its upper end is "
+        "below the narrowest ± of an inference or approximation gap (0.0982); for input-dependent, "
+        "annealed importance sampling finds −0.007 ± 0.026 nats more."
     )
     of_size = annealed | {"metric": "effective_sample_size", "standard_error": None}
     sizes = {"input_dependent": 900, "flow": 300, "full_covariance": 1200}
@@ -220,14 +220,14 @@ def test_what_the_likelihood_lacks_stands_beside_the_intervals():
         for seed in (0, 1)
     ]
     (section,) = sections(made_up(gaps, more=[annealed, *sizes]))
-    said = "nats more; not annealed, though with fewer effective samples: flow (305 ± 64)."
+    said = "nats more; not annealed, though of fewer effective samples: flow (305 ± 64)."
     assert said in section.notes
     assert len(section.tables) == 3
     (section,) = sections(made_up(gaps, slack=0.3))
-    assert "that end is not below the narrowest ±" in section.notes
+    assert "its upper end is not below the narrowest ±" in section.notes
     rough = annealed | {"variant": "flow", "metric": "simulated_slack", "value": 0.002}
     (section,) = sections(made_up({"input_dependent": (1.5, 3.5)}, more=[rough]))
-    assert "0.002 ± 0.026 nats where its interval reaches highest, flow; that" in section.notes
+    assert "0.002 ± 0.026 nats for flow, whose interval reaches highest; its upper" in section.notes
 
 
 def test_rows_of_one_seed_without_checks_are_drawn():
@@ -272,8 +272,8 @@ def test_a_gap_of_nothing_has_no_shares():
 @pytest.mark.parametrize(
     ("difference", "words"),
     [
-        (0.5, "gained by `flow` (0.50 ± 0.20)."),
-        (-0.5, "lost by `flow` (0.50 ± 0.20)."),
+        (0.5, "higher for `flow` (0.50 ± 0.20)."),
+        (-0.5, "lower for `flow` (0.50 ± 0.20)."),
         (0.1, "undecided for `flow` (+0.10 ± 0.20)."),
     ],
 )

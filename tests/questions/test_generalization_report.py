@@ -63,25 +63,30 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     # the seeds' common shift cancels in a paired difference, but not in a mean
     assert "ends 30.1 ± 0.6 nats above" in overfitting.takeaway
     assert overfitting.answer == (
-        "yes: its gap with 250 training images is 30.1 ± 0.6 nats; with 1,000 images stopping at "
-        "the best epoch would have lowered the test cross-entropy by 2.0 ± 0.0; added to the gap "
-        "with 250: noise of the code without the KL −5.0 ± 0.0 and the KL −5.0 ± 0.0 "
-        "(input-dependent); the VAEs' test cross-entropy against it: with early stopping of all "
-        "higher for 1 of 1 with 250 images; at the last step higher for 1 of 1 with 250, higher "
-        "for 1 of 1 with 1,000 images"
+        "yes: its gap (test − train cross-entropy) with 250 training images is 30.1 ± 0.6 nats; "
+        "with 1,000 images stopping at the best epoch would have lowered the test cross-entropy by "
+        "2.0 ± 0.0; added to the gap with 250 images by noise on the code but no KL, and then by "
+        "the KL: −5.0 ± 0.0 and −5.0 ± 0.0 (input-dependent); the VAEs' test cross-entropy, "
+        "against the autoencoder's, is higher for 1 of 1 with 250 images when all are stopped "
+        "early; at the last step higher for 1 of 1 with 250 images, and higher for 1 of 1 with "
+        "1,000 images"
     )
     assert "the gap is smaller for `input-dependent` (−10.0 ± 0.0)" in overfitting.takeaway
     assert "itself is higher for `input-dependent` (+4.0 ± 0.0)" in overfitting.takeaway
-    assert "of all it is higher for `input-dependent` (+4.0 ± 0.0)" in overfitting.takeaway
     assert (
-        "noise of the code without the KL −5.0 ± 0.0 and +3.0 ± 0.0, the KL −5.0 ± 0.0 and "
-        "+1.0 ± 0.0 and a sampled code in place of the mean +0.0 ± 0.0 (undecided) and "
-        "+3.0 ± 0.0 nats; its codes are 9.1 ± 0.6 times the noise without the KL, 4.0 ± 0.6 with"
+        "with all stopped early it is higher for `input-dependent` (+4.0 ± 0.0)"
+        in overfitting.takeaway
+    )
+    assert (
+        "with noise on the code but no KL by −5.0 ± 0.0 and +3.0 ± 0.0; with the KL by −5.0 ± 0.0 "
+        "and +1.0 ± 0.0; with a sampled code in place of the mean by +0.0 ± 0.0 (undecided) and "
+        "+3.0 ± 0.0 nats. Its codes are 9.1 ± 0.6 times as large as the noise without the KL, "
+        "4.0 ± 0.6 times with"
     ) in overfitting.takeaway
     assert f"{report.SAVED} 2.0 ± 0.0" in overfitting.takeaway
-    assert "rises: `autoencoder` 5.0 ± 0.0 nats" in perturbation.takeaway
+    assert "raises the test cross-entropy: `autoencoder` 5.0 ± 0.0 nats" in perturbation.takeaway
     assert "the rise is smaller for `input-dependent` (−3.0 ± 0.0)" in perturbation.takeaway
-    assert "itself is there higher for `input-dependent` (+1.0 ± 0.0)" in perturbation.takeaway
+    assert "itself is higher for `input-dependent` (+1.0 ± 0.0)" in perturbation.takeaway
     assert "noise of s = 0.5 it is higher for `input-dependent`" in perturbation.takeaway
     for section in (overfitting, perturbation):
         for figure in section.figures:
@@ -128,13 +133,19 @@ def test_verdicts_of_a_section_hold_together(tmp_path: Path):
     assert "the gap is undecided for" in said["all"]
 
 
+NO_TURN = "no turn of the test cross-entropy within 1,500 steps"
+
+
 @pytest.mark.parametrize(
     ("saved", "said"),
     [
         ([2.0, 2.1, 1.9], f"{report.SAVED} 2.0 ± 0.2"),
-        ([0.0, 0.0, 0.0], "no turn within 1,500 steps, 3 of 3 runs being best at the last"),
+        (
+            [0.0, 0.0, 0.0],
+            f"{NO_TURN}, 3 of 3 runs being best at the last",
+        ),
         ([-0.2, 0.2, 0.0], "a turn within 1,500 steps is undecided: +0.0 ± 0.5 nats, 1 of 3 runs"),
-        ([-2.0, -2.1, -1.9], "no turn within 1,500 steps"),
+        ([-2.0, -2.1, -1.9], NO_TURN),
     ],
 )
 def test_what_early_stopping_would_have_lowered(saved, said):
@@ -173,15 +184,15 @@ def test_runs_that_had_not_begun_to_overfit_are_counted_where_all_are_stopped(tm
     best = (results.rows.metric == "best_epoch") & (results.rows.seed == 1)
     results.rows.loc[best, "value"] = 10
     takeaway = report.sections(results)[0].takeaway
-    said = "of all (1 of 2 VAE runs and 1 of 2 of `autoencoder` best at the last step) it is higher"
+    said = "early (1 of 2 VAE runs and 1 of 2 of `autoencoder` best at the last step) it is higher"
     assert said in takeaway
     mine = results.rows.variant == "autoencoder"
     results.rows.loc[mine & best, "value"] = 4
     takeaway = report.sections(results)[0].takeaway
-    assert "of all (1 of 2 VAE runs and 0 of 2 of `autoencoder` best at the last" in takeaway
+    assert "early (1 of 2 VAE runs and 0 of 2 of `autoencoder` best at the last" in takeaway
     results.rows.loc[mine & best, "value"] = 10
     takeaway = report.sections(results)[0].takeaway
-    assert f"{report.SAVED} 2.0 ± 0.0, 1 of 2 runs being best at the last;" in takeaway
+    assert f"{report.SAVED} 2.0 ± 0.0, 1 of 2 runs being best at the last step;" in takeaway
 
 
 def test_the_longest_list_is_told_beside_the_shortest(tmp_path: Path):
@@ -199,7 +210,9 @@ def test_the_longest_list_is_told_beside_the_shortest(tmp_path: Path):
         "With 1,000 images (50 steps) the gap is larger for `input-dependent` (+2.0 ± 0.0); the "
         "test cross-entropy is higher for `input-dependent` (+4.0 ± 0.0)."
     )
-    said = "; at the last step lower for 1 of 1 with 250, higher for 1 of 1 with 1,000 images"
+    said = (
+        "at the last step lower for 1 of 1 with 250 images, and higher for 1 of 1 with 1,000 images"
+    )
     assert overfitting.answer.endswith(said)
     results.rows = rows[rows.images == 250]
     (overfitting,) = report.sections(results)
@@ -227,7 +240,7 @@ def test_a_gap_without_a_turn_is_no_yes(tmp_path: Path):
     test = results.rows.metric == "test_cross_entropy"
     results.rows.loc[test & (results.rows.stage == "best"), "value"] += 2  # as at the end
     overfitting, _ = report.sections(results)
-    said = "gap of 30.1 ± 0.6 nats with 250 training images, but no turn within 50 steps; "
+    said = "gap of 30.1 ± 0.6 nats with 250 training images, but no turn of the test cross-"
     assert overfitting.answer.startswith(said)
 
 

@@ -123,21 +123,23 @@ def test_the_sentences_are_of_the_whole_gradient():
     printed(section)
     takeaway = section.takeaway
     assert (
-        "the noise of q makes 80.0 ± 4.0 % with `pathwise (S = 1)`, at the lowest measured "
+        "the noise of q makes up 80.0 ± 4.0 % with `pathwise (S = 1)` and, at the lowest measured, "
         "12.0 ± 4.0 % with `pathwise, antithetic (S = 4)`"
     ) in takeaway
     assert "quieter than pathwise: `sticking the landing (S = 1)` (0.500 ± 0.020)" in takeaway
     assert "noisier than pathwise: `score function (S = 1)` (90.000 ± 0.020)" in takeaway
     assert "undecided against pathwise: `pathwise, sampled KL (S = 1)` (1.005 ± 0.020)" in takeaway
     landing = "`sticking the landing (S = 1)`, 2.000 ± 0.020 times"
-    highest = "Highest measured precision, 1 / variance, relative to `pathwise (S = 1)`:"
-    assert f"{highest} per decoder pass {landing}; per second {landing}." in takeaway
+    highest = "The highest measured precision, 1 / variance, relative to `pathwise (S = 1)`, is"
+    assert (
+        f"{highest} per decoder pass that of {landing}; per second that of {landing}." in takeaway
+    )
     assert section.answer.startswith(
-        "of a minibatch gradient's variance, the noise of q makes 80.0"
+        "of a minibatch gradient's variance, the noise of q makes up 80.0"
     )
     assert section.answer.endswith(
-        "`sticking the landing (S = 1)`, 2.000 ± 0.020 times (of gradients; trainings: *Does the "
-        "gradient's noise matter?*)"
+        "`sticking the landing (S = 1)`, 2.000 ± 0.020 times (of gradients; for trainings see "
+        "*Does the gradient's noise matter?*)"
     )
 
 
@@ -151,9 +153,12 @@ def test_what_one_sample_does_not_admit_is_compared_at_its_least():
 
 def test_no_more_precision_than_the_reference_s_is_said_so():
     section = section_of(made_up({("score_function", 1): 90.0}))
-    assert "per second `pathwise (S = 1)` itself" in section.takeaway
+    assert "per second that of `pathwise (S = 1)` itself" in section.takeaway
     less = section_of(made_up({("rloo", 2): 0.99}, {("rloo", 2): 1.001}))
-    assert "per second `leave-one-out (S = 2)`, 1.001 ± 0.020 times (undecided)" in less.takeaway
+    assert (
+        "per second that of `leave-one-out (S = 2)`, 1.001 ± 0.020 times (undecided)"
+        in less.takeaway
+    )
 
 
 def test_the_base_is_no_comparison_of_its_own_family():
@@ -168,7 +173,7 @@ def test_the_base_is_no_comparison_of_its_own_family():
 
 def test_what_is_pathwise_by_another_name_shows_the_error_of_steps_times():
     rows = made_up(RATIOS | {("pathwise_sobol", 1): 1.0}, {("pathwise_sobol", 1): 1.14})
-    said = "differs from pathwise only in how its noise is drawn, so that its 1.140 ± 0.020 times"
+    said = "differs from pathwise only in how its noise is drawn, so that its precision"
     assert f"`pathwise, Sobol (S = 1)` {said}" in section_of(rows).takeaway
     assert said not in section_of(made_up(RATIOS)).takeaway
     without = [row for row in rows if row.settings["estimator"] != "pathwise"]
@@ -200,15 +205,15 @@ def trained(elbos, **others):
     [
         (
             (-100, -150, -90, -105),
-            "S each: after epoch 1 and at the best weights 1.00 among the 3 pathwise ones, "
-            "1.00 of all 4 (6 of 6 pairs alike)",
+            "Kendall's τ is 1.00 among the 3 pathwise ones and 1.00 among all 4 after epoch 1 and "
+            "at the best weights (of all, 6 of 6 pairs in the same order)",
         ),
         (
             (-100, -90, -110, -95),
-            "S each: after epoch 1 and at the best weights −1.00 among the 3 pathwise ones, "
-            "−1.00 of all 4 (0 of 6 pairs alike)",
+            "Kendall's τ is −1.00 among the 3 pathwise ones and −1.00 among all 4 after epoch 1 "
+            "and at the best weights (of all, 0 of 6 pairs in the same order)",
         ),
-        ((-100, -90, -150, math.nan), "(2 of 6 pairs alike)"),
+        ((-100, -90, -150, math.nan), "(of all, 2 of 6 pairs in the same order)"),
     ],
 )
 def test_precision_is_held_against_the_elbo_after_an_equal_time(elbos, words):
@@ -219,7 +224,7 @@ def test_precision_is_held_against_the_elbo_after_an_equal_time(elbos, words):
         ("estimator_training", trained(dict(zip(names, elbos)), learning_rate=0.001)),
     )
     assert words in section.takeaway
-    said = "the highest measured precision is that of `sticking the landing (S = 1)`, the highest"
+    said = "of the estimators trained, `sticking the landing (S = 1)` has the highest measured"
     assert said in section.takeaway
 
 

@@ -51,7 +51,7 @@ def test_the_table_and_sentence_of_gradient_scaling():
     section, table = made_up()
     takeaway = section.takeaway
     ends = "2.00 ± 0.00 (`pathwise`) to 3.00 ± 0.00 (`score function`)"
-    assert f"to the measured power {ends}" in takeaway
+    assert f"as a power of L, with measured exponents of {ends}" in takeaway
     assert takeaway.endswith(
         "After a short training the raw score function's variance as a multiple of pathwise's is "
         "3.00 at L = 2 (one seed) and 75.0 at L = 50 (one seed)."
@@ -80,9 +80,10 @@ def test_what_is_no_power_law_has_a_mean_slope_alone():
     (section,) = sections(stored("gradient_scaling", [("input_dependent", 0, flat)]))
     (line,) = lines_of(printed(section)["gradient_scaling"], "initialisation", "pathwise")
     assert line[-1] == "not claimed"
-    assert "measured power" not in section.takeaway
+    assert "measured exponents" not in section.takeaway
     said = (
-        "is not called a power of L (R² < 0.9) for `pathwise` and `score function`, with slopes of "
+        "fits no power of L well enough to be called one (R² < 0.9) for `pathwise` and `score "
+        "function`, with slopes of "
     )
     assert said in section.takeaway
 

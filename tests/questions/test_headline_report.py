@@ -97,10 +97,10 @@ def test_the_iw_bound_is_said_beside_the_elbo():
     (section,) = sections(made_up(more=of_bounds()))
     assert section.takeaway.endswith(
         "By L_1000, a lower bound of log p(x): above it `fixed-variance` (+1.50 ± 0.10) and "
-        "`flow` (+0.40 ± 0.10).\n- ± of means, ELBO and L_K is over trainings, on these test "
-        "images; others would move all means (± 2.0 nats, variants alike) and each difference of "
-        "ELBO by its *± from test images*, independently of its ±. That of the generalization "
-        "gap holds both."
+        "`flow` (+0.40 ± 0.10).\n- The ± of means, and of differences of ELBO and L_K, is over "
+        "trainings, on these test images. Other test images would move all means (± 2.0 nats, "
+        "variants alike) and, independently of its ±, each difference of ELBO by its *± from test "
+        "images*. The ± of the generalization gap includes both."
     )
     assert section.answer.endswith(
         "below it `fixed-variance` (−4.00 ± 0.10). L_1000: above it `fixed-variance` "

@@ -58,7 +58,7 @@ def test_the_section_has_its_tables_and_figures(found):
     assert section.answer.startswith(
         "variance of one sample, of one training of `input-dependent`: "
     )
-    assert "nats² with analytic KL and " in section.answer
+    assert "nats² with the analytic KL and " in section.answer
     for name in ("analytic", "sampled"):
         (line,) = lines_of(
             tables["loss_variance"],
@@ -122,9 +122,12 @@ def test_the_table_shows_where_the_order_flips(found):
         (line,) = lines_of(order, name, "best weights")
         assert line[-1] == verdict
     takeaway = section.takeaway
-    assert "at initialisation analytic quieter for every variant of known KL (2.0" in takeaway
-    assert "at the best weights analytic quieter for `stays` (1.50" in takeaway
-    assert "; sampled quieter for `flips` (0.70" in takeaway
+    assert (
+        "at initialisation the analytic KL is quieter for every variant with a closed-form KL (2.0"
+        in takeaway
+    )
+    assert "at the best weights the analytic KL is quieter for `stays` (1.50" in takeaway
+    assert "; the sampled KL is quieter for `flips` (0.70" in takeaway
     assert "; undecided for `undecided` (1.02" in takeaway
 
 
@@ -136,7 +139,7 @@ def test_variants_that_are_equal_at_initialisation_are_one_measurement(found):
         for name, r in values.items()
     }
     takeaway = sections(results(rows_of))[0].takeaway
-    assert ", 2 measurements of 3 variants, since `one` = `other`." in takeaway
+    assert ", which are 2 measurements of 3 variants, since `one` = `other`." in takeaway
     del rows_of["other"]
     assert "measurement" not in sections(results(rows_of))[0].takeaway
 
@@ -151,10 +154,15 @@ def test_the_verdicts_of_all_variants_hold_together():
     """p = 0.02 for each of 100 variants: alone it is decided, of many none is (Holm)."""
     alone = [ratio("input_dependent", 1.233, 0.1, 100_000)]
     (section,) = sections(stored("loss_noise", alone))
-    assert "at the best weights analytic quieter for `input-dependent`" in section.takeaway
+    assert (
+        "at the best weights the analytic KL is quieter for `input-dependent`" in section.takeaway
+    )
     many = [ratio(f"variant_{i}", 1.233, 0.1, 100_000) for i in range(100)]
     (section,) = sections(stored("loss_noise", many))
-    assert "at the best weights undecided for every variant of known KL (" in section.takeaway
+    assert (
+        "at the best weights undecided for every variant with a closed-form KL ("
+        in section.takeaway
+    )
     assert "quieter" not in section.takeaway
 
 
@@ -166,9 +174,12 @@ def test_a_scheme_that_loses_is_named_with_its_setting():
     its = [gain(3.0, "analytic"), gain(0.5, "sampled")]
     unsure = [gain(1.01, "analytic")]
     (section,) = sections(stored("loss_noise", [("flow", 0, its), ("fixed_variance", 0, unsure)]))
-    said = "antithetic pairs 0.5 to 3 (of 3 pairs of variant and KL 1 show a gain, 1 a loss)"
+    said = (
+        "antithetic pairs by 0.5 to 3 (of 3 combinations of variant and KL, 1 show a gain and 1 a "
+        "loss)"
+    )
     assert said in section.takeaway
     assert section.takeaway.endswith(
-        "antithetic pairs with the sampled KL (S = 16, best weights) divide it by 0.500 ± 0.020 "
-        "for `flow`."
+        "antithetic pairs with the sampled KL (S = 16, best weights) divide that variance by "
+        "0.500 ± 0.020 for `flow`."
     )

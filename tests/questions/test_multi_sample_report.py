@@ -46,11 +46,11 @@ def test_no_rows_no_section():
 def test_exponents_stand_beside_theory_s():
     section, tables = made_up({"iwae": -0.45, "dreg": 0.1, "iwae_sticking_the_landing": 0.3})
     takeaway = section.takeaway
-    assert "At best weights, the signal-to-noise ratio's exponent of K from 16 to 64 is" in takeaway
+    assert "the exponent of K in the signal-to-noise ratio, from K = 16 to 64, is" in takeaway
     assert "−0.45 ± 0.10 for `IWAE` (theory's limit −½)" in takeaway
     assert "0.10 ± 0.10 for `DReG` (theory's limit ½)" in takeaway
     assert "the effective sample size of K = 64 is 32.0 ± 0.2" in takeaway
-    assert "the bias of `IWAE, sticking the landing` is 2.00 ± 0.20 times as long" in takeaway
+    assert "the bias of `IWAE, sticking the landing` has 2.00 ± 0.20 times the" in takeaway
     (line,) = lines_of(tables["multi_sample"], "best weights", "DReG")
     assert line[-2:] == ["½", "–"]
     (line,) = lines_of(tables["multi_sample"], "best weights", "IWAE, sticking the landing")
@@ -61,20 +61,20 @@ def test_exponents_stand_beside_theory_s():
 @pytest.mark.parametrize(("change", "word"), [(0.5, "yes"), (1.5, "no"), (1.05, "undecided")])
 def test_the_answer_is_what_many_samples_do_to_the_plain_estimator(change, word):
     section, _ = made_up({"iwae": -0.45, "iwae_sticking_the_landing": 0.3}, change=change)
-    start = (
-        "at best weights the signal-to-noise ratio at K = 64, as a multiple of that at K = 1, is "
-    )
-    assert section.answer.startswith(f"{word}, of one training: {start}")
-    assert section.takeaway.startswith(f"Of one training, {start}")
+    start = "at best weights, from K = 1 to 64, the signal-to-noise ratio (numbers: last ÷ first) "
+    assert section.answer.startswith(f"{word} for `IWAE`, in one training: {start}")
+    assert section.takeaway.startswith(f"In one training, {start}")
     assert f"`IWAE` ({change:.2f} ± 0.20)" in section.answer
-    assert f"`IWAE, sticking the landing` ({change:.2f} ± 0.20, of a biased" in section.answer
+    assert (
+        f"`IWAE, sticking the landing` ({change:.2f} ± 0.20, of its own, biased" in section.answer
+    )
 
 
 def test_both_stages_are_told():
     section, tables = made_up(
         {"iwae": -0.5, "dreg": 0.5}, stages=("initialisation", "best"), error=0.01
     )
-    assert "At initialisation, the signal-to-noise ratio's exponent" in section.takeaway
+    assert "At initialisation, the exponent of K in the signal-to-noise ratio" in section.takeaway
     assert len(tables["multi_sample"].lines) == 4
 
 

@@ -300,7 +300,7 @@ def test_the_sentence_says_where_we_are_ahead_and_which_targets_hold():
     assert "1.20 times as fast as JAX's jitted scan" in text
     assert "1.90–2.50 times as fast as pythae's trainer: ahead of all." in text
     assert "4.00 times as many samples a second as pythae's `get_nll`" in text
-    assert "; its matrix products alone would take 5.00." in text
+    assert "; its matrix products alone would allow 5.00 times." in text
     assert "1.1 times JAX's jitted scan (met in every cell)" in text
     assert "2 times pythae's trainer (missed in 1 of 2 cells)" in text
     assert "50 times pythae's `get_nll` (missed in 1 of 1 cells)" in text

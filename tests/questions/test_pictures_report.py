@@ -67,10 +67,10 @@ def test_area_is_the_geometric_mean_of_the_half_axes():
 def test_every_variant_is_drawn(results):
     drawn, plane = sections(results)
     assert "`input-dependent` 1 of 2" in drawn.takeaway
-    assert "above 0.01), seed 0: `" in drawn.takeaway
+    assert "above 0.01) in seed 0: `" in drawn.takeaway
     counted = rows.frame([line("flow", 0, "active_directions", 2.0)])
     (again, _) = sections(replace(results, rows=rows.joined(results.rows, counted)))
-    assert "seed 0, of which the headline's table has the mean over seeds: `" in again.takeaway
+    assert "seed 0 (the headline's table has the mean over seeds): `" in again.takeaway
     assert plane.takeaway.startswith("With two latents (seed 0) a test image is encoded as a point")
     assert "a point by `autoencoder`" in plane.takeaway
     assert "of one size by `fixed-variance` and `learned-diagonal`" in plane.takeaway

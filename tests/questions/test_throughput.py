@@ -145,7 +145,7 @@ def test_a_compiled_step_stands_beside_its_roofline(timings, tmp_path):
     case = {"kind": "compiled", "variant": "flow", "batch": 100, "items": 100, "seconds": 2e-3}
     ratios = {"bound_ratio": 0.6, "roofline_ratio": 0.87, "ordinary_ratio": 2.0}
     speed, *_ = report.sections(with_cases(timings, tmp_path, case | ratios))
-    assert "that is 0.87 (batch 100)" in speed.takeaway
+    assert "it reaches 0.87 (batch 100)" in speed.takeaway
     frame = tables_of(speed)["training_speed"].frame().set_index("step")
     assert frame.loc["compiled", "of roofline"] == 0.87
 

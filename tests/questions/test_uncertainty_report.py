@@ -104,7 +104,7 @@ def test_what_is_lowest_at_the_end_comes_after_no_dip():
     line = SimpleNamespace(verdict="falls at first", dip=fall, change=fall)
     assert report._sizes(line) == "−2.0 ± 0.5 nats"
     line.change = Estimate(-1.0, 0.5, 5)
-    assert report._sizes(line) == "−1.0 ± 0.5 after −2.0 ± 0.5 nats"
+    assert report._sizes(line) == "−1.0 ± 0.5 nats, at the lowest −2.0 ± 0.5"
 
 
 def test_steps_are_from_level_to_level(tmp_path: Path):
@@ -162,10 +162,11 @@ def test_a_change_of_the_other_sign_is_said_with_both(tmp_path: Path):
     at = results.rows.metric == "fitted_minus_encoder_entropy_change"
     results.rows.loc[at & (results.rows.corruption == "salt"), "value"] = 1.75
     (section,) = report.sections(results)
-    said = "of the opposite sign {} with salt at 0.4 (by 1.8 ± 0.0: −1.2, the best +0.5 nats)"
+    said = "of the opposite sign {} with salt at 0.4 (−1.2 against the best's +0.5 nats, 1.8 ± 0.0 "
+    said += "apart)"
     whole = said.replace(" {}", ", both significant,") + "; is above it with bit flips"
     assert whole in section.takeaway
-    assert section.answer.endswith("; " + said.format("to the best posterior's"))
+    assert section.answer.endswith("; its change is " + said.format("to the best posterior's"))
 
 
 def made_up(
@@ -220,16 +221,18 @@ def test_training_with_noise_is_compared_with_as_many_steps_never_with_the_headl
     results.rows.loc[mine, "value"] += results.rows.seed.astype(float) - 2.4
     (section,) = report.sections(results)
     assert (
-        "Against as many steps on clean images, the change of `input-dependent` trained on bit "
-        "flips too is at the strongest level higher with bit flips (+0.4 ± 0.0), pixel erasure "
-        "(+0.9 ± 0.0)"
+        "Compared with as many steps on clean images, `input-dependent` trained on bit flips too "
+        "has a change of entropy that at the strongest level is higher with bit flips "
+        "(+0.4 ± 0.0), pixel erasure (+0.9 ± 0.0)"
     ) in section.takeaway
     assert "; undecided with salt (+0.0 ± 2.0)" in section.takeaway
     table = printed(section)["uncertainty_trained_with_noise"].frame().set_index("corruption")
     column = "with noise − without, nats"
     assert table[column]["contrast"] == pytest.approx(LEVELS["contrast"][-1])
-    assert "`input-dependent`: **yes**; entropy rises with bit flips (+1.2" in section.takeaway
-    assert "Where entropy ends" not in section.takeaway
+    assert "**yes**. Its entropy (change at the strongest level) rises with bit flips (+1.2" in (
+        section.takeaway
+    )
+    assert "At the strongest level entropy" not in section.takeaway
     lines = set(printed(section)["uncertainty"].frame().posterior)
     short = {"input-dependent, 60 epochs", "input-dependent + bit flips, 60 epochs"}
     assert lines == {"input-dependent", *short}
@@ -243,7 +246,7 @@ def test_where_the_headline_is_as_short_it_is_the_one_compared_with(tmp_path: Pa
     )
     results = Results(tmp_path, tidy.joined(clean.rows, noisy.rows))
     (section,) = report.sections(results)
-    assert "is at the strongest level lower with bit flips (−0.2 ± 0.0)" in section.takeaway
+    assert "at the strongest level is lower with bit flips (−0.2 ± 0.0)" in section.takeaway
 
 
 def test_a_noisy_training_of_unknown_length_is_compared_with_none(tmp_path: Path):
@@ -267,8 +270,8 @@ def test_what_ends_higher_lower_and_undecided_is_counted_apart(tmp_path: Path):
     rows.loc[noise, "value"] = (1 + (rows.seed.astype(float) - 1.9) * (1 + rows.level))[noise]
     (section,) = report.sections(Results(tmp_path, rows))
     assert (
-        "Where entropy ends: `flow` higher with 1, lower with 1 and undecided with 4 of 6 "
-        "corruptions." in section.takeaway
+        "At the strongest level entropy is, for `flow`, higher with 1, lower with 1 and undecided "
+        "with 4 of 6 corruptions." in section.takeaway
     )
     table = printed(section)["uncertainty"].frame()
     assert table[table.posterior == "flow"].ends.value_counts()["undecided"] == 4
@@ -322,14 +325,14 @@ def test_a_posterior_without_axes_has_no_log_scale(tmp_path: Path):
 
 def test_the_report_says_what_the_rows_say(tmp_path: Path):
     (section,) = report.sections(made_up(tmp_path))
-    assert "**yes**; entropy rises with bit flips (+0.4 ± 0.0 nats), salt" in section.takeaway
+    assert "strongest level) rises with bit flips (+0.4 ± 0.0 nats), salt" in section.takeaway
     assert "`learned-diagonal`: **flat**, no image's entropy moves by more" in section.takeaway
     assert section.answer.startswith("yes: input-dependent's entropy rises with bit flips")
     notes = " ".join(section.notes.split())
-    assert "clean to corrupted images, 6 are above the best posterior's." in notes
+    assert "clean to corrupted images: 6 above the best posterior's." in notes
     assert (
-        "that of `input-dependent` is above it with bit flips at 0.4 (by 0.5 ± 0.0: +1.0, "
-        "the best +0.5 nats), " in section.takeaway
+        "that of `input-dependent` is above it with bit flips at 0.4 (+1.0 against the "
+        "best's +0.5 nats, 0.5 ± 0.0 apart), " in section.takeaway
     )
     tables = printed(section)
     verdicts = tables["uncertainty"].frame()
@@ -355,16 +358,18 @@ def test_changes_that_are_not_told_from_the_best_posteriors_are_counted(tmp_path
     rows.loc[at, "value"] = rows.seed[at].astype(float) - 2
     (section,) = report.sections(results)
     assert (
-        "that of `input-dependent` is above it with salt at 0.4 (by 0.5 ± 0.0: +1.0, the best "
-        "+0.5 nats); "
-        "is undecided against it in 5 of 6 changes, the largest 0.0 ± 2.0 nats from it "
+        "that of `input-dependent` is above it with salt at 0.4 (+1.0 against the best's "
+        "+0.5 nats, 0.5 ± 0.0 apart); is undecided against it in 5 of 6 changes, of which the "
+        "largest is 0.0 ± 2.0 nats from it "
         "(bit flips at 0.4)." in section.takeaway
     )
 
 
 def test_one_seed_tells_nothing(tmp_path: Path):
     (section,) = report.sections(made_up(tmp_path, seeds=1))
-    assert "`input-dependent`: **undecided**; entropy is undecided with bit" in section.takeaway
+    assert "**undecided**. Its entropy (change at the strongest level) is undecided with bit" in (
+        section.takeaway
+    )
     assert section.answer.startswith("undecided: input-dependent's entropy is undecided with")
 
 

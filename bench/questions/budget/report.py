@@ -188,7 +188,8 @@ def _survives(found: Found) -> str:
         opposed = [e for e in changed if {mine[e].verdict, last.verdict} == {BEATS, TRAILS}]
         text, is_late = f"`{title(variant)}` ({last.spoken(sign=True)}", False
         if opposed:
-            text += f"; at {opposed[-1]} epochs {mine[opposed[-1]].spoken(sign=True)}: it crosses"
+            opposite = mine[opposed[-1]].spoken(sign=True)
+            text += f"; at {opposed[-1]} epochs {opposite}: the order reverses"
         elif last.decided and not changed:
             text += ", at every budget"
         elif last.decided:
@@ -236,7 +237,7 @@ def equal_time_claims(results: Results) -> list[Claim]:
 def _equal_time_said(results: Results) -> str:
     found = equal_time_claims(results)
     said = sentence(found, "above it", "below it", OPEN, sign=True, alike=WITHIN)
-    return f"At equal time, as measured here: {said}." if said else ""
+    return f"At equal time, as measured here, against {title(REFERENCE)}'s: {said}." if said else ""
 
 
 def _tuning(results: Results) -> pd.DataFrame:
@@ -272,7 +273,7 @@ def _rates_said(results: Results, found: Found) -> str:
         return ""
     rates = sorted(picked.learning_rate.unique())
     if len(rates) == 1:
-        return f"All with an ELBO chose the learning rate {rates[0]:g} for {epochs} epochs."
+        return f"Every variant with an ELBO chose the rate {rates[0]:g} for {epochs} epochs."
     common = tried.pivot_table(index="learning_rate", columns="variant", values="mean")
     turned = [
         f"`{title(variant)}` at {rate:g} ({_signed(difference)}, tuned "

@@ -47,15 +47,16 @@ def _comparisons(found: dict[str, dict[str, str]]) -> tuple[str, list[str]]:
     labels = estimators.labels(found)
     answers, sentences = [], []
     for name, where in found.items():
-        lost = [f"{COSTS[cost]} {text}" for cost, text in where.items() if text]
+        lost = [f"for {COSTS[cost]} {text}" for cost, text in where.items() if text]
         never = listing(COSTS[cost] for cost, text in where.items() if not text)
-        place = f"for {listing(lost)}" if lost else "nowhere that was measured"
+        place = ", and ".join(lost) or "nowhere that was measured"
         answers.append(f"than `{labels[name]}`{OTHERS[name]} {place}")
-        rest = f"; for {never} it is at no k measured" if never and lost else ""
-        whose = "Pathwise" if sentences else "Of one sample of N(1, 1), pathwise"
+        rest = f"; for {never} it is so at no k measured" if never and lost else ""
+        whose = "Pathwise" if sentences else "With one sample of x ~ N(1, 1), pathwise"
         sentences.append(f"{whose} is noisier than `{labels[name]}`{OTHERS[name]} {place}{rest}.")
     short = (
-        f"no model: of E f(x), x ~ N(1, 1), one sample, pathwise is noisier {'; '.join(answers)}"
+        "without a model, for the gradient of E f(x), x ~ N(1, 1), from one sample, pathwise is "
+        f"noisier {'; '.join(answers)}"
     )
     return short, sentences
 

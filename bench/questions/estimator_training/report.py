@@ -32,9 +32,9 @@ from bench.report.table import Cell, Column, decimal, spoken
 from bench.statistics import Estimate, between, interval, on_chord, read_between, summary
 
 BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal time"}
-AGAINST = {"equal_steps": "pathwise of equal S", "equal_time": "pathwise (S = 1)"}
+AGAINST = {"equal_steps": "pathwise's with the same S", "equal_time": "pathwise's (S = 1)"}
 """Budget → what an estimator is compared with."""
-WHERE = {BEATS: "above", TRAILS: "below", UNDECIDED: "undecided against"}
+WHERE = {BEATS: "above it for", TRAILS: "below it for", UNDECIDED: "undecided for"}
 KEYS = ["budget", "estimator", "S"]
 TIMED = ["estimator", "S"]
 REFERENCE = "pathwise"
@@ -79,17 +79,13 @@ def sections(results: Results) -> list[Section]:
     samples = {s: str(s) for s in sorted(rows.S.dropna().unique())}
     printed = {"budget": BUDGETS, "estimator": labels, "S": samples | {0: "–"}}
     caption = (
-        f"Trainings of {title(VARIANT)} with each estimator; the difference is to pathwise, at "
-        "equal steps of equal S, at equal time of S = 1."
+        f"Trainings of {title(VARIANT)} with each estimator; the difference is to pathwise: "
+        "with the same S at equal steps, with S = 1 at equal time."
     )
     tables = [table("estimator_training", caption, printed, KEYS, entries, 1)]
     notes = prose(__file__, variant=title(VARIANT)), estimators.absences(rows, "estimator")
     said = {b: _said(b, found, spans, labels) for b in BUDGETS}
-    parts = [
-        f"At {BUDGETS[b]} ({_budget(scores, b)}) the test ELBO is {text}."
-        for b, text in said.items()
-        if text
-    ]
+    parts = [f"At {BUDGETS[b]} ({_budget(scores, b)}) {text}." for b, text in said.items() if text]
     more = [_spread_said(scores, spans, labels), _elsewhere(rows, labels)]
     more += [_timing_said(rows, labels)]
     takeaway = points(*parts, *more) if parts else ""
@@ -191,7 +187,7 @@ def _scattered(scores: pd.DataFrame) -> dict[Key, str]:
                 span = " to ".join(decimal(end, 0) for end in (values.min(), values.max()))
                 side = "below" if values.max() < reference.min() else "above"
                 found[budget, name, s] = (
-                    f"scatters: its seeds' ELBOs reach {span}, all {side} pathwise's"
+                    f"scatters: its seeds' ELBOs range from {span}, all {side} pathwise's"
                 )
     return found
 
@@ -224,9 +220,9 @@ def _said(
 ) -> str:
     """How the estimators compare with pathwise, and which of them scatter or diverge."""
     mine = [replace(c, subject=_name(key, labels)) for key, c in found.items() if key[0] == budget]
-    phrases = (f"{where} {AGAINST[budget]}, in nats:" for where in WHERE.values())
-    compared = sentence(mine, *phrases, sign=True)
-    return "; ".join(filter(None, [compared, *_wild(budget, spans, labels)]))
+    compared = sentence(mine, *WHERE.values(), sign=True)
+    told = f"the test ELBO against {AGAINST[budget]}, in nats, is {compared}" if compared else ""
+    return "; ".join(filter(None, [told, *_wild(budget, spans, labels)]))
 
 
 def _wild(budget: str, spans: Mapping[Key, str], labels: Mapping[str, str]) -> list[str]:
@@ -248,13 +244,14 @@ def _answer(
     for budget, words in BUDGETS.items():
         mine = {_name(key, labels): claim for key, claim in found.items() if key[0] == budget}
         said = [
-            f"{where} {AGAINST[budget]} {_in_short(group, len(mine))}"
+            f"{where} {_in_short(group, len(mine))}"
             for verdict, where in WHERE.items()
             if (group := {n: c for n, c in mine.items() if c.verdict == verdict})
         ]
         if texts := [*said, *_wild(budget, spans, labels)]:
-            parts.append(f"at {words} {'; '.join(texts)}")
-    return f"after {steps:,.0f} steps{epochs}, in nats, {'; '.join(parts)}" if parts else ""
+            parts.append(f"at {words}, against {AGAINST[budget]}, {'; '.join(texts)}")
+    lead = f"test ELBO after {steps:,.0f} steps{epochs}, in nats"
+    return f"{lead}: {'; '.join(parts)}" if parts else ""
 
 
 def _epochs_said(results: Results, scores: pd.DataFrame) -> str:
@@ -296,7 +293,7 @@ def _spread_said(scores: pd.DataFrame, spans: Mapping[Key, str], labels: Mapping
             said.append(f"`{labels[name]} (S = {s})` ({ends})")
     if not said:
         return ""
-    return f"More than {WIDE} times as widely as pathwise's seeds spread those of {listing(said)}."
+    return f"The seeds of {listing(said)} spread more than {WIDE} times as widely as pathwise's."
 
 
 def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
@@ -309,7 +306,7 @@ def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
         f"`{labels[name]} (S = {s})` ({' to '.join(dict.fromkeys(f'{t:.1f}' for t in ends))} s)"
         for (name, s), *ends in aside.itertuples()
     ]
-    said = f"Trained for too short or too long to be read at {until:.1f} s: {listing(named)}."
+    said = f"Not read at {until:.1f} s, being trained for too short or too long: {listing(named)}."
     return said if named else ""
 
 
@@ -324,7 +321,7 @@ def _timing_said(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
     shown = "shows the error of timing" if alike else "is what that takes, or an error of timing"
     return (
         f"`{labels[SAME]}` with one sample differs from pathwise only in how its noise is drawn: "
-        f"its {spoken(ratio)} of a step's time {shown}."
+        f"its step takes {spoken(ratio)} times as long, which {shown}."
     )
 
 

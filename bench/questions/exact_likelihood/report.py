@@ -46,7 +46,7 @@ def sections(results: Results) -> list[Section]:
     best = min(gaps, key=lambda variant: gaps[variant].mean)
     closest = f"{title(best)} comes closest to its exact log p(x): {spoken(gaps[best], 3)} nats"
     told = "; ".join(filter(None, [statements(found), predicted(found)]))
-    answer = f"within {TOLERANCE} nats: {told}" if told else closest
+    answer = f"to within {TOLERANCE} nats: {told}" if told else closest
     takeaway = f"What theory says, {answer}." if told else f"{closest}."
     caption = "ELBO and exact log p(x), nats per test point"
     tables = [Table.of_variants("exact_likelihood", COLUMNS, found, caption)]
@@ -62,7 +62,7 @@ def statements(found: Mapping[tuple[str, str], Estimate]) -> str:
         if estimate := found.get(key):
             farthest = abs(estimate.mean) + estimate.half_width
             holds = "yes" if farthest <= TOLERANCE else "not shown"
-            said.append(f"{statement}: {holds} ({spoken(estimate, 3)} nats)")
+            said.append(f"{statement} ({holds}: {spoken(estimate, 3)} nats)")
     return "; ".join(said)
 
 
@@ -73,10 +73,11 @@ def predicted(found: Mapping[tuple[str, str], Estimate]) -> str:
         known = found.get((variant, "elbo_difference"))
         if metric == "predicted_elbo_difference" and known:
             off = abs(known.mean - estimate.mean) + known.half_width
+            holds = "yes" if off <= TOLERANCE else "not shown"
             said.append(
-                f"{title(variant)} loses to {title(REFERENCE)} what its constant variance must, "
-                f"{decimal(-estimate.mean, 3)} nats: {'yes' if off <= TOLERANCE else 'not shown'} "
-                f"({spoken(known, 3, sign=True)} nats)"
+                f"{title(variant)} loses to {title(REFERENCE)} the {decimal(-estimate.mean, 3)} "
+                f"nats that its constant variance must cost ({holds}: "
+                f"{spoken(known, 3, sign=True)} nats)"
             )
     return "; ".join(said)
 

@@ -67,7 +67,7 @@ PARTS = {
     "amortization_gap": "amortization: the encoder",
 }
 ENDS = {"elbo": "ELBO", "iw_bound": "IW bound"}
-GAINS = ("gained by", "lost by", "undecided for")
+GAINS = ("higher for", "lower for", "undecided for")
 ALIKE = f"within {TOLERANCE} nats for"
 COSTS = {
     "training_time_ratio": ("a training, as measured here,", "training time"),
@@ -117,7 +117,7 @@ def _answer(found: Found, richer: list[Claim], timed: list[Claim]) -> str:
     """What the richer variants gain at equal steps and time, and what their trainings take."""
     if not richer:
         return ""
-    text = f"ELBO in nats: {sentence(richer, *GAINS, alike=ALIKE)}"
+    text = f"ELBO against {title(REFERENCE)}'s, in nats: {sentence(richer, *GAINS, alike=ALIKE)}"
     text += f"; at equal time {sentence(timed, *GAINS, alike=ALIKE)}" if timed else ""
     name = _cost(found)
     ratios = {title(v): ratio for v, ratio in _of(found, name).items()}
@@ -183,7 +183,8 @@ def takeaway_of(
     plain, parts = f"`{title(REFERENCE)}`", []
     if richer:
         parts = [
-            f"ELBO in nats against {plain}, at equal steps: {sentence(richer, *GAINS, alike=ALIKE)}"
+            f"ELBO against {plain}'s, in nats, at equal steps: "
+            f"{sentence(richer, *GAINS, alike=ALIKE)}"
         ]
     if timed:
         parts.append(f"at equal time: {sentence(timed, *GAINS, alike=ALIKE)}")
@@ -252,19 +253,20 @@ def checked(rows: pd.DataFrame) -> str:
         return ""
     most = max(slacks, key=lambda variant: slacks[variant].high)
     text = (
-        "On average log p(x) is too low by less than U_K − L_K (images simulated from the models), "
+        "On average log p(x) is too low by less than U_K − L_K, on images simulated from the "
+        f"models: {spoken(slacks[most], None)} nats for {title(most)}, whose interval reaches "
+        "highest"
     )
-    text += f"{spoken(slacks[most], None)} nats where its interval reaches highest, {title(most)}"
     gaps = select(rows, metric=["inference_gap", "approximation_gap"])
     widths = [gap.half_width for gap in summary(gaps, ["variant", "metric"]).values() if gap.n > 1]
     if widths:
         narrowest = min(widths)
         side = "below" if slacks[most].high < narrowest else "not below"
-        text += f"; that end is {side} the narrowest ± of an inference or approximation gap "
+        text += f"; its upper end is {side} the narrowest ± of an inference or approximation gap "
         text += f"({number(narrowest)})"
     if annealed := found.get((REFERENCE, "annealed_difference")):
         more = spoken(annealed, 3, sign=True)
-        text += f"; of {title(REFERENCE)}, annealed importance sampling finds {more} nats more"
+        text += f"; for {title(REFERENCE)}, annealed importance sampling finds {more} nats more"
         text += _not_annealed(rows)
     return f"{text}."
 
@@ -276,7 +278,7 @@ def _not_annealed(rows: pd.DataFrame) -> str:
     least = min((sizes[v].low for v in annealed if v in sizes), default=-math.inf)
     lower = [v for v in ordered(sizes) if v not in annealed and sizes[v].high < least]
     said = listing(f"{title(v)} ({spoken(sizes[v], 0)})" for v in lower)
-    return f"; not annealed, though with fewer effective samples: {said}" if lower else ""
+    return f"; not annealed, though of fewer effective samples: {said}" if lower else ""
 
 
 def _notes(rows: pd.DataFrame) -> str:

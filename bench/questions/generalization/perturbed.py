@@ -58,15 +58,15 @@ def takeaway(perturbed: pd.DataFrame, plain_ones: Sequence[str]) -> str:
     costs = summary(risen, "variant")
     own = spoken_of({v: costs[v] for v in plain_ones if v in costs} or costs)
     text = (
-        f"With noise shaped as the codes, {RELATIVE:g} of their standard deviations, test "
-        f"cross-entropy rises: {own} nats"
+        f"Noise shaped like the codes, at {RELATIVE:g} of their standard deviations, raises the "
+        f"test cross-entropy: {own} nats"
     )
     told = [claim for p in plain_ones for claim in claims(against(p, measured), False)]
     said = {name: claimed(of_quantity(told, name), "lower", "higher") for name in UNITS}
     risen = claimed(of_quantity(told, "rise"), "smaller", "larger")
-    parts = [text + (f"; against that, the rise is {risen}" if risen else "")]
+    parts = [text + (f"; by comparison, the rise is {risen}" if risen else "")]
     if shaped := said["covariance"]:
-        parts.append(f"The cross-entropy itself is there {shaped}")
+        parts.append(f"At that noise the cross-entropy itself is {shaped}")
     if isotropic := said["absolute"]:
         parts.append(f"With isotropic noise of s = {RELATIVE:g} it is {isotropic}")
     return points(*(f"{part}." for part in parts))

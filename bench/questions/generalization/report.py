@@ -39,7 +39,7 @@ SAVED = "stopping at the best epoch would have lowered the test cross-entropy by
 NO_TURN = 0.05
 """Nats: saved by early stopping no more than this, interval and all, is no turn."""
 STEPS = {
-    "noise": "noise of the code without the KL",
+    "noise": "noise on the code but no KL",
     "KL": "the KL",
     "sampled": "a sampled code in place of the mean",
 }
@@ -113,10 +113,10 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
             of = {quantity: of_quantity(compared, quantity) for quantity in measured}
             unturned = f" ({last})" if (last := _last_by_kind(fewest, plain)) else ""
             sentences += [
-                "Against it, at the mean code, the gap is "
+                f"Against the `{title(plain)}`'s, at the mean code, the gap is "
                 f"{claimed(of['gap'], 'smaller', 'larger')}.",
                 f"The test cross-entropy itself is {claimed(of['test'], 'lower', 'higher')}; with "
-                f"early stopping of all{unturned} it is "
+                f"all stopped early{unturned} it is "
                 f"{claimed(of['stopped'], 'lower', 'higher')}.",
             ]
         parts = {c.subject: c for c in told if len(c.subject) == 3}
@@ -125,24 +125,27 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
         sentences.append(said)
         claim = positive[plain]
         verdict = "yes" if claim.verdict == BEATS else "no" if claim.decided else "undecided"
-        answer = f"{verdict}: its gap with {images} is {own} nats"
+        answer = f"{verdict}: its gap (test − train cross-entropy) with {images} is {own} nats"
         if verdict == "yes" and not turn.startswith(SAVED):
             answer = f"gap of {own} nats with {images}, but {turn}"
         answer += "".join(f"; {text}" for text in more)
         added = [
-            f"{STEPS['noise']} {_part(parts[v, 'noise', 'gap'])} and the KL "
-            f"{_part(parts[v, 'KL', 'gap'])} ({title(v)})"
+            f"{_part(parts[v, 'noise', 'gap'])} and {_part(parts[v, 'KL', 'gap'])} ({title(v)})"
             for v in (v for v, found in chains.items() if found)
         ]
         if added:
-            answer += f"; added to the gap with {fewest.images.min():,}: {'; '.join(added)}"
-        if compared:
-            few = f"with {fewest.images.min():,}"
-            early = f"with early stopping of all {_counts(of['stopped'])} {few} images; "
-            at_end = ", ".join([f"{_counts(of['test'])} {few}", *counted])
+            few = f"{fewest.images.min():,} images"
             answer += (
-                f"; the VAEs' test cross-entropy against it: {early if of['stopped'] else ''}"
-                f"at the last step {at_end} images"
+                f"; added to the gap with {few} by {STEPS['noise']}, and then by {STEPS['KL']}: "
+                f"{'; '.join(added)}"
+            )
+        if compared:
+            few = f"with {fewest.images.min():,} images"
+            early = f"{_counts(of['stopped'])} {few} when all are stopped early; "
+            at_end = ", and ".join([f"{_counts(of['test'])} {few}", *counted])
+            answer += (
+                f"; the VAEs' test cross-entropy, against the {title(plain)}'s, is "
+                f"{early if of['stopped'] else ''}at the last step {at_end}"
             )
     if not sentences:
         known = f"{spoken_of(gaps)} nats" if gaps else "unknown at the mean code"
@@ -166,7 +169,7 @@ def _of_longest(staged: pd.DataFrame, plain: str) -> tuple[str, list[str]]:
         f"{claimed(gap, 'smaller', 'larger')}; the test cross-entropy is "
         f"{claimed(test, 'lower', 'higher')}."
     )
-    return text, [f"{_counts(test)} with {most:,}"]
+    return text, [f"{_counts(test)} with {most:,} images"]
 
 
 def _counts(found: list[Claim]) -> str:
@@ -197,15 +200,16 @@ def chain(fewest: pd.DataFrame, plain: str, variant: str) -> dict[tuple[str, str
 def _of_chain(fewest: pd.DataFrame, variant: str, parts: Mapping[tuple, Claim]) -> str:
     """What noise, KL and a sampled code add, and how far the codes outgrow the noise."""
     added = [
-        f"{text} {_part(parts[variant, what, 'gap'])} and {_part(parts[variant, what, 'test'])}"
+        f"with {text} by {_part(parts[variant, what, 'gap'])} and "
+        f"{_part(parts[variant, what, 'test'])}"
         for what, text in STEPS.items()
     ]
     ratio = select(fewest, metric="code_to_noise", stage="end", variant=variant)
     sizes = [spoken(interval(select(ratio, kl_weight=w).value), 1) for w in (0, 1)]
     return (
-        f"To the autoencoder's gap and test cross-entropy `{title(variant)}` adds: "
-        f"{listing(added)} nats; its codes are {sizes[0]} times the noise without the KL, "
-        f"{sizes[1]} with it."
+        f"From the autoencoder to `{title(variant)}`, gap and test cross-entropy change "
+        f"{'; '.join(added)} nats. Its codes are {sizes[0]} times as large as the noise without "
+        f"the KL, {sizes[1]} times with it."
     )
 
 
@@ -232,7 +236,7 @@ def early_stopping(staged: pd.DataFrame, variants: Sequence[str]) -> dict[str, d
         if claim.verdict == BEATS:
             text = f"{SAVED} {spoken(regret, 1)}"
         elif regret.high <= NO_TURN:
-            text = f"no turn within {steps}"
+            text = f"no turn of the test cross-entropy within {steps}"
         else:
             text = f"a turn within {steps} is undecided: {spoken(regret, 1, sign=True)} nats"
         found.setdefault(variant, {})[images] = text + f", {unturned}" * bool(unturned)
@@ -243,7 +247,7 @@ def _best_at_the_last(rows: pd.DataFrame) -> str:
     """How many runs had not begun to overfit; "" for none."""
     best = select(rows, metric="best_epoch", kl_weight=1)
     last = int((best.value == best.n).sum())
-    return f"{last} of {len(best)} runs being best at the last" if last else ""
+    return f"{last} of {len(best)} runs being best at the last step" if last else ""
 
 
 def _last_by_kind(rows: pd.DataFrame, plain: str) -> str:

@@ -99,10 +99,11 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[list[str], s
     first, least = next(iter(shares)), min(shares, key=lambda name: shares[name].mean)
     part = f"{_percent(shares[first])} with `{first}`"
     if least != first:
-        part += f", at the lowest measured {_percent(shares[least])} with `{least}`"
+        part += f" and, at the lowest measured, {_percent(shares[least])} with `{least}`"
     said = [
-        "Of the variance of a minibatch's gradient, whatever its size, the noise of q makes "
-        f"{part} (encoder and decoder, best weights of {of}); the rest is which images it holds."
+        "Of the variance of a minibatch's gradient, at any batch size, the noise of q makes up "
+        f"{part} (encoder and decoder, best weights of {of}); the rest comes from which images it "
+        "holds."
     ]
     compared = select(rows, metric="whole_variance_ratio").dropna(subset="value")
     compared = compared[compared.groupby("estimator").S.transform("min") == compared.S]
@@ -113,23 +114,24 @@ def _sentences(rows: pd.DataFrame, labels: dict[str, str]) -> tuple[list[str], s
     words = (f"{word} {reference}:" for word in WORDS)
     if found:
         said.append(
-            f"The whole gradient's variance as a multiple of that of {reference} at equal S (1, "
-            "or the least admitted), with the decoder passes of those that need more than S: "
+            f"By the whole gradient's variance, as a multiple of that of {reference} at equal S "
+            "(1, or the least admitted; decoder passes are given where they exceed S), "
             f"{sentence(found, *words, digits=None)}."
         )
     units = {"pass": "decoder pass", "second": "second"}
     most = {unit: _most(_of(rows, f"precision_per_{unit}", names), first) for unit in units}
-    gains = [f"per {units[unit]} {gain}" for unit, gain in most.items() if gain]
+    gains = [f"per {units[unit]} that of {gain}" for unit, gain in most.items() if gain]
     if gains:
         said.append(
-            f"Highest measured precision, 1 / variance, relative to `{first}`: {'; '.join(gains)}."
+            f"The highest measured precision, 1 / variance, relative to `{first}`, is "
+            f"{'; '.join(gains)}."
         )
         said.append(_timing_error(rows, names, first))
-    answer = f"of a minibatch gradient's variance, the noise of q makes {part}"
+    answer = f"of a minibatch gradient's variance, the noise of q makes up {part}"
     if best := most["second"]:
         answer += (
-            f"; highest measured precision per second, relative to `{first}`: {best} (of "
-            "gradients; trainings: *Does the gradient's noise matter?*)"
+            f"; the highest measured precision per second, relative to `{first}`, is that of "
+            f"{best} (of gradients; for trainings see *Does the gradient's noise matter?*)"
         )
     return said, answer
 
@@ -171,7 +173,7 @@ def _timing_error(rows: pd.DataFrame, names: dict[tuple, str], base: str) -> str
         return ""
     return (
         f"`{same}` differs from pathwise only in how its noise is drawn, so that its "
-        f"{spoken(gain, None)} times the base's precision per second shows the error of timing."
+        f"precision per second, {spoken(gain, None)} times pathwise's, shows the error of timing."
     )
 
 
@@ -202,29 +204,31 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         if not pairs:
             continue
         every, _ = kendalltau(both.precision, both.elbo.rank())
-        text = f"{decimal(every)} of all {len(both)}"
+        text = f"{decimal(every)} among all {len(both)}"
         along = both[[estimators.follows_paths(name) for name, _ in both.index]]
         if 2 < len(along) < len(both):
             own, _ = kendalltau(along.precision, along.elbo.rank())
             text = (
-                f"{decimal(own)} among the {len(along)} pathwise ones, {decimal(every)} of all "
-                f"{len(both)}"
+                f"{decimal(own)} among the {len(along)} pathwise ones and {decimal(every)} among "
+                f"all {len(both)}"
             )
-        parts.setdefault((text, f"{agree} of {pairs} pairs alike"), []).append(when)
+        ordered_alike = f"of all, {agree} of {pairs} pairs in the same order"
+        parts.setdefault((text, ordered_alike), []).append(when)
         named = [
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
         ]
         tops = (
-            f"; of those trained, {when} the highest measured precision is that of `{named[0]}`, "
-            f"the highest ELBO that of `{named[1]}`"
+            f"; of the estimators trained, `{named[0]}` has the highest measured precision {when} "
+            f"and `{named[1]}` the highest ELBO"
         )
     if not parts:
         return ""
-    said = [f"{' and '.join(when)} {text} ({pairs})" for (text, pairs), when in parts.items()]
+    said = [f"{text} {' and '.join(when)} ({pairs})" for (text, pairs), when in parts.items()]
     return (
-        "Precision per second supposes that time which is saved buys larger minibatches; in the "
-        "trainings of equal time all have one batch size. Kendall's τ between its order and that "
-        f"of their mean test ELBO, an estimator with an S each: {', '.join(said)}{tops}."
+        "Precision per second supposes that the time saved buys larger minibatches; the trainings "
+        "of equal time all have one batch size. Between the order of the estimators (each with "
+        "its S) by this precision and by those trainings' mean test ELBO, Kendall's τ is "
+        f"{'; '.join(said)}{tops}."
     )
 
 

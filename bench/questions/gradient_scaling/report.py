@@ -108,13 +108,13 @@ def _takeaway(
         }
         said = []
         if kinds["power"]:
-            said.append(f"goes as L to the measured power {ends(kinds['power'])}")
+            said.append(f"goes as a power of L, with measured exponents of {ends(kinds['power'])}")
         if kinds["flat"]:
             said.append(f"hardly depends on L (power within ±{FLAT}) for {names['flat']}")
         if kinds["none"]:
             said.append(
-                f"is not called a power of L (R² < {STRAIGHT}) for {names['none']}, with slopes of "
-                f"{ends(kinds['none'])}"
+                f"fits no power of L well enough to be called one (R² < {STRAIGHT}) for "
+                f"{names['none']}, with slopes of {ends(kinds['none'])}"
             )
         if said:
             when = label if label.startswith("after") else f"at {label}"

@@ -60,9 +60,10 @@ def sections(results: Results) -> list[Section]:
         said.append(f"Of {last} epochs, {runs}.".replace("%", " %"))
     if (sample := _test_sample(rows)) and found:
         said.append(
-            f"± of means, ELBO and L_K is over trainings, on these test {per}s; others would move "
-            f"all means{sample} and each difference of ELBO by its *± from test {per}s*, "
-            "independently of its ±. That of the generalization gap holds both."
+            "The ± of means, and of differences of ELBO and L_K, is over trainings, on these test "
+            f"{per}s. Other test {per}s would move all means{sample} and, independently of its ±, "
+            f"each difference of ELBO by its *± from test {per}s*. The ± of the generalization "
+            "gap includes both."
         )
     tables = [_table(results, rows, found), _split_table(rows, bounds, likelihoods)]
     tables += [_pairs_table(results, rows)]
@@ -281,8 +282,8 @@ def _split_table(rows: pd.DataFrame, bounds: list[Claim], likelihoods: list[Clai
         entries[v, "likelihood"] = known[title(v)].difference
         entries[v, "likelihood_verdict"] = known[title(v)].verdict
     entries = {key: entry for key, entry in entries.items() if key[0] in gaps}
-    caption = f"Differences of ELBO to {title(REFERENCE)}, in that of {bound} and that of the rest"
-    caption += "; beside it that of log p(x)" if likelihoods else ""
+    caption = f"Differences of ELBO to {title(REFERENCE)}, split into that of {bound} and the rest"
+    caption += "; beside them that of log p(x)" if likelihoods else ""
     return Table.of_variants("elbo_split", columns, entries, caption)
 
 

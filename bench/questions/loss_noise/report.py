@@ -34,7 +34,11 @@ IW = {
     "iw_effective_sample_size": "effective sample size",
 }
 EVERY = ("variant", "stage", "kl", "sampling")
-QUIETER_FOR = "analytic quieter for", "sampled quieter for", "undecided for"
+QUIETER_FOR = (
+    "the analytic KL is quieter for",
+    "the sampled KL is quieter for",
+    "undecided for",
+)
 MOMENTS = {"initialisation": "at initialisation", "best": "at the best weights"}
 
 
@@ -117,10 +121,10 @@ def _answer(one: pd.DataFrame, variants: Iterable[str], found: list[Claim]) -> s
     """Both KLs' variance of one variant, and the verdict on them."""
     variant = REFERENCE if REFERENCE in variants else next(iter(variants))
     each = estimates(select(one, metric="elbo_variance", variant=variant, stage="best"), "kl")
-    parts = [f"{spoken(each[kl,], None)} nats² with {kl} KL" for kl in KLS if (kl,) in each]
+    parts = [f"{spoken(each[kl,], None)} nats² with the {kl} KL" for kl in KLS if (kl,) in each]
     unsure = any(c.subject == (variant, "best") and not c.decided for c in found)
-    of = f"of one training of `{title(variant)}`"
-    text = f"variance of one sample, {of}: {listing(parts)}" if parts else ""
+    of = f"in one training of `{title(variant)}`"
+    text = f"variance of the one-sample ELBO estimate, {of}: {listing(parts)}" if parts else ""
     return text + f" ({UNDECIDED})" * bool(parts and unsure)
 
 
@@ -130,11 +134,12 @@ def _order_sentence(found: list[Claim]) -> str:
     for stage, when in MOMENTS.items():
         here = [replace(c, subject=title(c.subject[0])) for c in found if c.subject[1] == stage]
         if here:
-            every = "every variant of known KL"
+            every = "every variant with a closed-form KL"
             said = sentence(here, *QUIETER_FOR, digits=None, every=every)
             parts.append(f"{when} {said}{_twins(here)}")
     text = (
-        "Variance of one sample with the sampled KL as a multiple of that with the analytic KL: "
+        "The variance of one sample with the sampled KL, as a multiple of that with the analytic "
+        "KL: "
         f"{'; '.join(parts)}."
     )
     return text if parts else ""
@@ -149,8 +154,8 @@ def _twins(found: list[Claim]) -> str:
         same += [] if twin else [twin]
         twin.append(claim)
     twins = [" = ".join(f"`{c.subject}`" for c in group) for group in same if len(group) > 1]
-    several = f"{len(same)} measurement{'s' * (len(same) > 1)}"
-    return f", {several} of {len(found)} variants, since {listing(twins)}" if twins else ""
+    several = f"{len(same)} measurement{'s' * (len(same) > 1)} of {len(found)} variants"
+    return f", which are {several}, since {listing(twins)}" if twins else ""
 
 
 def _equal(one: Estimate, other: Estimate) -> bool:
@@ -174,19 +179,20 @@ def _gain_sentences(rows: pd.DataFrame) -> list[str]:
         if here:
             gains, losses = (sum(c.verdict == v for c in here) for v in (BEATS, TRAILS))
             parts.append(
-                f"{name} {_range(c.difference.mean for c in here)} (of {len(here)} pairs of "
-                f"variant and KL {gains} show a gain, {losses} a loss)"
+                f"{name} by {_range(c.difference.mean for c in here)} (of {len(here)} "
+                f"combinations of variant and KL, {gains} show a gain and {losses} a loss)"
             )
     said = [
         f"At equal decoder passes (S = {rows.S.max()}, best weights) the variance of independent "
-        f"samples is divided by: {'; '.join(parts)}."
+        f"samples is divided in {'; in '.join(parts)}."
     ] * bool(parts)
     if losses := [claim for claim in told if claim.verdict == TRAILS]:
         worst = min(losses, key=lambda claim: claim.difference.mean)
         scheme, stage, s, variant, kl = worst.subject
         said.append(
             f"The largest significant loss at any stage and S: {SCHEMES[scheme]} with the {kl} KL "
-            f"(S = {s}, {STAGES[stage]}) divide it by {worst.spoken(None)} for `{title(variant)}`."
+            f"(S = {s}, {STAGES[stage]}) divide that variance by {worst.spoken(None)} for "
+            f"`{title(variant)}`."
         )
     return said
 

@@ -92,7 +92,7 @@ def _takeaway(found: Found) -> str:
     """What the most samples do to the ratio; by stage: exponents beside theory's, how even the
     weights are, what a bias amounts to."""
     change = _change(found)[1]
-    parts = [f"Of one training, {change}."] * bool(change)
+    parts = [f"In one training, {change}."] * bool(change)
     for stage, printed in found.printed["stage"].items():
         fits = [
             f"{spoken(exponent)} for `{found.labels[name]}` "
@@ -100,17 +100,18 @@ def _takeaway(found: Found) -> str:
             for (where, name), exponent in found.beside_theory.items()
             if where == stage
         ]
-        power = f"the signal-to-noise ratio's exponent of K from {found.beyond} to {found.last}"
+        span = f"from K = {found.beyond} to {found.last}"
+        power = f"the exponent of K in the signal-to-noise ratio, {span},"
         said = [f"{power} is {listing(fits)}"] * bool(fits)
         here = {"stage": stage, "K": found.last}
         for size in found.of("effective_sample_size", **here).values():
             text = f"the effective sample size of K = {found.last} is {spoken(size, 1)}"
             few = size.mean < found.last / 2
-            said.append(text + " (in theory's limit it grows as K; here it is far from it)" * few)
+            said.append(text + " (in theory's limit it grows as K, which is far off here)" * few)
         for (name,), bias in found.of("relative_bias", "estimator", **here).items():
             said.append(
-                f"at K = {found.last} the bias of `{found.labels[name]}` is {spoken(bias)} times "
-                "as long as the gradient"
+                f"at K = {found.last} the bias of `{found.labels[name]}` has {spoken(bias)} times "
+                "the gradient's length"
             )
         parts += [f"At {printed}, {listing(said)}."] * bool(said)
     return points(*parts) or "No exponent could be fitted."
@@ -130,7 +131,7 @@ def _locally(found: Found, stage: str, name: str) -> str:
 def _answer(found: Found) -> str:
     """Whether the most samples lower the plain estimator's ratio, and what they do to all."""
     word, change = _change(found)
-    return f"{word}, of one training: {change}" if change else ""
+    return f"{word} for `{found.labels[REFERENCE]}`, in one training: {change}" if change else ""
 
 
 def _change(found: Found) -> tuple[str, str]:
@@ -150,15 +151,15 @@ def _change(found: Found) -> tuple[str, str]:
         replace(
             claim,
             subject=found.labels[claim.subject],
-            note=", of a biased mean" if claim.subject in biased else "",
+            note=", of its own, biased mean" if claim.subject in biased else "",
         )
         for claim in compared
     ]
-    phrases = ("is higher for", "is lower for", "is undecided for")
+    phrases = ("rises for", "falls for", "is undecided for")
     where = found.printed["stage"][stage]
     return word, (
-        f"at {where} the signal-to-noise ratio at K = {found.last}, as a multiple of that at "
-        f"K = {first}, {sentence(named, *phrases)}"
+        f"at {where}, from K = {first} to {found.last}, the signal-to-noise ratio (numbers: last ÷ "
+        f"first) {sentence(named, *phrases)}"
     )
 
 

@@ -68,10 +68,10 @@ def _samples(results: Results) -> list[Section]:
     rows = results.of(QUESTION, "direction_variance").sort_values("value", ascending=False)
     used = {v: select(rows, variant=v).value > ACTIVE_VARIANCE for v in results.variants(rows)}
     active = [f"`{title(v)}` {its.sum()} of {len(its)}" for v, its in used.items()]
-    over_seeds = ", of which the headline's table has the mean over seeds"
+    over_seeds = " (the headline's table has the mean over seeds)"
     over_seeds *= bool(len(results.of("headline", "active_directions")))
     takeaway = (
-        f"Directions in use (variance of the posterior mean above {ACTIVE_VARIANCE:g}), seed 0"
+        f"Directions in use (variance of the posterior mean above {ACTIVE_VARIANCE:g}) in seed 0"
         f"{over_seeds}: {', '.join(active) or 'none measured'}."
     )
     figures = [_units_figure(rows, takeaway.replace("`", ""))]

@@ -36,7 +36,7 @@ MEMORY = {
 SCALE = {
     "overhead": (Column("overhead a task, ms", 1), "the overhead"),
     "parent_seconds": (Column("the parent's own, ms a task", 1), "the parent's own time"),
-    "cached_seconds": (Column("found done, ms a task", 1), "finding all done"),
+    "cached_seconds": (Column("finding all done, ms a task", 1), "finding all done"),
     "grown_bytes": (Column("memory of the parent, KiB a task", 1), "the parent's memory"),
     "report_seconds": (Column("report, ms a task", 1), "the report"),
 }
@@ -101,10 +101,10 @@ def _exponent(steps: pd.DataFrame) -> float:
 
 
 def _steps_table(steps: pd.DataFrame) -> Table:
-    columns = ["a training step against", Column("from", 0), Column("to", 0)]
+    columns = ["a training step, by", Column("from", 0), Column("to", 0)]
     columns += [Column("ms a step, from", None), Column("ms, to", None)]
     columns += ["of products, from", "of products, to"]
-    columns += ["of roofline, from", "of roofline, to", "exponent of the last two"]
+    columns += ["of roofline, from", "of roofline, to", "exponent between the last two"]
     lines = []
     for axis, group in steps.groupby("axis", sort=False):
         ends = group.iloc[[0, -1]]
@@ -131,7 +131,7 @@ def _spread(gains: pd.Series) -> Cell:
 
 
 def _memory_table(memory: pd.DataFrame) -> Table:
-    columns = ["peak beyond torch of", "against", Column("from", 0), Column("to", 0)]
+    columns = ["peak memory beyond torch of", "as this grows", Column("from", 0), Column("to", 0)]
     columns += [Column("MiB, from", 0), Column("MiB, to", 0), Column("KiB for each more", 2)]
     lines = []
     for which, labels in MEMORY.items():
@@ -174,7 +174,7 @@ def _said(steps: pd.DataFrame, memory: Sequence, grid: pd.DataFrame) -> list[str
         f"{AXES[axis][1]} to the power {decimal(_exponent(group))}"
         for axis, group in steps.groupby("axis", sort=False)
     ]
-    said = [f"Between its two largest sizes a step's time grows with {listing(powers)}."]
+    said = [f"Between the two largest sizes of each, a step's time goes as {listing(powers)}."]
     if len(memory) > 1:
         (k0, least), (k1, most) = memory[0], memory[-1]
         peaks = " to ".join(dict.fromkeys(f"{peak:,.0f}" for peak in (least, most)))
@@ -201,8 +201,8 @@ def _said_of_memory(memory: pd.DataFrame) -> list[str]:
         group = _series(memory, which)
         if which[0] != "training" and len(group) > 1:
             (least, most), (low, high) = (group[c].iloc[[0, -1]] for c in ("value", "mib"))
-            times = f"{most / least:,.0f} times the {against}"
-            grown.append(f"{what} {low:,.0f} to {high:,.0f} MiB over {times}")
+            times = f"a {most / least:,.0f}-fold range of {against}"
+            grown.append(f"for {what}, {low:,.0f} to {high:,.0f} MiB over {times}")
     if grown:
         said.append(f"Peak memory of the evaluations: {'; '.join(grown)}.")
     return said
@@ -213,13 +213,14 @@ def _said_of_tasks(tasks: pd.DataFrame) -> str:
         return ""
     last = tasks.iloc[-1]
     powers = [
-        f"{SCALE[name][1]} to the power {decimal(e)}"
+        f"{SCALE[name][1]} {decimal(e)}"
         for name, e in _exponents(tasks).items()
         if math.isfinite(e)
     ]
     each = 1e3 * max(0, last.overhead) / last.value
     text = f"A grid of {last.value:,.0f} tiny tasks adds {each:.1f} ms to each"
-    return f"{text}; with their number grow {listing(powers)}." if powers else f"{text}."
+    text += f"; as powers of their number grow, with exponents, {listing(powers)}" * bool(powers)
+    return f"{text}."
 
 
 def _steps_figure(steps: pd.DataFrame) -> Figure:

@@ -72,7 +72,7 @@ def _steps_table(steps: pd.DataFrame) -> Table:
             for name, ratio in ratios.items()
         ]
         lines.append([case.network, case.batch, ours, case.bound_ratio, *theirs])
-    caption = "Time of the same training step, over ours. Bold: the fastest of a line."
+    caption = "Time of the same training step in each library, over ours; bold: the fastest."
     return Table("peer_speed", columns, lines, caption)
 
 
@@ -130,7 +130,7 @@ def _takeaway(steps: pd.DataFrame, bounds: pd.DataFrame) -> str:
     ratios = bounds.pythae_ratio.dropna()
     if len(ratios):
         most = (bounds.pythae_ratio / bounds.bound_ratio).dropna()
-        limit = f"; its matrix products alone would take {span(most)}" if len(most) else ""
+        limit = f"; its matrix products alone would allow {span(most)} times" if len(most) else ""
         said.append(
             f"The IW bound takes {span(ratios)} times as many samples a second as "
             f"{LOG_LIKELIHOOD.name}{limit}."

@@ -83,8 +83,8 @@ def _takeaway(timings: Timings) -> str:
         )
         if compiled.roofline_ratio.notna().any():
             said.append(
-                "Beside its roofline, which adds the time to copy what the optimizer must move, "
-                f"that is {_shares(compiled, 'roofline_ratio')}."
+                "Of the speed of its roofline, which adds the time to copy what the optimizer must "
+                f"move, it reaches {_shares(compiled, 'roofline_ratio')}."
             )
     evaluation = timings.of("compiled_evaluation")
     if len(evaluation):
@@ -152,9 +152,9 @@ def _parts(timings: Timings) -> Table:
         shares = [(parts | left).get(name) for parts, left in zip(cases.parts, rest)]
         lines.append([name, *shares, *(1e3 * cases.seconds * shares)])
     caption = (
-        "Optimizer, likelihood, activations and batch: what the step without it saves. Products, "
-        "what must be moved (a part of the optimizer) and calls: timed alone. Parts overlap, so "
-        "that what is left to the rest may be negative, as may a part below the noise."
+        "Optimizer, likelihood, activations and batch: what a step without that part saves. "
+        "Products, what must be moved (a part of the optimizer) and calls: timed alone. Parts "
+        "overlap, so that what is left to the rest may be negative, as may a part below the noise."
     )
     return Table("step_parts", columns, lines, caption)
 

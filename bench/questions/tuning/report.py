@@ -82,9 +82,9 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
         longest, _ = max(edges)
         costs = [loss for epochs, loss in edges if epochs == longest]
         takeaway = (
-            f"Chosen on validation, for each variant and length: {_range(rates)}; "
-            f"at {longest} epochs half or twice the rate would cost variants with an ELBO "
-            f"{decimal(min(costs))} to {decimal(max(costs))} nats of validation ELBO{lost}."
+            f"The choice on validation data, for each variant and length, gave {_range(rates)}; "
+            f"at {longest} epochs half or twice the rate would cost {decimal(min(costs))} to "
+            f"{decimal(max(costs))} nats of validation ELBO, of the variants that have one{lost}."
         )
     notes = prose(__file__)
     return Section("How the learning rates were chosen", takeaway, tables=[table], notes=notes)

@@ -19,11 +19,11 @@ from bench.statistics import Estimate, interval, ratio_of_means
 
 KEYS = ["variant", "trained_on", "posterior", "corruption"]
 REFITTED = {
-    "opposite": "are of the opposite sign to the best posterior's",
-    "below": "are below the best posterior's",
-    "above": "are above the best posterior's",
-    "difference undecided": "are undecided against the best posterior's, which moves significantly",
-    "undecided": "are undecided, the best posterior's too",
+    "opposite": "of the opposite sign to the best posterior's",
+    "below": "below the best posterior's",
+    "above": "above the best posterior's",
+    "difference undecided": "undecided against the best posterior's, which moves significantly",
+    "undecided": "undecided, the best posterior's too",
 }
 FILTERS = ("corruption", "trained_on")
 
@@ -91,12 +91,12 @@ def sentence(table: pd.DataFrame) -> str:
         most = max(rest.itertuples(), key=lambda line: abs(line.difference.mean))
         apart = replace(most.difference, mean=abs(most.difference.mean))
         others = (
-            f"is undecided against it in {len(rest)} of {len(mine)} changes, the largest "
-            f"{spoken(apart, 1)} nats from it ({most.corruption} at {most.level:g})"
+            f"is undecided against it in {len(rest)} of {len(mine)} changes, of which the largest "
+            f"is {spoken(apart, 1)} nats from it ({most.corruption} at {most.level:g})"
         )
     found = "; ".join(filter(None, [told, others]))
     return (
-        f"Of some of these images, beside the change of the best posterior for each, that of "
+        "Beside the best posterior's change of entropy, found for some of these images, that of "
         f"`{title(REFERENCE)}` {found}."
         if found
         else ""
@@ -107,14 +107,15 @@ def answer(table: pd.DataFrame) -> str:
     """Where the reference's change is of the opposite sign to the best posterior's; "" nowhere."""
     mine = table[(table.posterior == title(REFERENCE)) & (table.origin == "opposite")]
     said = listing(_sizes(line) for line in mine.itertuples())
-    return f"of the opposite sign to the best posterior's with {said}" if said else ""
+    return f"its change is of the opposite sign to the best posterior's with {said}" if said else ""
 
 
 def _sizes(line: tuple) -> str:
-    """`salt at 0.4 (by 1.5 ± 0.4: −1.2, the best +0.3 nats)`."""
+    """`salt at 0.4 (−1.2 against the best's +0.3 nats, 1.5 ± 0.4 apart)`."""
     encoder, best = (decimal(e.mean, 1, "+") for e in (line.encoder, line.refitted))
     apart = spoken(replace(line.difference, mean=abs(line.difference.mean)), 1)
-    return f"{line.corruption} at {line.level:g} (by {apart}: {encoder}, the best {best} nats)"
+    both = f"{encoder} against the best's {best} nats"
+    return f"{line.corruption} at {line.level:g} ({both}, {apart} apart)"
 
 
 def text(table: pd.DataFrame) -> str:

@@ -169,12 +169,15 @@ def sentences_of(table: pd.DataFrame) -> tuple[list[str], str]:
         mine = moving.pop(name)
         said = [(at.verdict, f"{at.corruption} ({_sizes(at)})") for at in mine.itertuples()]
         short, higher = in_short(mine), (mine.end == "higher").tolist()
-        sentences.append(f"`{name}`: **{short}**; entropy {grouped(said, KINDS)}.")
+        sentences.append(
+            f"`{name}`: **{short}**. Its entropy (change at the strongest level) "
+            f"{grouped(said, KINDS)}."
+        )
         said = [pair for pair, up in zip(said, higher) if up] or said
         answer = f"{short}: {name}'s entropy {grouped(said, KINDS)}"
     if moving:
-        others = "; ".join(f"`{name}` {_counts(mine)}" for name, mine in moving.items())
-        sentences.append(f"Where entropy ends: {others}.")
+        others = "; for ".join(f"`{name}`, {_counts(mine)}" for name, mine in moving.items())
+        sentences.append(f"At the strongest level entropy is, for {others}.")
     if still.any():
         names = listing(f"`{name}`" for name in table[still].posterior.unique())
         sentences.append(f"{names}: **flat**, no image's entropy moves by more than {TIE:g} nats.")
@@ -208,8 +211,8 @@ def _sizes(line: tuple) -> str:
         line.verdict in ("rises after a dip", "falls at first")
         and line.dip.mean != line.change.mean
     )
-    after = f" after {spoken(line.dip, 1, sign=True)}" if dips else ""
-    return f"{spoken(line.change, 1, sign=True)}{after} nats"
+    lowest = f", at the lowest {spoken(line.dip, 1, sign=True)}" if dips else ""
+    return f"{spoken(line.change, 1, sign=True)} nats{lowest}"
 
 
 def _table(table: pd.DataFrame) -> Table:
@@ -246,9 +249,10 @@ def noise_claims(rows: pd.DataFrame) -> list[Claim]:
 def _noise_sentence(rows: pd.DataFrame, found: list[Claim]) -> str:
     said = [(claim.verdict, f"{claim.subject} ({claim.spoken(1, sign=True)})") for claim in found]
     noise = listing(rows[rows.noisy].trained_on.str.split(",").str[0].unique())
-    subject = f"the change of `{title(REFERENCE)}` trained on {noise} too"
-    told = f"{subject} is at the strongest level {grouped(said, NOISY)}"
-    return f"Against as many steps on clean images, {told}." if said else ""
+    subject = f"`{title(REFERENCE)}` trained on {noise} too"
+    told = f"{subject} has a change of entropy that at the strongest level is"
+    lead = f"Compared with as many steps on clean images, {told}"
+    return f"{lead} {grouped(said, NOISY)}." if said else ""
 
 
 def _noise_table(found: list[Claim]) -> Table:
