@@ -56,7 +56,7 @@ def test_the_section_has_its_tables_and_figures(found):
     assert len(section.takeaway) > 50
     assert len(section.figures) == 2
     assert section.answer.startswith(
-        "variance of one sample, of one training of `input-dependent`: "
+        "variance of the one-sample ELBO estimate, in one training of `input-dependent`: "
     )
     assert "nats² with the analytic KL and " in section.answer
     for name in ("analytic", "sampled"):
