@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TypeVar
 
-from bench.errors import nearest
+from bench.errors import BenchError
 
 T = TypeVar("T")
 
@@ -253,9 +253,9 @@ OPTIONS = {"ppca": {"likelihood": "gaussian", "decoder": "linear"}}
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name; raises BenchError with the nearest name."""
+    """The preset of that name; raises BenchError with those there are."""
     if name not in PRESETS:
-        raise nearest("preset", name, PRESETS)
+        raise BenchError(f"unknown preset '{name}': choose from {', '.join(PRESETS)}")
     return PRESETS[name]
 
 

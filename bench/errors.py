@@ -26,6 +26,6 @@ def one_line(error: BaseException) -> str:
 def nearest(kind: str, name: str, known: Iterable[str]) -> BenchError:
     """The error for an unknown name, with the nearest known one."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(known)}"
     return BenchError(f"unknown {kind} '{name}': {hint}")

@@ -87,7 +87,7 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
     [
         (["--variants", "input_dependant"], "did you mean 'input_dependent'?"),
         (["--dataset", "minst"], "did you mean 'mnist'?"),
-        (["--preset", "fulll"], "did you mean 'full'?"),
+        (["--preset", "fulll"], "unknown preset 'fulll': choose from default, quick, full"),
         (["--estimator", "pathwize"], "did you mean 'pathwise'?"),
         (["--questions", "headlines"], "did you mean 'headline'?"),
         (["--measurements", "headlines"], "did you mean 'headline'?"),
