@@ -76,10 +76,10 @@ def test_what_stays_what_crosses_and_what_comes_late():
     )
     text = section.takeaway
     assert "after 120 epochs" in text
-    assert "below it `learned-diagonal` (−2.00 ± 0.04, at every budget)" in text
+    assert "below it `learned-diagonal` (−2.00 ± 0.04; below it at every budget)" in text
     assert "`full-covariance` (+1.00 ± 0.04; at 30 epochs −1.00 ± 0.04: the order reverses)" in text
     assert "`flow` (+0.50 ± 0.04; undecided against it at 30 and 60 epochs)" in text
-    assert "Not shown to be converged: the last doubling gains nats for" in text
+    assert "Not converged: the last doubling still gains, in nats, for" in text
     assert "`full-covariance` (2.00" in text
     (table,) = section.tables
     frame = table.frame().set_index(["variant", "epochs"])
@@ -105,7 +105,7 @@ def test_what_is_undecided_or_loses_is_not_called_converged():
     one = {"input_dependent": (-99, -95, -95), "flow": (-99, -94, -94.3)}
     (section,) = sections(made_up(one))
     assert "Not shown to be converged" in section.takeaway
-    assert "loses nats for `flow` (0.30" in section.takeaway
+    assert "loses, in nats, for `flow` (0.30" in section.takeaway
     lone = made_up({"input_dependent": (-99, -95, -95)})
     lone.rows = lone.rows[lone.rows.seed == 0]
     assert "Not shown to be converged" in sections(lone)[0].takeaway
@@ -128,7 +128,7 @@ def test_equal_time_is_read_between_two_lengths():
     found = at_equal_time(results)
     assert found["flow"].mean == pytest.approx(-95.5 - -95)
     (section,) = sections(results)
-    assert "At equal time, as measured here, against input-dependent's: below it `flow` (−0.50" in (
+    assert "ELBO at equal time, as measured here, against input-dependent's, in nats: below it" in (
         section.takeaway
     )
 
@@ -199,7 +199,7 @@ def test_where_theory_is_known_what_is_within_its_tolerance_is_equal_at_every_bu
     (section,) = sections(results)
     assert "within 0.05 nats of it `flow`" in section.takeaway
     assert "Converged: the last doubling is within 0.05 nats for" in section.takeaway
-    assert "against input-dependent's: within 0.05 nats of it `flow`" in section.takeaway
+    assert "in nats: within 0.05 nats of it `flow` (+0.0070 ± 0.0020)" in section.takeaway
 
 
 def test_a_rate_that_turns_a_told_order_is_told():

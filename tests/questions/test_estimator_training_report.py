@@ -14,7 +14,7 @@ from tests.stored import lines_of, printed, stored
 
 NATS = "nats/image"
 
-ASIDE = "Not read at 8.0 s, being trained for too short or too long:"
+ASIDE = "Not read at 8.0 s, since their trainings"
 
 
 def training(name, elbo, steps=80, samples=1, seconds=8.0, rate=0.002):
@@ -67,11 +67,12 @@ def test_differences_are_paired_by_seed():
     section, table = made_up([landing])
     assert section.answer == (
         "test ELBO after 80 steps, in nats: at equal steps, against pathwise's with the same S, "
-        "above it for `sticking the landing (S = 1)` (+2.00 ± 0.00); at equal time, against "
-        "pathwise's (S = 1), above it for `sticking the landing (S = 1)` (+2.00 ± 0.00)"
+        "higher for `sticking the landing (S = 1)` (+2.00 ± 0.00); at equal time, against "
+        "pathwise's (S = 1), higher for `sticking the landing (S = 1)` (+2.00 ± 0.00)"
     )
     assert (
-        "the test ELBO against pathwise's with the same S, in nats, is above it" in section.takeaway
+        "the test ELBO, compared with pathwise's with the same S, in nats, is higher"
+        in section.takeaway
     )
     (line,) = lines_of(table, "equal steps", "sticking the landing")
     assert line[6:8] == ["+2.00 ± 0.00", "beats"]
@@ -96,7 +97,7 @@ def test_of_many_the_answer_names_the_nearest_and_the_farthest():
     section, _ = made_up(worse)
     assert section.answer == (
         "test ELBO after 80 steps, in nats: at equal steps, against pathwise's with the same S, "
-        "below it for 3 of the 3 compared, from `pathwise, Sobol (S = 1)` (−2.00 ± 0.00) to `score "
+        "lower for 3 of the 3 compared, from `pathwise, Sobol (S = 1)` (−2.00 ± 0.00) to `score "
         "function (S = 1)` (−9.00 ± 0.00)"
     )
     assert "`sticking the landing (S = 1)` (−4.00 ± 0.00)" in section.takeaway
@@ -111,7 +112,7 @@ def test_at_equal_steps_pathwise_has_as_many_samples_and_at_equal_time_one():
     assert line[3] == "40"
     assert line[6:9] == ["−2.00 ± 0.00", "trails", "8.0"]
     assert "(the 8.0 s of 80 steps of pathwise, 5 seeds)" in section.takeaway
-    assert "against pathwise's (S = 1), in nats, is below it for" in section.takeaway
+    assert "compared with pathwise's (S = 1), in nats, is lower for" in section.takeaway
     assert "`pathwise, antithetic (S = 2)` (−2.00 ± 0.00)" in section.answer
     assert "`pathwise (S = 2)` (−1.00 ± 0.00)" in section.takeaway
 
@@ -134,7 +135,7 @@ def test_what_takes_longer_at_its_shortest_has_no_equal_time():
     )
     assert lines_of(table, "equal steps", "sticking the landing")
     assert not lines_of(table, "equal time", "sticking the landing")
-    assert f"{ASIDE} `sticking the landing (S = 1)` (9.0 s)" in section.takeaway
+    assert f"{ASIDE} are all longer: `sticking the landing (S = 1)` (9.0 s)" in section.takeaway
 
 
 @pytest.mark.parametrize(("seconds", "read"), [(6.7, False), (6.9, True)])
@@ -147,7 +148,7 @@ def test_what_takes_less_at_its_longest_has_no_equal_time(seconds, read):
 
     section, table = made_up([cheaper, antithetic])
     assert bool(lines_of(table, "equal time", "sticking the landing")) == read
-    said = f"{ASIDE} `sticking the landing (S = 1)` (3.4 to 6.7 s)."
+    said = f"{ASIDE} end before: `sticking the landing (S = 1)` (3.4 to 6.7 s)."
     assert section.takeaway.endswith(said) != read
 
 

@@ -65,11 +65,11 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     assert overfitting.answer == (
         "yes: its gap (test − train cross-entropy) with 250 training images is 30.1 ± 0.6 nats; "
         "with 1,000 images stopping at the best epoch would have lowered the test cross-entropy by "
-        "2.0 ± 0.0; added to the gap with 250 images by noise on the code but no KL, and then by "
-        "the KL: −5.0 ± 0.0 and −5.0 ± 0.0 (input-dependent); the VAEs' test cross-entropy, "
-        "against the autoencoder's, is higher for 1 of 1 with 250 images when all are stopped "
-        "early; at the last step higher for 1 of 1 with 250 images, and higher for 1 of 1 with "
-        "1,000 images"
+        "2.0 ± 0.0; added to the gap with 250 images by noise on the code, without the KL, and "
+        "by the KL on top of it: −5.0 ± 0.0 and −5.0 ± 0.0 (input-dependent); the VAEs' test "
+        "cross-entropy, against the autoencoder's, is higher for 1 of 1 with 250 images when all "
+        "are stopped early; at the last step higher for 1 of 1 with 250 images, and higher for 1 "
+        "of 1 with 1,000 images"
     )
     assert "the gap is smaller for `input-dependent` (−10.0 ± 0.0)" in overfitting.takeaway
     assert "itself is higher for `input-dependent` (+4.0 ± 0.0)" in overfitting.takeaway
@@ -78,10 +78,10 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
         in overfitting.takeaway
     )
     assert (
-        "with noise on the code but no KL by −5.0 ± 0.0 and +3.0 ± 0.0; with the KL by −5.0 ± 0.0 "
-        "and +1.0 ± 0.0; with a sampled code in place of the mean by +0.0 ± 0.0 (undecided) and "
-        "+3.0 ± 0.0 nats. Its codes are 9.1 ± 0.6 times as large as the noise without the KL, "
-        "4.0 ± 0.6 times with"
+        "noise on the code, without the KL, adds −5.0 ± 0.0 and +3.0 ± 0.0; the KL on top of it "
+        "adds −5.0 ± 0.0 and +1.0 ± 0.0; a sampled code in place of the mean adds +0.0 ± 0.0 "
+        "(undecided) and +3.0 ± 0.0 nats. Its codes are 9.1 ± 0.6 times as large as the "
+        "noise without the KL, 4.0 ± 0.6 times with"
     ) in overfitting.takeaway
     assert f"{report.SAVED} 2.0 ± 0.0" in overfitting.takeaway
     assert "raises the test cross-entropy: `autoencoder` 5.0 ± 0.0 nats" in perturbation.takeaway

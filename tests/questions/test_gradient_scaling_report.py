@@ -51,7 +51,7 @@ def test_the_table_and_sentence_of_gradient_scaling():
     section, table = made_up()
     takeaway = section.takeaway
     ends = "2.00 ± 0.00 (`pathwise`) to 3.00 ± 0.00 (`score function`)"
-    assert f"as a power of L, with measured exponents of {ends}" in takeaway
+    assert f"a power of L for 2 of 2 estimators, with measured exponents of {ends}" in takeaway
     assert takeaway.endswith(
         "After a short training the raw score function's variance as a multiple of pathwise's is "
         "3.00 at L = 2 (one seed) and 75.0 at L = 50 (one seed)."

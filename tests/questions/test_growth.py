@@ -95,8 +95,8 @@ def test_a_grids_cost_is_a_tasks_and_its_power(tmp_path):
     assert large == "| 500 | 18.0 | 4.0 | 3.0 | 2.0 | 1.0 | 8.0 | 3,500 |"
     assert exponents.startswith("| exponent of the whole | – | 1.3 | 1.0 | 1.0 | 1.0 | 0.0 |")
     assert "A grid of 500 tiny tasks adds 4.0 ms to each" in section.takeaway
-    assert "with exponents, the overhead 1.30" in section.takeaway
-    assert "the report 0.00" in section.takeaway
+    assert "the overhead (exponent 1.30)" in section.takeaway
+    assert "the report (exponent 0.00)" in section.takeaway
 
 
 def test_one_grid_has_no_power(tmp_path):

@@ -254,7 +254,7 @@ def test_runs_that_were_best_in_the_last_of_their_epochs_are_counted():
         found.history.loc[found.history.epoch == 5, "epoch"] = count
         return sections(found)[0].takeaway
 
-    said = " Of {} epochs, 2 of 3 runs had their best epoch in the last 2 %."
+    said = " 2 of 3 runs had their best epoch in the last 2 % of the {} epochs."
     assert of_epochs(5, (4, 5, 5)).endswith(said.format(5))
     assert of_epochs(200, (196, 197, 200)).endswith(said.format(200))
     assert "best epoch" not in of_epochs(200, (196, 190))

@@ -139,7 +139,7 @@ def test_variants_that_are_equal_at_initialisation_are_one_measurement(found):
         for name, r in values.items()
     }
     takeaway = sections(results(rows_of))[0].takeaway
-    assert ", which are 2 measurements of 3 variants, since `one` = `other`." in takeaway
+    assert ", 2 measurements for 3 variants, since `one` = `other`." in takeaway
     del rows_of["other"]
     assert "measurement" not in sections(results(rows_of))[0].takeaway
 
@@ -175,8 +175,8 @@ def test_a_scheme_that_loses_is_named_with_its_setting():
     unsure = [gain(1.01, "analytic")]
     (section,) = sections(stored("loss_noise", [("flow", 0, its), ("fixed_variance", 0, unsure)]))
     said = (
-        "antithetic pairs by 0.5 to 3 (of 3 combinations of variant and KL, 1 show a gain and 1 a "
-        "loss)"
+        "antithetic pairs divide it by 0.5 to 3 (of 3 combinations of variant and KL, 1 show a "
+        "gain and 1 a loss)"
     )
     assert said in section.takeaway
     assert section.takeaway.endswith(

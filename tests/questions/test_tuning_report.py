@@ -109,8 +109,8 @@ def test_a_chosen_rate_stands_beside_what_half_and_twice_would_cost():
     assert "learning rates from 0.002 to 0.004" in section.takeaway
     # not the 11 nats of the short training
     assert section.takeaway.endswith(
-        "; at 120 epochs half or twice the rate would cost 1.00 to 2.50 nats of validation "
-        "ELBO, of the variants that have one."
+        "; for the variants with an ELBO, half or twice the rate at 120 epochs would cost 1.00 to "
+        "2.50 nats of validation ELBO."
     )
     frame = section.tables[0].frame().set_index(["variant", "epochs"])
     whole = frame.loc[("flow", 120)]

@@ -360,7 +360,7 @@ def test_changes_that_are_not_told_from_the_best_posteriors_are_counted(tmp_path
     assert (
         "that of `input-dependent` is above it with salt at 0.4 (+1.0 against the best's "
         "+0.5 nats, 0.5 ± 0.0 apart); is undecided against it in 5 of 6 changes, of which the "
-        "largest is 0.0 ± 2.0 nats from it "
+        "farthest is 0.0 ± 2.0 nats from it "
         "(bit flips at 0.4)." in section.takeaway
     )
 

@@ -191,11 +191,11 @@ def _survives(found: Found) -> str:
             opposite = mine[opposed[-1]].spoken(sign=True)
             text += f"; at {opposed[-1]} epochs {opposite}: the order reverses"
         elif last.decided and not changed:
-            text += ", at every budget"
+            text += f"; {phrases[last.verdict]} at every budget"
         elif last.decided:
             since = min(epochs for epochs in mine if epochs > changed[-1])
             is_late = since == longest
-            text += "" if is_late else f", from {since} epochs on"
+            text += "" if is_late else f"; {phrases[last.verdict]} from {since} epochs on"
         for verdict in {mine[e].verdict: None for e in changed if is_late or not last.decided}:
             when = listing(str(epochs) for epochs in changed if mine[epochs].verdict == verdict)
             text += f"; {phrases[verdict]} at {when} epochs"
@@ -223,9 +223,14 @@ def _gains(elbo: pd.DataFrame, within: float) -> str:
     if not told:
         return ""
     alike = f"is within {within} nats for"
-    said = sentence(told, "gains nats for", "loses nats for", "is undecided for", alike=alike)
-    over = all(claim.verdict == EQUAL for claim in told)
-    return f"{'Converged' if over else 'Not shown to be converged'}: the last doubling {said}."
+    phrases = ("still gains, in nats, for", "loses, in nats, for", "is undecided for")
+    said = sentence(told, *phrases, alike=alike)
+    word = "Not shown to be converged"
+    if all(claim.verdict == EQUAL for claim in told):
+        word = "Converged"
+    elif any(claim.verdict == BEATS and claim.difference.low > within for claim in told):
+        word = "Not converged"
+    return f"{word}: the last doubling {said}."
 
 
 def equal_time_claims(results: Results) -> list[Claim]:
@@ -237,7 +242,8 @@ def equal_time_claims(results: Results) -> list[Claim]:
 def _equal_time_said(results: Results) -> str:
     found = equal_time_claims(results)
     said = sentence(found, "above it", "below it", OPEN, sign=True, alike=WITHIN)
-    return f"At equal time, as measured here, against {title(REFERENCE)}'s: {said}." if said else ""
+    lead = f"ELBO at equal time, as measured here, against {title(REFERENCE)}'s, in nats"
+    return f"{lead}: {said}." if said else ""
 
 
 def _tuning(results: Results) -> pd.DataFrame:

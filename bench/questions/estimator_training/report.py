@@ -34,7 +34,7 @@ from bench.statistics import Estimate, between, interval, on_chord, read_between
 BUDGETS = {"equal_steps": "equal steps", "equal_time": "equal time"}
 AGAINST = {"equal_steps": "pathwise's with the same S", "equal_time": "pathwise's (S = 1)"}
 """Budget → what an estimator is compared with."""
-WHERE = {BEATS: "above it for", TRAILS: "below it for", UNDECIDED: "undecided for"}
+WHERE = {BEATS: "higher for", TRAILS: "lower for", UNDECIDED: "undecided for"}
 KEYS = ["budget", "estimator", "S"]
 TIMED = ["estimator", "S"]
 REFERENCE = "pathwise"
@@ -221,8 +221,8 @@ def _said(
     """How the estimators compare with pathwise, and which of them scatter or diverge."""
     mine = [replace(c, subject=_name(key, labels)) for key, c in found.items() if key[0] == budget]
     compared = sentence(mine, *WHERE.values(), sign=True)
-    told = f"the test ELBO against {AGAINST[budget]}, in nats, is {compared}" if compared else ""
-    return "; ".join(filter(None, [told, *_wild(budget, spans, labels)]))
+    told = f"the test ELBO, compared with {AGAINST[budget]}, in nats, is {compared}"
+    return "; ".join([*[told] * bool(compared), *_wild(budget, spans, labels)])
 
 
 def _wild(budget: str, spans: Mapping[Key, str], labels: Mapping[str, str]) -> list[str]:
@@ -302,12 +302,18 @@ def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
     until = _until(final)
     spans = _spans(final)
     aside = spans[(spans["min"] > until) | (spans["max"] < ENOUGH * until)]
-    named = [
-        f"`{labels[name]} (S = {s})` ({' to '.join(dict.fromkeys(f'{t:.1f}' for t in ends))} s)"
-        for (name, s), *ends in aside.itertuples()
-    ]
-    said = f"Not read at {until:.1f} s, being trained for too short or too long: {listing(named)}."
-    return said if named else ""
+    said = []
+    for words, some in {
+        "since their trainings end before": aside[aside["max"] < until],
+        "since their trainings are all longer": aside[aside["min"] > until],
+    }.items():
+        named = [
+            f"`{labels[name]} (S = {s})` ({' to '.join(dict.fromkeys(f'{t:.1f}' for t in ends))} s)"
+            for (name, s), *ends in some.itertuples()
+        ]
+        if named:
+            said.append(f"Not read at {until:.1f} s, {words}: {listing(named)}.")
+    return " ".join(said)
 
 
 def _timing_said(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:

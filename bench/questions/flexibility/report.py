@@ -187,7 +187,7 @@ def takeaway_of(
             f"{sentence(richer, *GAINS, alike=ALIKE)}"
         ]
     if timed:
-        parts.append(f"at equal time: {sentence(timed, *GAINS, alike=ALIKE)}")
+        parts.append(f"at equal time the ELBO is {sentence(timed, *GAINS, alike=ALIKE)}")
     gaps = _of(found, "inference_gap")
     if encoder:
         gap = spoken(gaps[REFERENCE])

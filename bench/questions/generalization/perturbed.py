@@ -64,7 +64,7 @@ def takeaway(perturbed: pd.DataFrame, plain_ones: Sequence[str]) -> str:
     told = [claim for p in plain_ones for claim in claims(against(p, measured), False)]
     said = {name: claimed(of_quantity(told, name), "lower", "higher") for name in UNITS}
     risen = claimed(of_quantity(told, "rise"), "smaller", "larger")
-    parts = [text + (f"; by comparison, the rise is {risen}" if risen else "")]
+    parts = [text + (f"; against that, the rise is {risen}" if risen else "")]
     if shaped := said["covariance"]:
         parts.append(f"At that noise the cross-entropy itself is {shaped}")
     if isotropic := said["absolute"]:

@@ -39,8 +39,8 @@ SAVED = "stopping at the best epoch would have lowered the test cross-entropy by
 NO_TURN = 0.05
 """Nats: saved by early stopping no more than this, interval and all, is no turn."""
 STEPS = {
-    "noise": "noise on the code but no KL",
-    "KL": "the KL",
+    "noise": "noise on the code, without the KL,",
+    "KL": "the KL on top of it",
     "sampled": "a sampled code in place of the mean",
 }
 """What is added, one after another, from an autoencoder to a VAE as it is evaluated."""
@@ -136,7 +136,7 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
         if added:
             few = f"{fewest.images.min():,} images"
             answer += (
-                f"; added to the gap with {few} by {STEPS['noise']}, and then by {STEPS['KL']}: "
+                f"; added to the gap with {few} by {STEPS['noise']} and by {STEPS['KL']}: "
                 f"{'; '.join(added)}"
             )
         if compared:
@@ -200,16 +200,16 @@ def chain(fewest: pd.DataFrame, plain: str, variant: str) -> dict[tuple[str, str
 def _of_chain(fewest: pd.DataFrame, variant: str, parts: Mapping[tuple, Claim]) -> str:
     """What noise, KL and a sampled code add, and how far the codes outgrow the noise."""
     added = [
-        f"with {text} by {_part(parts[variant, what, 'gap'])} and "
+        f"{text} adds {_part(parts[variant, what, 'gap'])} and "
         f"{_part(parts[variant, what, 'test'])}"
         for what, text in STEPS.items()
     ]
     ratio = select(fewest, metric="code_to_noise", stage="end", variant=variant)
     sizes = [spoken(interval(select(ratio, kl_weight=w).value), 1) for w in (0, 1)]
     return (
-        f"From the autoencoder to `{title(variant)}`, gap and test cross-entropy change "
-        f"{'; '.join(added)} nats. Its codes are {sizes[0]} times as large as the noise without "
-        f"the KL, {sizes[1]} times with it."
+        f"Step by step from the autoencoder to `{title(variant)}`, to the gap and the test "
+        f"cross-entropy: {'; '.join(added)} nats. Its codes are {sizes[0]} times as large as the "
+        f"noise without the KL, {sizes[1]} times with it."
     )
 
 

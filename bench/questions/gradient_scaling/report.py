@@ -108,7 +108,10 @@ def _takeaway(
         }
         said = []
         if kinds["power"]:
-            said.append(f"goes as a power of L, with measured exponents of {ends(kinds['power'])}")
+            said.append(
+                f"goes as a power of L for {len(kinds['power'])} of {len(mine)} estimators, with "
+                f"measured exponents of {ends(kinds['power'])}"
+            )
         if kinds["flat"]:
             said.append(f"hardly depends on L (power within ±{FLAT}) for {names['flat']}")
         if kinds["none"]:

@@ -57,7 +57,7 @@ def sections(results: Results) -> list[Section]:
         )
     if late := int((best > (1 - LATE) * last).sum()):
         runs = f"{late} of {len(best)} runs had their best epoch in the last {LATE:.0%}"
-        said.append(f"Of {last} epochs, {runs}.".replace("%", " %"))
+        said.append(f"{runs} of the {last} epochs.".replace("%", " %"))
     if (sample := _test_sample(rows)) and found:
         said.append(
             "The ± of means, and of differences of ELBO and L_K, is over trainings, on these test "

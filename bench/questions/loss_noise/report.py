@@ -154,8 +154,8 @@ def _twins(found: list[Claim]) -> str:
         same += [] if twin else [twin]
         twin.append(claim)
     twins = [" = ".join(f"`{c.subject}`" for c in group) for group in same if len(group) > 1]
-    several = f"{len(same)} measurement{'s' * (len(same) > 1)} of {len(found)} variants"
-    return f", which are {several}, since {listing(twins)}" if twins else ""
+    several = f"{len(same)} measurement{'s' * (len(same) > 1)} for {len(found)} variants"
+    return f", {several}, since {listing(twins)}" if twins else ""
 
 
 def _equal(one: Estimate, other: Estimate) -> bool:
@@ -179,12 +179,12 @@ def _gain_sentences(rows: pd.DataFrame) -> list[str]:
         if here:
             gains, losses = (sum(c.verdict == v for c in here) for v in (BEATS, TRAILS))
             parts.append(
-                f"{name} by {_range(c.difference.mean for c in here)} (of {len(here)} "
+                f"{name} divide it by {_range(c.difference.mean for c in here)} (of {len(here)} "
                 f"combinations of variant and KL, {gains} show a gain and {losses} a loss)"
             )
     said = [
-        f"At equal decoder passes (S = {rows.S.max()}, best weights) the variance of independent "
-        f"samples is divided in {'; in '.join(parts)}."
+        f"The variance of independent samples at equal decoder passes (S = {rows.S.max()}, best "
+        f"weights): {'; '.join(parts)}."
     ] * bool(parts)
     if losses := [claim for claim in told if claim.verdict == TRAILS]:
         worst = min(losses, key=lambda claim: claim.difference.mean)

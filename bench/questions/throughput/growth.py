@@ -213,13 +213,13 @@ def _said_of_tasks(tasks: pd.DataFrame) -> str:
         return ""
     last = tasks.iloc[-1]
     powers = [
-        f"{SCALE[name][1]} {decimal(e)}"
+        f"{SCALE[name][1]} (exponent {decimal(e)})"
         for name, e in _exponents(tasks).items()
         if math.isfinite(e)
     ]
     each = 1e3 * max(0, last.overhead) / last.value
     text = f"A grid of {last.value:,.0f} tiny tasks adds {each:.1f} ms to each"
-    text += f"; as powers of their number grow, with exponents, {listing(powers)}" * bool(powers)
+    text += f"; as powers of their number grow {listing(powers)}" * bool(powers)
     return f"{text}."
 
 

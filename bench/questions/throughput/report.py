@@ -55,7 +55,8 @@ def _speed(results: Results, timings: Timings) -> list[Section]:
     compiled = ", compiled," if case.kind == "compiled" else ""
     answer = (
         f"{title(variant)}{compiled} trains on {rounded(case.rate)} images/s at batch "
-        f"{case.batch:,.0f}, {case.bound_ratio:.2f} of the speed of its matrix products"
+        f"{case.batch:,.0f}, {case.bound_ratio:.2f} of the speed of its matrix products "
+        f"(on {_where(timings)})"
     )
     start = _table("first_step", timings.of("fresh"), START, "A process that trains ten steps.")
     tables = [_training(timings), _parts(timings), _evaluation(timings), _estimators(timings)]
@@ -83,8 +84,8 @@ def _takeaway(timings: Timings) -> str:
         )
         if compiled.roofline_ratio.notna().any():
             said.append(
-                "Of the speed of its roofline, which adds the time to copy what the optimizer must "
-                f"move, it reaches {_shares(compiled, 'roofline_ratio')}."
+                f"Compiled, it reaches {_shares(compiled, 'roofline_ratio')} of the speed of its "
+                "roofline, which adds the time to copy what the optimizer must move."
             )
     evaluation = timings.of("compiled_evaluation")
     if len(evaluation):
@@ -234,12 +235,17 @@ def paired_elbo(float32: pd.DataFrame, bf16: pd.DataFrame) -> dict[str, Estimate
     }
 
 
+def _where(timings: Timings) -> str:
+    """The GPU, or that it was one core of which processor."""
+    return str(timings.machine.get("gpu") or f"one core of {timings.machine.get('cpu')}")
+
+
 def _machine(timings: Timings) -> str:
     machine = timings.machine
     product, copy = (timings.of(kind).rate.mean() for kind in ("matrix_rate", "copy_bandwidth"))
     return prose(
         __file__,
-        where=escaped(str(machine.get("gpu") or f"one core of {machine.get('cpu')}")),
+        where=escaped(_where(timings)),
         torch=escaped(str(machine.get("torch"))),
         product=rounded(product / 1e9),
         copy=rounded(copy / 1e9),

@@ -83,8 +83,8 @@ def _rates(results: Results, rows: pd.DataFrame, per: str) -> Section:
         costs = [loss for epochs, loss in edges if epochs == longest]
         takeaway = (
             f"The choice on validation data, for each variant and length, gave {_range(rates)}; "
-            f"at {longest} epochs half or twice the rate would cost {decimal(min(costs))} to "
-            f"{decimal(max(costs))} nats of validation ELBO, of the variants that have one{lost}."
+            f"for the variants with an ELBO, half or twice the rate at {longest} epochs would cost "
+            f"{decimal(min(costs))} to {decimal(max(costs))} nats of validation ELBO{lost}."
         )
     notes = prose(__file__)
     return Section("How the learning rates were chosen", takeaway, tables=[table], notes=notes)

@@ -91,7 +91,7 @@ def sentence(table: pd.DataFrame) -> str:
         most = max(rest.itertuples(), key=lambda line: abs(line.difference.mean))
         apart = replace(most.difference, mean=abs(most.difference.mean))
         others = (
-            f"is undecided against it in {len(rest)} of {len(mine)} changes, of which the largest "
+            f"is undecided against it in {len(rest)} of {len(mine)} changes, of which the farthest "
             f"is {spoken(apart, 1)} nats from it ({most.corruption} at {most.level:g})"
         )
     found = "; ".join(filter(None, [told, others]))
