@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 
-import pandas as pd
 import pytest
 from scipy import stats
 
@@ -17,56 +16,7 @@ from bench.report.results import Results
 from bench.statistics import Estimate, p_value
 from tests.stored import line, printed
 
-HIGHER = "higher with {} of 2 corruptions"
-NO = "no, lower with {} of 2 corruptions, higher with none"
 SLOPES = {"learned_diagonal": 0.0, "input_dependent": 1.0}
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize(
-    ("steps", "end", "kinds"),
-    [
-        ((0, 1, 0, 1), 1, ("rises", "falls")),
-        ((0, 0, 0, 0), 1, ("rises", "falls")),
-        ((-1, 0, 1, 1), 1, ("rises after a dip", "falls after a rise")),
-        ((-1, 0, 1, 1), 0, ("falls at first", "rises at first")),
-        ((-1, -1, -1, 1), -1, ("falls at first", "rises at first")),
-        ((-1, 0, 0, -1), 0, ("falls at first", "rises at first")),
-        ((0, 0, -1, 0), 1, ("falls at first", "rises at first")),
-        ((1, -1, 0, 1), 1, ("turns", "turns")),
-        ((1, -1, 0, 1), 0, ("turns", "turns")),
-        ((0, 0, 0, 0), 0, ("undecided", "undecided")),
-    ],
-)
-def test_the_shape_of_a_curve_is_that_of_its_told_steps(sign, steps, end, kinds):
-    """Of changes that have the sign of the first step told all the way to it."""
-    expected = kinds[0 if sign == 1 else 1]
-    steps = [sign * step for step in steps]
-    first = next((step for step in steps if step), 0)
-    assert report.shape(steps, sign * end, [0.1 * first] * 4) == expected
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize(
-    ("steps", "end", "changes", "kinds"),
-    [
-        # a dip that no step tells, and a rise out of it that is told
-        ((0, 1, 0), 0, (-1.0, 0.1, 0.2), ("no shape", "no shape")),
-        ((0, 1, 0), 0, (-1.0, -0.1, 0.2), ("no shape", "no shape")),
-        ((0, 1, 0), 0, (0.1, 1.0, 0.2), ("rises at first", "falls at first")),
-        ((1, 0, 0), 0, (1.0, -0.1, -0.2), ("rises at first", "falls at first")),
-        # a rise that no step tells, a told fall from it and a told rise
-        ((0, -1, 1), 1, (2.0, 0.5, 3.0), ("no shape", "no shape")),
-        ((0, -1, 1), 1, (-0.1, -2.0, 3.0), ("rises after a dip", "falls after a rise")),
-        # what is said of no beginning needs none
-        ((0, 1, 0), 1, (-1.0, 0.1, 2.0), ("rises", "falls")),
-        ((1, -1, 1), 0, (-1.0, -2.0, 0.1), ("turns", "turns")),
-    ],
-)
-def test_what_is_said_of_the_beginning_begins_at_the_clean_images(sign, steps, end, changes, kinds):
-    expected = kinds[0 if sign == 1 else 1]
-    steps, changes = ([sign * value for value in its] for its in (steps, changes))
-    assert report.shape(steps, sign * end, changes) == expected
 
 
 def test_a_rise_out_of_an_untold_dip_is_no_rise_at_first(tmp_path: Path):
@@ -290,30 +240,6 @@ def test_final_changes_are_a_family_of_their_own(tmp_path: Path):
     assert p_value(table.change["salt"]) == pytest.approx(0.02)
     assert table.end["salt"] == "higher"
     assert table.verdict["salt"] == "rises"
-
-
-@pytest.mark.parametrize(
-    ("ends", "verdicts", "expected"),
-    [
-        (("higher", "higher"), ("rises", "rises"), "yes"),
-        (("higher", "higher"), ("rises", "turns"), HIGHER.format(2)),
-        (("higher", "undecided"), ("rises", "undecided"), HIGHER.format(1)),
-        (
-            ("higher", "lower"),
-            ("rises", "falls"),
-            HIGHER.format(1) + ", lower with salt",
-        ),
-        (("lower", "lower"), ("falls", "falls"), NO.format(2)),
-        (("lower", "undecided"), ("falls", "turns"), NO.format(1)),
-        (("lower", "flat"), ("falls", "flat"), NO.format(1)),
-        (("undecided", "undecided"), ("falls at first", "undecided"), "undecided"),
-        (("undecided", "flat"), ("no shape", "flat"), "undecided"),
-        (("flat", "flat"), ("flat", "flat"), "no"),
-    ],
-)
-def test_noise_raises_it_as_often_as_is_told(ends, verdicts, expected):
-    table = pd.DataFrame({"end": ends, "verdict": verdicts, "corruption": ("bit flips", "salt")})
-    assert report.in_short(table) == expected
 
 
 def test_a_posterior_without_axes_has_no_log_scale(tmp_path: Path):

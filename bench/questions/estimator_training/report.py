@@ -221,8 +221,8 @@ def _said(
     """How the estimators compare with pathwise, and which of them scatter or diverge."""
     mine = [replace(c, subject=_name(key, labels)) for key, c in found.items() if key[0] == budget]
     compared = sentence(mine, *WHERE.values(), sign=True)
-    told = f"the test ELBO, compared with {AGAINST[budget]}, in nats, is {compared}"
-    return "; ".join([*[told] * bool(compared), *_wild(budget, spans, labels)])
+    told = compared and f"the test ELBO, compared with {AGAINST[budget]}, in nats, is {compared}"
+    return "; ".join(filter(None, [told, *_wild(budget, spans, labels)]))
 
 
 def _wild(budget: str, spans: Mapping[Key, str], labels: Mapping[str, str]) -> list[str]:
