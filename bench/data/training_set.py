@@ -33,13 +33,15 @@ class TrainingSet(Dataset):
 def training_set(data: Dataset, run: Run) -> Dataset:
     """The run's data: `data` itself, or with its training images cut, corrupted and repeated.
 
-    `run.distinct` random images, the seed's own (no two seeds share one while there are enough),
-    repeated up to `run.train_size` (or the data set's size), make every number of images an epoch
-    of the same number of steps. Validation images come behind those for training where the run has
-    both. Raises BenchError on an unknown corruption.
+    `run.train_size` or `run.distinct` random images, the seed's own (no two seeds share one while
+    there are enough). Distinct ones are repeated up to `run.train_size` (or the data set's size),
+    which makes every number of images an epoch of the same number of steps. Validation images come
+    behind those for training where the run has both. Raises BenchError on an unknown corruption.
     """
     if run.training_split == "train+valid":
         data = replace(data, train=torch.cat([data.train, data.valid]))
+    if not run.distinct and 0 < run.train_size < len(data.train):
+        data = replace(data, train=_some(data.train, run.train_size, run, "train size"))
     if not (run.distinct or run.augmentation):
         return data
     size = run.train_size or len(data.train)
@@ -54,16 +56,6 @@ def training_set(data: Dataset, run: Run) -> Dataset:
         changed = replace(changed, train=changed.train.repeat(repeats, 1)[:size])
     own = {field.name: getattr(changed, field.name) for field in fields(Dataset)}
     return TrainingSet(**own, seen=seen)
-
-
-def fewer(data: Dataset, run: Run) -> Dataset:
-    """The data with `run.train_size` random training images, the seed's own, where that is fewer.
-
-    Of a run with `distinct` the data as they are: `training_set` draws those.
-    """
-    if run.distinct or not 0 < run.train_size < len(data.train):
-        return data
-    return replace(data, train=_some(data.train, run.train_size, run, "train size"))
 
 
 def augment(data: Dataset, run: Run) -> Dataset:

@@ -15,7 +15,7 @@ import torch
 
 from bench.config import LEARNING_RATE, OPTIONS, SIZES, Preset, Run, of_dataset
 from bench.data.dataset import Dataset, in_its_unit, load, unit_of
-from bench.data.training_set import fewer, training_set
+from bench.data.training_set import training_set
 from bench.errors import BenchError
 from bench.grid import fingerprint
 from bench.grid.contract import Measurement, Result, Row, Subject
@@ -131,10 +131,9 @@ def key_of(task: Task, variant: type[Autoencoder], data_fingerprint: str) -> str
     code: list[Callable] = [variant, train_stacked if run.device in STACKED_ON else train]
     if run.estimator in ESTIMATORS:
         code.append(ESTIMATORS[run.estimator].function)
-    if run.distinct or run.augmentation or run.training_split != Run.training_split:
+    changed = run.distinct or run.train_size or run.augmentation
+    if changed or run.training_split != Run.training_split:
         code.append(training_set)
-    if run.train_size and not run.distinct:
-        code.append(fewer)
     code += mixins(variant, **run.networks)
     identity = {"run": run.identity(), "data": data_fingerprint, "torch": torch.__version__}
     if task.question is not None:
@@ -251,7 +250,7 @@ def subject_of(run: Run, grid: Grid) -> tuple[type[Autoencoder], Dataset]:
     """What a run trains, and what on."""
     variant = with_options(grid.known[run.variant], **run.networks)
     data = _data(grid.dataset, grid.data_dir, run.binarize, run.device)
-    return in_its_unit(variant, unit_of(data)), training_set(fewer(data, run), run)
+    return in_its_unit(variant, unit_of(data)), training_set(data, run)
 
 
 def trained_to(trained: Trained) -> dict:

@@ -180,7 +180,8 @@ def pathwise_sobol(
     latents = normal.shape[-1]
     if latents > MOST_LATENTS:
         raise BenchError(
-            f"pathwise_sobol has no direction numbers for L = {latents}, only to {MOST_LATENTS}"
+            f"pathwise_sobol has no direction numbers for L = {latents}, only to {MOST_LATENTS}: "
+            "take fewer latents or another estimator, such as pathwise"
         )
     cells = first_cells(samples, latents, normal.device)
     cells = cells.view(samples, *[1] * (normal.dim() - 2), latents)

@@ -68,6 +68,7 @@ def _independent_gaussians(
         base = base.base_dist
     if not isinstance(base, Normal):
         raise BenchError(
-            f"measure_valued needs independent Gaussian latents, not {type(base).__name__}"
+            f"measure_valued needs independent Gaussian latents, not {type(base).__name__}: "
+            "take another estimator, such as pathwise"
         )
     return base.loc, base.scale

@@ -11,7 +11,7 @@ from subjects import small_data
 
 from bench.config import Run
 from bench.data.binarization import as_float
-from bench.data.training_set import TrainingSet, augment, fewer, training_set
+from bench.data.training_set import TrainingSet, augment, training_set
 from bench.errors import BenchError
 from bench.training.loop import train
 from vaes import discover
@@ -44,22 +44,19 @@ def test_unknown_augmentation_names_the_nearest():
 def test_a_plain_run_keeps_the_data_as_they_are():
     data = small_data()
     assert training_set(data, RUN) is data
-    assert training_set(data, RUN.with_(train_size=50)) is data
+    assert training_set(data, RUN.with_(train_size=len(data.train))) is data
 
 
 def test_fewer_training_images_are_random_and_each_seeds_own():
     """A published file may be sorted by class, so that its first images are of one."""
     data = small_data()
     size = len(data.train) // 3
-    lists = [fewer(data, RUN.with_(train_size=size, seed=seed)).train for seed in range(3)]
-    assert torch.equal(lists[1], fewer(data, RUN.with_(train_size=size, seed=1)).train)
+    lists = [training_set(data, RUN.with_(train_size=size, seed=seed)).train for seed in range(3)]
+    assert torch.equal(lists[1], training_set(data, RUN.with_(train_size=size, seed=1)).train)
     assert not torch.equal(lists[0], data.train[:size])
     together = torch.cat(lists)
     assert len(together) == 3 * size
     assert len(together.unique(dim=0)) == len(data.train[: 3 * size].unique(dim=0))
-    assert fewer(data, RUN) is data
-    assert fewer(data, RUN.with_(train_size=len(data.train))) is data
-    assert fewer(data, RUN.with_(train_size=size, distinct=5)) is data
 
 
 def test_a_changed_set_keeps_the_labels_of_its_test_images():
