@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from bench.inference.importance import samples_at_once
+from bench.inference.importance import iw_bound, samples_at_once
 from bench.inference.reparameterize import Noise, draw, standard_normal
 from vaes import VAE
 from vaes._shapes import Float
@@ -100,8 +100,7 @@ def sandwich(
     place = torch.multinomial(own[:, 0].softmax(0).T, 1, generator=generator)
     replaced = log_weights.clone()
     replaced[place[:, 0], 0, torch.arange(len(x), device=x.device)] = of_code
-    count = math.log(log_weights[..., 0].numel())
-    lower, upper = (w.flatten(0, 1).logsumexp(0) - count for w in (log_weights, replaced))
+    lower, upper = (iw_bound(w.flatten(0, 1)) for w in (log_weights, replaced))
     return lower, upper
 
 
