@@ -5,6 +5,9 @@ from __future__ import annotations
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
+import bench  # noqa: F401, before torch: see bench.machine.vector_instructions
+
+# isort: split
 import numpy as np
 import pytest
 import torch
