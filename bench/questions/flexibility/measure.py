@@ -62,7 +62,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
         "images": preset.flexibility_images,
         "steps": preset.fit_steps,
         "simulated_images": preset.flexibility_images if first else 0,
-        "annealed_images": preset.annealed_images if first and run.variant == REFERENCE else 0,
+        "annealed_images": preset.annealed_images if first else 0,
     }
     yield Request(run, tuple(settings.items()))
 

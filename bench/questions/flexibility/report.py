@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -247,11 +245,10 @@ def _over_images(rows: pd.DataFrame) -> Found:
 
 def checked(rows: pd.DataFrame) -> str:
     """How much too low log p(x) may be, beside the intervals of the gaps made of it."""
-    found = _over_images(select(rows, metric=["simulated_slack", "annealed_difference"]))
-    slacks = {v: slack for (v, metric), slack in found.items() if metric == "simulated_slack"}
+    slacks, most = _check(rows, "simulated_slack")
+    annealed, least = _check(rows, "annealed_difference")
     if not slacks:
         return ""
-    most = max(slacks, key=lambda variant: slacks[variant].high)
     text = (
         "On average log p(x) is too low by less than U_K − L_K, on images simulated from the "
         f"models: {spoken(slacks[most], None)} nats for {title(most)}, whose interval reaches "
@@ -264,21 +261,18 @@ def checked(rows: pd.DataFrame) -> str:
         side = "below" if slacks[most].high < narrowest else "not below"
         text += f"; its upper end is {side} the narrowest ± of an inference or approximation gap "
         text += f"({number(narrowest)})"
-    if annealed := found.get((REFERENCE, "annealed_difference")):
-        more = spoken(annealed, 3, sign=True)
-        text += f"; for {title(REFERENCE)}, annealed importance sampling finds {more} nats more"
-        text += _not_annealed(rows)
+    if annealed:
+        more = spoken(annealed[least], 3, sign=True)
+        text += f"; annealed importance sampling finds {more} nats more for {title(least)}"
+        text += f", whose interval reaches highest of {len(annealed)}" if len(annealed) > 1 else ""
     return f"{text}."
 
 
-def _not_annealed(rows: pd.DataFrame) -> str:
-    """Whose effective sample size lies, interval and all, below that of all that were annealed."""
-    sizes = summary(select(rows, metric=SIZE), "variant")
-    annealed = set(select(rows, metric="annealed_difference").variant)
-    least = min((sizes[v].low for v in annealed if v in sizes), default=-math.inf)
-    lower = [v for v in ordered(sizes) if v not in annealed and sizes[v].high < least]
-    said = listing(f"{title(v)} ({spoken(sizes[v], 0)})" for v in lower)
-    return f"; not annealed, though of fewer effective samples: {said}" if lower else ""
+def _check(rows: pd.DataFrame, metric: str) -> tuple[dict[str, Estimate], str]:
+    """By variant, and the variant whose interval reaches highest."""
+    of_images = _over_images(select(rows, metric=metric))
+    found = {variant: value for (variant, _), value in of_images.items()}
+    return found, max(found, key=lambda variant: found[variant].high, default="")
 
 
 def _notes(rows: pd.DataFrame) -> str:
