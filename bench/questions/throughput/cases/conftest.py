@@ -14,6 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import bench  # noqa: F401, before torch: see bench.machine.vector_instructions
+
+# isort: split
 import pytest
 import torch
 
