@@ -60,6 +60,14 @@ def inline() -> Inline:
     return Inline()
 
 
+@pytest.fixture(autouse=True)
+def nothing_compiled(monkeypatch) -> None:
+    """No test takes a step that another has compiled, or only pretended to."""
+    from bench.training import compiled
+
+    monkeypatch.setattr(compiled, "_compiled", {})
+
+
 @pytest.fixture
 def in_process(monkeypatch, inline) -> None:
     """Pages are drawn in this process: the JavaScript engine starts once for all tests."""

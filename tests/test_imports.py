@@ -78,6 +78,8 @@ def test_a_module_imports_only_what_lies_below_it(path):
     for name in imported(path):
         if not name.startswith("bench."):
             continue
+        if me == "bench" and room(name) == "machine":
+            continue  # what must come before torch
         if me in ("bench", "bench.commands"):
             pytest.fail(f"{path} imports {name}")
         assert room(name) == room(me) or HEIGHT[room(name)] < HEIGHT[room(me)], f"{me} ← {name}"

@@ -14,7 +14,8 @@
 - `refit`: the posterior optimised for one image, decoder fixed.
 - `codes`: posterior means and covariances, active units.
 - `probabilistic_pca`: the model whose every quantity is known.
-- `tensors`, `native`: exchange the tensors of an object; compile a function of tensors.
+- `tensors`, `structure`: exchange the tensors of an object; what it is but for their values.
+- `native`: compile a function of tensors.
 - `compiled`, `decoded`: a function of a model, and log p(x|z) with its gradient, compiled.
 """
 

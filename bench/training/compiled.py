@@ -15,6 +15,7 @@ from bench.config import Run
 from bench.inference.gradients import Surrogate
 from bench.inference.native import NotCompiled, native
 from bench.inference.reparameterize import Noise, is_map_of_noise
+from bench.inference.structure import Structure, structure
 from bench.training.step import (
     EagerStep,
     Objective,
@@ -28,6 +29,11 @@ from vaes import VAE, Autoencoder
 WORTHWHILE = 2e8
 """Steps × weights of a training from which compiling its step pays: compiling takes some 10 s
 for the first of many trainings of a variant and 1 s, from the disk, for the others."""
+
+
+_compiled: dict[bytes, tuple[Callable, Structure]] = {}
+"""What this process has compiled: tracing alone takes as long as 500 steps, and a process trains
+many models that differ in their weights alone."""
 
 
 def pays(steps: int, model: Autoencoder) -> bool:
@@ -91,8 +97,18 @@ class CompiledStep:
 
     def _function(self, batch: int, arguments: list[Tensor]) -> Callable:
         if batch not in self.compiled:
-            self.compiled[batch] = native(self._step, arguments)
+            self.compiled[batch] = self._shared(batch, arguments)
         return self.compiled[batch]
+
+    def _shared(self, batch: int, arguments: list[Tensor]) -> Callable:
+        settings = batch, self.draws, self.betas, self.epsilon, self.normalized
+        held = [*self.objective.parameters(), *self.objective.buffers()]
+        alike = structure((self.objective, settings), held)
+        if alike is None:
+            return native(self._step, arguments)
+        if alike.content not in _compiled:
+            _compiled[alike.content] = native(self._step, arguments), alike
+        return _compiled[alike.content][0]
 
     def _step(self, *arguments: Tensor) -> list[Tensor]:
         n, c = len(self.weights), len(self.constants)

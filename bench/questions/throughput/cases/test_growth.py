@@ -55,6 +55,8 @@ def test_grid(benchmark, setup, tmp_path):
     each beside the same trainings given to its workers without a grid, which is the bound."""
     if setup.device == "cuda":
         pytest.skip("one worker in all on a GPU")
+    if not setup.full:
+        pytest.skip("takes long: with --full alone")
     with ExitStack() as stack:
         pools = {
             jobs: stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"), start_worker))
@@ -74,7 +76,7 @@ def test_grid(benchmark, setup, tmp_path):
         each(max(JOBS))  # starts the workers
         *fewer, most = TASKS
         found = {tasks: [each(tasks)] for tasks in fewer} | {most: []}
-        benchmark.pedantic(lambda: found[most].append(each(most)), rounds=5 if setup.full else 1)
+        benchmark.pedantic(lambda: found[most].append(each(most)), rounds=5)
     benchmark.extra_info |= {"kind": "grid", "rounds_by_tasks": found}
 
 

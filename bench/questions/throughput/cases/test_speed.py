@@ -37,6 +37,8 @@ MOST_PASSES = 100_000
 
 @pytest.mark.parametrize("batch_size", [100, 1000, 10_000])
 def test_training(timed, setup, variant, batch_size):
+    if batch_size > 1000 and variant != REFERENCE and not (setup.full or setup.device == "cuda"):
+        pytest.skip("takes long: with --full alone")
     run, data = setup.run(variant, batch_size=batch_size), setup.filled(batch_size)
     step = training_step(run, setup.variant(variant), data)
     beside = {"bound": setup.bound(step)}
