@@ -101,7 +101,7 @@ class CompiledStep:
         return self.compiled[batch]
 
     def _shared(self, batch: int, arguments: list[Tensor]) -> Callable:
-        settings = batch, self.draws, self.betas, self.epsilon, self.normalized
+        settings = type(self), batch, self.draws, self.betas, self.epsilon, self.normalized
         held = [*self.objective.parameters(), *self.objective.buffers()]
         alike = structure((self.objective, settings), held)
         if alike is None:
