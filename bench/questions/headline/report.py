@@ -265,6 +265,8 @@ def _split_table(rows: pd.DataFrame, bounds: list[Claim], likelihoods: list[Clai
     rows, bound = select(rows, reference=REFERENCE), bound_name(rows)
     columns = {
         "elbo_difference": Column("difference of ELBO", sign=True),
+        "distortion_difference": Column("difference of distortion", sign=True),
+        "rate_difference": Column("difference of rate", sign=True),
         "iw_bound_difference": Column(f"difference of {bound}", sign=True),
         "verdict": Column(f"verdict on {bound}"),
         "narrower": Column(f"difference of ELBO − {bound}", sign=True),
@@ -282,7 +284,10 @@ def _split_table(rows: pd.DataFrame, bounds: list[Claim], likelihoods: list[Clai
         entries[v, "likelihood"] = known[title(v)].difference
         entries[v, "likelihood_verdict"] = known[title(v)].verdict
     entries = {key: entry for key, entry in entries.items() if key[0] in gaps}
-    caption = f"Differences of ELBO to {title(REFERENCE)}, split into that of {bound} and the rest"
+    caption = (
+        f"Differences to {title(REFERENCE)}: that of the ELBO is minus the sum of those of "
+        f"distortion and rate, and the sum of that of {bound} and the rest"
+    )
     caption += "; beside them that of log p(x)" if likelihoods else ""
     return Table.of_variants("elbo_split", columns, entries, caption)
 
