@@ -36,6 +36,11 @@ OPTIONS = --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 	--results "$$BENCH_ARG_RESULTS" \
 	$${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out $(VARIABLES) PEERS PYTHON VENV PY READY SHELL,$(GIVEN))
+$(if $(UNKNOWN),$(error there is no $(firstword $(UNKNOWN))=: 'make help' lists what each command \
+	takes, '$(PY) -m bench run --help' the options of a run))
+
 .DEFAULT_GOAL := help
 .PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test test-all fuzz lint format clean help
 

@@ -113,6 +113,8 @@ def _posterior(model: VAE, x: Tensor) -> Distribution:
 
 def builds(variant: type[Autoencoder]) -> None:
     """The class is made as `Autoencoder` is, its declarations are of their kinds."""
+    missing = sorted(getattr(variant, "__abstractmethods__", ()))
+    _expect(not missing, f"it has no {' and no '.join(missing)}: define it in the class")
     with _calling(
         f"{variant.__name__}({D}, {L}, {H})",
         "__init__ must accept data_dim, latent_dim, hidden_dim, and pass them to super().__init__",

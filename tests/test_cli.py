@@ -93,6 +93,9 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
         (["--measurements", "headlines"], "did you mean 'headline'?"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["--device", "cuda"], "no CUDA GPU"),
+        (["--device", "gpu"], "did you mean 'cuda'?"),
+        (["--questions", "throughput"], "it is timed by 'make throughput'"),
+        (["--questions", "headline,tuning"], "it is made by 'make tune'"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--seeds", "five"], "--seeds"),
         (["--seeds", "1.5"], "--seeds must be a whole number, not 1.5"),
@@ -174,6 +177,12 @@ def test_a_mistake_is_one_line_with_the_remedy(capsys, monkeypatch, tmp_path, ar
     assert text.startswith("error: ")
     assert "Traceback" not in text
     assert not (tmp_path / "r").exists()
+
+
+def test_there_is_no_version_flag_but_an_error(capsys, monkeypatch):
+    code, text = run(capsys, monkeypatch, "--version")
+    assert code == 2
+    assert text.startswith("error: Unknown command")
 
 
 def test_a_results_folder_that_cannot_be_written(capsys, monkeypatch, tmp_path):

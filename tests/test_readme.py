@@ -59,12 +59,28 @@ def test_the_rows_are_read_filtered_and_plotted_in_five_lines(monkeypatch):
     assert len(names["plain"]) > 10
 
 
+def test_every_figure_of_the_opening_stands_in_the_results():
+    opening = " ".join(TEXT.partition("| variant | q(z")[0].split())
+    pages = [ROOT / "results" / name for name in ("README.md", "index.html")]
+    known = " ".join(page.read_text(encoding="utf-8") for page in pages)
+    figures = re.findall(r"\d+\.\d+ ± \d+\.\d+", opening)
+    assert len(figures) > 15
+    assert not [figure for figure in figures if figure not in known]
+
+
 def test_every_command_is_one_make_understands(copy):
     for command in commands():
         program, *arguments = command.split()
         assert program == "make"
         done = make(copy, "--dry-run", *arguments)
         assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def test_a_misspelt_variable_is_no_bench_of_something_else(copy):
+    done = make(copy, "--dry-run", "bench", "DATSET=mnist")
+    assert done.returncode == 2
+    assert "there is no DATSET=" in done.stderr
+    assert not done.stdout
 
 
 def test_the_new_variant_fulfils_its_contract(copy):

@@ -304,6 +304,8 @@ def devices_of(text: str, engine: str = Config.engine) -> list[str]:
         return ["cuda" if here and torch.cuda.is_available() else "cpu"]
     devices = listed(text)
     for name in devices:
+        if name == "gpu":
+            raise BenchError("unknown device 'gpu': did you mean 'cuda'?")
         if name not in ("cpu", "cuda"):
             raise nearest("device", name, ["auto", "cpu", "cuda"])
         if name == "cuda" and here and not torch.cuda.is_available():

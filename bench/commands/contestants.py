@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.config import Run
 from bench.errors import BenchError, nearest, one_line, readable
-from bench.inference.gradients import admit, estimator_for
+from bench.inference.gradients import ESTIMATORS, admit, estimator_for
 from bench.machine.console import say
 from bench.machine.places import usable
 from bench.options import OPTION_OF, Config, listed
@@ -166,6 +166,14 @@ def unused_options(
         if unused:
             options = " and ".join(f"--{name}" for name in unused)
             yield f"{variant}: has networks of its own, in which nothing changes by {options}"
+
+
+def of_one_sample(config: Config) -> Iterator[str]:
+    """A line where a bound of several samples is asked for with one."""
+    estimator = ESTIMATORS.get(config.estimator)
+    several = config.objective == "iwae" or (estimator and estimator.bound == "iw_bound")
+    if several and config.samples == 1:
+        yield "the bound of one sample is the ELBO: for another add --samples, e.g. 5"
 
 
 def _changes(variant: type[Autoencoder], name: str, config: Config) -> bool:

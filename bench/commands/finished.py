@@ -17,7 +17,7 @@ from bench.options import Config
 if TYPE_CHECKING:
     from bench.grid.contract import Subject
 
-app = App(result_action="return_value")
+app = App(result_action="return_value", version_flags=[])
 Unused = Annotated[str, Parameter(show=False)]
 
 
@@ -51,7 +51,7 @@ Images = Annotated[
 
 
 @app.command
-def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
+def compare(a: Path, b: Path, /, *, question: str = "headline") -> int:
     """Compare two folders of results, A and B; exit code 1 where something changed beyond noise.
 
     Every metric that both hold at the same settings with two seeds or more is compared, variant by
@@ -65,9 +65,9 @@ def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
 
     Parameters
     ----------
-    one
+    a
         A, e.g. results/mnist5k/cpu.
-    other
+    b
         B, of another machine, commit, device or protocol.
     question
         Whose rows are compared.
@@ -76,7 +76,7 @@ def compare(one: Path, other: Path, /, *, question: str = "headline") -> int:
     from bench.report import results
     from bench.report.screen import screen
 
-    known = [results.read(folder) for folder in (one, other)]
+    known = [results.read(folder) for folder in (a, b)]
     for folder in known:
         if folder.rows.empty:
             raise BenchError(

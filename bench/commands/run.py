@@ -51,6 +51,7 @@ def run(config: Config, console: Console) -> int:
     for line in (
         *contestants.own_shapes(known, variants, data.image_shape),
         *contestants.unused_options(known, variants, config),
+        *contestants.of_one_sample(config),
     ):
         say(console, line, "yellow")
     code, folders = 0, []

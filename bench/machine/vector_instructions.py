@@ -36,6 +36,13 @@ def choose() -> None:
         ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL)
 
 
+def chosen() -> bool:
+    """Whether `choose` lets MKL take AVX-512 in this process."""
+    with suppress(OSError):
+        return str(LIBRARY) in Path("/proc/self/maps").read_text(encoding="utf-8")
+    return False
+
+
 def _processor() -> str:
     """What Linux says of the first processor; "" elsewhere."""
     with suppress(OSError), PROCESSORS.open(encoding="utf-8") as file:

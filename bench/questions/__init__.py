@@ -91,9 +91,12 @@ def measured() -> tuple[Question, ...]:
 def named(names: list[str]) -> tuple[Question, ...]:
     """The measured questions of these names; raises BenchError with the nearest name."""
     known = {question.name: question for question in measured()}
+    apart = {"throughput": "timed by 'make throughput'", "tuning": "made by 'make tune'"}
     if not names:
         raise BenchError(f"no question named: choose from {', '.join(known)}, or 'all'")
     for name in names:
+        if name in apart:
+            raise BenchError(f"'{name}' is no question of the grid: it is {apart[name]}")
         if name not in known:
             raise nearest("question", name, known)
     return tuple(question for name, question in known.items() if name in names)

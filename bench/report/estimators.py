@@ -93,11 +93,12 @@ def amount_axis(column: str, name: str, amounts: Iterable[float]) -> alt.X:
     return alt.X(f"{column}:Q", title=name, scale=scale, axis=axis_at(sorted(set(amounts))))
 
 
-def tens(step: int = 1) -> alt.Axis:
-    """An axis with a tick at every power of ten, or every `step`-th, 1 among them."""
+def tens(also: Sequence[float] = ()) -> alt.Axis:
+    """An axis with a tick at every power of ten, and `also` elsewhere."""
     far = "datum.value < 1e-4 || datum.value > 1e4"
     text = f"{far} ? '10^' + round(log(datum.value) / LN10) : format(datum.value, ',~r')"
-    return axis_at([10.0**power for power in range(-12, 13, step)], labelExpr=text)
+    powers = (10.0**power for power in range(-12, 13))
+    return axis_at(sorted([*powers, *also]), labelExpr=text)
 
 
 def axis_at(values: Iterable[float], **options) -> alt.Axis:

@@ -108,6 +108,7 @@ def write(
         compared = [(title(v), meaning(v)) for v in variants if meaning(v)]
         shared = {"pages": pages, "questions": questions, "statements": STATEMENTS}
         shared |= {"compared": compared, "validated": (root / "validation/README.md").is_file()}
+        shared["alike"] = lambda asked: _alike(pages, asked)
         shared["unanswered"] = lambda asked: [p.name for p in pages if not p.answering(asked)]
         text = _template("index.md").render(shared)
         write_atomically(root / "README.md", text.encode())
@@ -141,6 +142,15 @@ def _named(pages: list[Page]) -> list[Page]:
             page.key = f"{page.key or 'results'}-{len(keys)}"
         keys.add(page.key)
     return pages
+
+
+def _alike(pages: Sequence[Page], asked: str) -> list[list[Page]]:
+    """The pages that answer a question, those with the very same answer together."""
+    found: dict[str, list[Page]] = {}
+    for page in pages:
+        if section := page.answering(asked):
+            found.setdefault(section.answer or page.key, []).append(page)
+    return list(found.values())
 
 
 # --- one folder ------------------------------------------------------------------------------

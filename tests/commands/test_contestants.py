@@ -34,6 +34,20 @@ def test_options_that_a_variants_own_networks_have_no_use_for_are_said(options, 
         assert line.endswith(said)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"objective": "iwae"}, True),
+        ({"estimator": "dreg"}, True),
+        ({"objective": "iwae", "samples": 5}, False),
+        ({"estimator": "rloo"}, False),
+        ({}, False),
+    ],
+)
+def test_a_bound_of_one_sample_is_said_to_be_the_elbo(options, said):
+    assert len([*contestants.of_one_sample(Config(**options))]) == said
+
+
 def test_images_that_a_variant_cannot_be_made_for_are_refused_before_anything_is_done():
     known = discover(files=[EXAMPLES / "convolutional.py"]).variants
     contestants.check_variants(known, ["convolutional"], {}, 64)

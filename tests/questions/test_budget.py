@@ -77,7 +77,10 @@ def test_what_stays_what_crosses_and_what_comes_late():
     text = section.takeaway
     assert "after 120 epochs" in text
     assert "below it `learned-diagonal` (−2.00 ± 0.04; below it at every budget)" in text
-    assert "`full-covariance` (+1.00 ± 0.04; at 30 epochs −1.00 ± 0.04: the order reverses)" in text
+    assert (
+        "`full-covariance` (+1.00 ± 0.04; −1.00 ± 0.04 at 30 epochs: the order reverses; undecided "
+        "against it at 60 epochs)" in text
+    )
     assert "`flow` (+0.50 ± 0.04; undecided against it at 30 and 60 epochs)" in text
     assert "Not converged: the last doubling still gains, in nats, for" in text
     assert "`full-covariance` (2.00" in text

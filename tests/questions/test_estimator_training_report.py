@@ -135,7 +135,10 @@ def test_what_takes_longer_at_its_shortest_has_no_equal_time():
     )
     assert lines_of(table, "equal steps", "sticking the landing")
     assert not lines_of(table, "equal time", "sticking the landing")
-    assert f"{ASIDE} are all longer: `sticking the landing (S = 1)` (9.0 s)" in section.takeaway
+    assert (
+        f"{ASIDE} are all longer: `sticking the landing (S = 1)` (9.0 s, 80 steps)"
+        in section.takeaway
+    )
 
 
 @pytest.mark.parametrize(("seconds", "read"), [(6.7, False), (6.9, True)])
@@ -148,7 +151,7 @@ def test_what_takes_less_at_its_longest_has_no_equal_time(seconds, read):
 
     section, table = made_up([cheaper, antithetic])
     assert bool(lines_of(table, "equal time", "sticking the landing")) == read
-    said = f"{ASIDE} end before: `sticking the landing (S = 1)` (3.4 to 6.7 s)."
+    said = f"{ASIDE} end before: `sticking the landing (S = 1)` (3.4 to 6.7 s, 40 to 80 steps)."
     assert section.takeaway.endswith(said) != read
 
 

@@ -266,8 +266,8 @@ def test_a_gap_of_nothing_has_no_shares():
 @pytest.mark.parametrize(
     ("difference", "words"),
     [
-        (0.5, "higher for `flow` (0.50 ± 0.20)."),
-        (-0.5, "lower for `flow` (0.50 ± 0.20)."),
+        (0.5, "higher for `flow` (+0.50 ± 0.20)."),
+        (-0.5, "lower for `flow` (−0.50 ± 0.20)."),
         (0.1, "undecided for `flow` (+0.10 ± 0.20)."),
     ],
 )

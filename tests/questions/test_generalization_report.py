@@ -66,10 +66,10 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
         "yes: its gap (test − train cross-entropy) with 250 training images is 30.1 ± 0.6 nats; "
         "with 1,000 images stopping at the best epoch would have lowered the test cross-entropy by "
         "2.0 ± 0.0; added to the gap with 250 images by noise on the code, without the KL, and "
-        "by the KL on top of it: −5.0 ± 0.0 and −5.0 ± 0.0 (input-dependent); the VAEs' test "
-        "cross-entropy, against the autoencoder's, is higher for 1 of 1 with 250 images when all "
-        "are stopped early; at the last step higher for 1 of 1 with 250 images, and higher for 1 "
-        "of 1 with 1,000 images"
+        "then by the KL on top of it: for input-dependent −5.0 ± 0.0 and −5.0 ± 0.0; the VAEs' "
+        "test cross-entropy, against the autoencoder's, is higher for 1 of 1 with 250 images when "
+        "all are stopped early; at the last step higher for 1 of 1 with 250 images, and higher for "
+        "1 of 1 with 1,000 images"
     )
     assert "the gap is smaller for `input-dependent` (−10.0 ± 0.0)" in overfitting.takeaway
     assert "itself is higher for `input-dependent` (+4.0 ± 0.0)" in overfitting.takeaway

@@ -172,7 +172,9 @@ def test_rows_are_made_again_and_kept(tmp_path, inline, monkeypatch):
     code = validation.validate(config, "exact_ppca", console, **FEW)
     page = (tmp_path / "r/validation/README.md").read_text(encoding="utf-8")
     assert "published: 1 agrees" in text.getvalue(), text.getvalue()
-    assert "What theory says of our own models: 1 agrees. 1 of 2 rows was not run." in page
+    assert (
+        "What theory says of our own models (of 1 row): 1 agrees. 1 of 2 rows was not run." in page
+    )
     assert "Published numbers" not in page.partition("| published by")[0].partition("\n\n")[2]
     assert "Not run: PyTorch's VAE example." in page
     stored = pd.read_csv(tmp_path / "r/validation/values.csv")

@@ -220,6 +220,11 @@ def test_bf16_is_shown_beside_float32(timings, tmp_path):
     assert "bf16's test ELBO against float32's at the same learning rates" in section.notes
     assert "nats over 4 paired seeds" in section.notes
     assert "lower for `input-dependent` (−0.508 ± 0.010)" in section.notes
+    assert "different processors" not in section.notes
+    for folder, cpu in zip(folders, ("one", "another")):
+        (folder / "environment.json").write_text(json.dumps({"cpu": cpu, "config": {}, "runs": []}))
+    section, _ = report.sections(results.read(folders[0]))
+    assert "trained on different processors" in section.notes
     for folder, epochs in zip(folders, (240, 100)):
         environment = {"config": {"epochs": epochs}, "runs": []}
         (folder / "environment.json").write_text(json.dumps(environment))

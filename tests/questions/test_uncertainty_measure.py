@@ -87,21 +87,21 @@ def test_entropy_of_a_posterior_torch_has_no_entropy_of():
     assert (entropy(posterior, z) - exact).abs().max() < 6 / math.sqrt(20_000)
 
 
-def test_log_scale_is_averaged_over_active_units_alone():
+def test_the_active_units_have_a_part_of_the_entropy():
     def spread(model) -> None:
         model.log_scale.copy_(torch.tensor([-1.0, -2.0, 5.0]))
 
     one = subject("learned_diagonal", spread)
     x = one.data.test.float() / 255
     found = profile(one.model(), x, torch.tensor([True, True, False]), 5, draws())
-    assert torch.allclose(found.log_scale, torch.full((len(x),), -1.5))
-    exact = 1.5 * math.log(2 * math.pi * math.e) + 2
-    assert torch.allclose(found.entropy, torch.full((len(x),), exact))
+    each = 0.5 * math.log(2 * math.pi * math.e)
+    assert torch.allclose(found.active_entropy, torch.full((len(x),), 2 * each - 3))
+    assert torch.allclose(found.entropy, torch.full((len(x),), 3 * each + 2))
 
 
 @pytest.mark.parametrize("variant", VAES)
-def test_log_scale_is_that_of_posteriors_with_axes(variant):
-    """A rotation of the latents would change it of any other."""
+def test_active_units_are_those_of_posteriors_with_axes(variant):
+    """After a rotation of the latents they would be others."""
 
     def spread(model) -> None:
         if variant == "learned_diagonal":
@@ -111,7 +111,9 @@ def test_log_scale_is_that_of_posteriors_with_axes(variant):
     x = one.data.test.float() / 255
     active = active_units(one.model(), x, draws())
     found = profile(one.model(), x, active, 5, draws())
-    assert (found.log_scale is not None) == (variant in ("learned_diagonal", "input_dependent"))
+    assert (found.active_entropy is not None) == (
+        variant in ("learned_diagonal", "input_dependent")
+    )
 
 
 def test_a_grey_image_has_no_bound():
@@ -129,7 +131,9 @@ def test_every_posterior_has_every_number_at_every_level(variant):
         counts = rows[rows.corruption == name].metric.value_counts()
         for metric in ("entropy", "rate"):
             assert counts[metric] == len(levels)
-        assert counts.get("log_scale", 0) == (len(levels) if variant == "input_dependent" else 0)
+        assert counts.get("active_entropy", 0) == (
+            len(levels) if variant == "input_dependent" else 0
+        )
         assert counts.get("iw_bound", 0) == (0 if name == "contrast" else len(levels))
         fitted = counts.get("fitted_entropy_change", 0)
         assert fitted == (0 if name == "contrast" or variant in FLAT else len(FITTED_LEVELS))

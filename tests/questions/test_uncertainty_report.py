@@ -135,7 +135,7 @@ def made_up(
 
     for seed in range(seeds):
         for variant, slope in slopes.items():
-            metrics = ("entropy", "rate") if variant == "flow" else ("entropy", "log_scale", "rate")
+            metrics = ("entropy", "rate") + ("active_entropy",) * (variant != "flow")
             for metric in metrics:
                 add(variant, seed, metric, 1.0, corruption="none", level=0)
             for name, levels in LEVELS.items():
@@ -242,11 +242,38 @@ def test_final_changes_are_a_family_of_their_own(tmp_path: Path):
     assert table.verdict["salt"] == "rises"
 
 
-def test_a_posterior_without_axes_has_no_log_scale(tmp_path: Path):
+def test_a_posterior_without_axes_has_no_active_units(tmp_path: Path):
     (section,) = report.sections(made_up(tmp_path, slopes={**SLOPES, "flow": 1.0}))
     levels = printed(section)["uncertainty_levels"].frame().set_index("posterior")
-    assert levels["mean log σ"]["flow"].isna().all()
-    assert levels["mean log σ"]["input-dependent"].notna().all()
+    assert levels["active units' entropy"]["flow"].isna().all()
+    assert levels["active units' entropy"]["input-dependent"].notna().all()
+    final = printed(section)["uncertainty"].frame().set_index("posterior")
+    assert final["of it in active units, nats"]["flow"].isna().all()
+    assert (final["these end"]["flow"] == "").all()
+
+
+def test_what_the_active_units_do_is_said_beside_the_whole_entropy(tmp_path: Path):
+    """A fall of the whole entropy that is none of theirs."""
+    rows = made_up(tmp_path, 5, slopes={"input_dependent": 1.0}).rows
+    rows = rows.assign(value=rows.value.where(rows.metric != "entropy", 2 - rows.value))
+    mine = (rows.metric == "active_entropy") & (rows.corruption == "salt") & (rows.level > 0)
+    noise = rows.seed.astype(float) - 2
+    rows.loc[mine, "value"] = (1 + noise)[mine]
+    (section,) = report.sections(Results(tmp_path, rows))
+    assert "**no, lower with 6 of 6 corruptions, higher with none**" in section.takeaway
+    assert "entropy at the strongest level is higher with bit flips (+0.4 ± 0.0)" in (
+        section.takeaway
+    )
+    assert "; undecided with salt (+0.0 ± 2.0)." in section.takeaway
+    assert "; that of its active units alone is higher with bit flips" in section.answer
+
+
+def test_rows_without_active_units_say_nothing_of_them(tmp_path: Path):
+    """Those of a former version."""
+    rows = made_up(tmp_path).rows
+    (section,) = report.sections(Results(tmp_path, rows[rows.metric != "active_entropy"]))
+    assert "active units" not in section.takeaway + section.answer
+    assert "active_units_uncertainty" not in [figure.name for figure in section.figures if figure]
 
 
 def test_the_report_says_what_the_rows_say(tmp_path: Path):
@@ -272,7 +299,7 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path):
     assert levels["IW bound"].isna().all()
     assert [figure.name for figure in section.figures] == [
         "uncertainty",
-        "sigma_by_level",
+        "active_units_uncertainty",
         "uncertainty_refitted",
     ]
 

@@ -110,6 +110,15 @@ def test_the_questions_stand_beside_their_answers_for_each_data_set(tmp_path):
     assert '<th scope="row">no answer</th><td>toy</td>' in html
 
 
+def test_the_same_answer_of_two_data_sets_stands_there_once(tmp_path):
+    stored(tmp_path / "toy" / "cpu")
+    stored(tmp_path / "twin" / "cpu")
+    page.write(tmp_path, None, QUESTIONS)
+    links = [f"[{name}]({name}/cpu/README.md#what-it-buys)" for name in ("toy", "twin")]
+    assert f"\n\n- {', '.join(links)}: flow wins by 3 | 4 nats\n" in text_of(tmp_path / "README.md")
+    assert text_of(tmp_path / "index.html").count("<td>flow wins by 3 | 4 nats</td>") == 1
+
+
 def test_all_links_lead_somewhere_even_with_odd_names(tmp_path):
     stored(tmp_path / "with space & <b>#1%" / "cpu")
     stored(tmp_path / "with-space--b--1" / "cpu")

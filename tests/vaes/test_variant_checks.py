@@ -151,9 +151,15 @@ class Own(Autoencoder):
         pass
 
 
+class Misspelt(VAE):
+    def posteriro(self, x):
+        return self.prior
+
+
 @pytest.mark.parametrize(
     ("variant", "check", "words"),
     [
+        (Misspelt, "builds", "it has no posterior: define it in the class"),
         (OtherArguments, "builds", "must accept data_dim, latent_dim, hidden_dim"),
         (Ranked, "builds", "rank is 'last': give a number"),
         (Worded, "builds", "give numbers to choose from"),

@@ -158,15 +158,21 @@ def step_ratios(results: Results) -> dict[str, Estimate]:
 
 def _equal_times(results: Results) -> pd.DataFrame:
     """Differences at halves of the time that both were trained for, in the reference's seconds."""
-    took = results.of("budget", "training_seconds", variant=REFERENCE)
-    lengths, ratios = sorted(took.epochs.unique()), step_ratios(results)
-    longest = took[took.epochs == lengths[-1]].value.median()
+    times, ratios = _reference_times(results), step_ratios(results)
     lines = [
-        _point(variant, difference) | {"seconds": longest * part * min(1.0, ratios[variant].mean)}
-        for part in (float(epochs / lengths[-1]) for epochs in lengths)
-        for variant, difference in at_equal_time(results, part).items()
+        _point(variant, difference) | {"seconds": seconds * min(1.0, ratios[variant].mean)}
+        for seconds in times
+        for variant, difference in at_equal_time(results, seconds / times[-1]).items()
     ]
     return pd.DataFrame(lines)
+
+
+def _reference_times(results: Results) -> list[float]:
+    """Seconds of the reference's longest training, and its parts at the other lengths."""
+    took = results.of("budget", "training_seconds", variant=REFERENCE)
+    lengths = sorted(took.epochs.unique())
+    longest = took[took.epochs == lengths[-1]].value.median()
+    return [longest * float(epochs / lengths[-1]) for epochs in lengths]
 
 
 def _point(variant: str, difference: Estimate) -> dict[str, object]:
@@ -188,15 +194,16 @@ def _survives(found: Found) -> str:
         opposed = [e for e in changed if {mine[e].verdict, last.verdict} == {BEATS, TRAILS}]
         text, is_late = f"`{title(variant)}` ({last.spoken(sign=True)}", False
         if opposed:
-            opposite = mine[opposed[-1]].spoken(sign=True)
-            text += f"; at {opposed[-1]} epochs {opposite}: the order reverses"
+            each = listing(f"{mine[e].spoken(sign=True)} at {e}" for e in opposed)
+            text += f"; {each} epochs: the order reverses"
         elif last.decided and not changed:
             text += f"; {phrases[last.verdict]} at every budget"
         elif last.decided:
             since = min(epochs for epochs in mine if epochs > changed[-1])
             is_late = since == longest
             text += "" if is_late else f"; {phrases[last.verdict]} from {since} epochs on"
-        for verdict in {mine[e].verdict: None for e in changed if is_late or not last.decided}:
+        listed = changed if opposed or is_late or not last.decided else []
+        for verdict in {mine[e].verdict: None for e in listed if e not in opposed}:
             when = listing(str(epochs) for epochs in changed if mine[epochs].verdict == verdict)
             text += f"; {phrases[verdict]} at {when} epochs"
         said.append((last.verdict, f"{text})"))
@@ -339,7 +346,9 @@ def _differences_figure(results: Results, found: Found, per: str) -> Figure:
     y = ("difference", f"ELBO − {title(REFERENCE)}'s (nats per {per})")
     size = {"width": 330, "height": 280}
     panels = [("steps", ("steps", "training steps"), sorted(frame.steps.unique()), frame)]
-    panels += [("time", ("seconds", "training time (s)"), (), timed)] if len(timed) else []
+    if len(timed):
+        doubling = [float(f"{seconds:.2g}") for seconds in _reference_times(results)]
+        panels += [("time", ("seconds", "training time (s)"), doubling, timed)]
     charts = [
         (curves(its, axis, y, log="x", ticks=ticks, **size) + line_at(0)).properties(
             title=f"at equal {what}"

@@ -57,7 +57,7 @@ def requests(run: Run, preset: Preset) -> Iterator[Request]:
     open_run = run.apart(learning_rate=None, hyperparameters=(), validated_every=every)
     for (name, samples), times in contestants.items():
         if times > DEAREST:
-            yield _left_out(run, name, f"a step costs {times:.0f} pathwise steps")
+            yield _left_out(run, name, f"by its passes a step costs {times:.0f} pathwise steps")
         for length in lengths(steps, times):
             its = open_run.with_(estimator=name, samples=samples, steps=length)
             yield Request(its, (("along", True),) if length == steps else ())

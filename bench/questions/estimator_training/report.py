@@ -300,7 +300,7 @@ def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
     """Whose trainings are all longer than the equal time, or all too short to be read at it."""
     final = _trainings(rows)
     until = _until(final)
-    spans = _spans(final)
+    spans = _spans(final).join(final.groupby(TIMED).steps.agg(fewest="min", most="max"))
     aside = spans[(spans["min"] > until) | (spans["max"] < ENOUGH * until)]
     said = []
     for words, some in {
@@ -308,12 +308,17 @@ def _elsewhere(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
         "since their trainings are all longer": aside[aside["min"] > until],
     }.items():
         named = [
-            f"`{labels[name]} (S = {s})` ({' to '.join(dict.fromkeys(f'{t:.1f}' for t in ends))} s)"
-            for (name, s), *ends in some.itertuples()
+            f"`{labels[name]} (S = {s})` ({_range(low, high, '.1f')} s, "
+            f"{_range(fewest, most, ',.0f')} steps)"
+            for (name, s), low, high, fewest, most in some.itertuples()
         ]
         if named:
             said.append(f"Not read at {until:.1f} s, {words}: {listing(named)}.")
     return " ".join(said)
+
+
+def _range(low: float, high: float, form: str) -> str:
+    return " to ".join(dict.fromkeys(f"{end:{form}}" for end in (low, high)))
 
 
 def _timing_said(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
@@ -323,11 +328,10 @@ def _timing_said(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
     if not {SAME, REFERENCE} <= set(each.columns):
         return ""
     ratio = interval((each[SAME] / each[REFERENCE]).dropna())
-    alike = ratio.low <= 1 <= ratio.high
-    shown = "shows the error of timing" if alike else "is what that takes, or an error of timing"
     return (
         f"`{labels[SAME]}` with one sample differs from pathwise only in how its noise is drawn: "
-        f"its step takes {spoken(ratio)} times as long, which {shown}."
+        f"its step takes {spoken(ratio)} times as long, which shows what drawing it takes and the "
+        "error of timing."
     )
 
 

@@ -115,8 +115,9 @@ def _answer(found: Found, richer: list[Claim], timed: list[Claim]) -> str:
     """What the richer variants gain at equal steps and time, and what their trainings take."""
     if not richer:
         return ""
-    text = f"ELBO against {title(REFERENCE)}'s, in nats: {sentence(richer, *GAINS, alike=ALIKE)}"
-    text += f"; at equal time {sentence(timed, *GAINS, alike=ALIKE)}" if timed else ""
+    told = sentence(richer, *GAINS, sign=True, alike=ALIKE)
+    text = f"ELBO against {title(REFERENCE)}'s, in nats: {told}"
+    text += f"; at equal time {sentence(timed, *GAINS, sign=True, alike=ALIKE)}" if timed else ""
     name = _cost(found)
     ratios = {title(v): ratio for v, ratio in _of(found, name).items()}
     costs = [f"{spoken(ratios[c.subject])} ({c.subject})" for c in richer if c.subject in ratios]
@@ -182,10 +183,10 @@ def takeaway_of(
     if richer:
         parts = [
             f"ELBO against {plain}'s, in nats, at equal steps: "
-            f"{sentence(richer, *GAINS, alike=ALIKE)}"
+            f"{sentence(richer, *GAINS, sign=True, alike=ALIKE)}"
         ]
     if timed:
-        parts.append(f"at equal time the ELBO is {sentence(timed, *GAINS, alike=ALIKE)}")
+        parts.append(f"at equal time the ELBO is {sentence(timed, *GAINS, sign=True, alike=ALIKE)}")
     gaps = _of(found, "inference_gap")
     if encoder:
         gap = spoken(gaps[REFERENCE])

@@ -130,13 +130,13 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
             answer = f"gap of {own} nats with {images}, but {turn}"
         answer += "".join(f"; {text}" for text in more)
         added = [
-            f"{_part(parts[v, 'noise', 'gap'])} and {_part(parts[v, 'KL', 'gap'])} ({title(v)})"
+            f"for {title(v)} {_part(parts[v, 'noise', 'gap'])} and {_part(parts[v, 'KL', 'gap'])}"
             for v in (v for v, found in chains.items() if found)
         ]
         if added:
             few = f"{fewest.images.min():,} images"
             answer += (
-                f"; added to the gap with {few} by {STEPS['noise']} and by {STEPS['KL']}: "
+                f"; added to the gap with {few} by {STEPS['noise']} and then by {STEPS['KL']}: "
                 f"{'; '.join(added)}"
             )
         if compared:

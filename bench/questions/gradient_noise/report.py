@@ -166,14 +166,15 @@ def _most(gains: dict[str, Estimate], base: str) -> str:
 
 
 def _timing_error(rows: pd.DataFrame, names: dict[tuple, str], base: str) -> str:
-    """The precision per second of one that is the base by another name: 1 but for times."""
+    """The precision per second of one with the base's variance: 1 but for times."""
     same = names.get(("pathwise_sobol", 1))
     gain = _of(rows, "precision_per_second", names).get(same)
     if not gain or base != names.get(("pathwise", 1)):
         return ""
     return (
         f"`{same}` differs from pathwise only in how its noise is drawn, so that its "
-        f"precision per second, {spoken(gain, None)} times pathwise's, shows the error of timing."
+        f"precision per second, {spoken(gain, None)} times pathwise's, shows what drawing it takes "
+        "and the error of timing."
     )
 
 
@@ -217,9 +218,12 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         named = [
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
         ]
+        alone = f"and `{named[1]}` the highest ELBO"
+        if named[0] == named[1]:
+            alone = "and the highest ELBO"
         tops = (
             f"; of the estimators trained, `{named[0]}` has the highest measured precision {when} "
-            f"and `{named[1]}` the highest ELBO"
+            f"{alone}"
         )
     if not parts:
         return ""
@@ -373,7 +377,7 @@ def _points(
         yOffset=alt.YOffset("variant:N", sort=[*printed["variant"].values()]),
         color=by_variant(printed["variant"]),
     )
-    axis = axis or estimators.tens(2)
+    axis = axis or estimators.tens(also=(0.3, 3))
     low, point = (alt.X(c, title=x, scale=scale, axis=axis) for c in ("low:Q", "value:Q"))
     return alt.layer(
         alt.Chart(frame).mark_rule(color="#888", strokeDash=[4, 3]).encode(x=alt.datum(1)),

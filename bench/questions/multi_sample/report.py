@@ -14,7 +14,7 @@ import pandas as pd
 from bench.config import REFERENCE as VARIANT
 from bench.questions.multi_sample import REFERENCE, THEORY
 from bench.report import estimators
-from bench.report.claims import BEATS, TRAILS, UNDECIDED, claims, listing, sentence
+from bench.report.claims import BEATS, TRAILS, UNDECIDED, claims, grouped, listing, sentence
 from bench.report.estimators import Printed, amount_axis, axis_at, estimates, for_chart, table
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
@@ -129,24 +129,25 @@ def _locally(found: Found, stage: str, name: str) -> str:
 
 
 def _answer(found: Found) -> str:
-    """Whether the most samples lower the plain estimator's ratio, and what they do to all."""
+    """Whether the most samples lower the ratio of unbiased estimators, and what they do to all."""
     word, change = _change(found)
-    return f"{word} for `{found.labels[REFERENCE]}`, in one training: {change}" if change else ""
+    return f"{word}, in one training: {change}" if change else ""
 
 
 def _change(found: Found) -> tuple[str, str]:
-    """Whether the most samples lower the plain estimator's ratio at the latest stage, and what they
-    do to those of all."""
+    """Whether, and for which unbiased estimators, the most samples lower the ratio at the latest
+    stage; and what they do to those of all. Both "" where the plain estimator's is not known."""
     stage = list(found.printed["stage"])[-1]
     here = {"stage": stage, "K": found.last}
     changes = found.of("signal_to_noise_change", "estimator", "reference_K", **here)
     first = min((least for _, least in changes), default=0)
     compared = claims({name: change for (name, _), change in changes.items()}, equal=1)
-    verdict = {claim.subject: claim.verdict for claim in compared}.get(REFERENCE)
-    if verdict is None:
+    if REFERENCE not in {claim.subject for claim in compared}:
         return "", ""
-    word = {BEATS: "no", TRAILS: "yes", UNDECIDED: "undecided"}[verdict]
     biased = {name for (name,) in found.of("relative_bias", "estimator", stage=stage)}
+    words = {TRAILS: "yes for", BEATS: "no for", UNDECIDED: "undecided for"}
+    unbiased = [claim for claim in compared if claim.subject not in biased]
+    word = grouped(((c.verdict, f"`{found.labels[c.subject]}`") for c in unbiased), words)
     named = [
         replace(
             claim,

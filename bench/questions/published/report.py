@@ -201,12 +201,13 @@ def page(rows: Mapping[str, Published], values: pd.DataFrame, closed: pd.DataFra
     )
     printed = [row for row in made if not row.is_theory and not row.is_grey]
     kinds = {
-        f"Numbers published in {len(printed)} rows": printed,
+        "Published numbers": printed,
         "Losses of grey pixels": [row for row in made if row.is_grey],
         "What theory says of our own models": [row for row in made if row.is_theory],
     }
     told = [
-        f"{what}: {counted(verdicts(table({row.name: row for row in some}, values)))}."
+        f"{what} (of {len(some)} row{'s' * (len(some) > 1)}): "
+        f"{counted(verdicts(table({row.name: row for row in some}, values)))}."
         for what, some in kinds.items()
         if some
     ]

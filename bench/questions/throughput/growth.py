@@ -14,7 +14,7 @@ from bench.report.estimators import amount_axis
 from bench.report.figure import Figure, curves
 from bench.report.section import Section, paragraphs, points, prose
 from bench.report.style import PALETTE
-from bench.report.table import Cell, Column, Table, decimal
+from bench.report.table import Cell, Column, Table, decimal, escaped
 from bench.statistics import power_law
 
 AXES = {
@@ -61,6 +61,7 @@ def sections(timings: Timings) -> list[Section]:
     said = _said(steps, () if len(beyond) else memory, grid)
     takeaway = points(*said, *_said_of_memory(beyond), _said_of_tasks(tasks))
     notes = paragraphs(
+        f"Measured on {escaped(timings.where)}.",
         prose(__file__, "growth"),
         prose(__file__, "memory") if len(beyond) else "",
         prose(__file__, "scale") if len(tasks) else "",

@@ -44,7 +44,8 @@ def sections(timings: Timings) -> list[Section]:
     steps = steps.sort_values(["network", "batch"])
     if steps.empty:
         return []
-    tables, text = [_steps_table(steps), _bounds_table(bounds)], _takeaway(steps, bounds)
+    tables = [_steps_table(steps), _bounds_table(bounds)]
+    text = _takeaway(timings.where, steps, bounds)
     found = _entries(steps.iloc[0].versions).items()
     notes = prose(
         __file__,
@@ -109,8 +110,9 @@ def _entries(stored: object) -> Mapping[str, object]:
 # --- the sentence ----------------------------------------------------------------------------
 
 
-def _takeaway(steps: pd.DataFrame, bounds: pd.DataFrame) -> str:
-    """What the ratios say, where we are not ahead, and which targets are missed."""
+def _takeaway(where: str, steps: pd.DataFrame, bounds: pd.DataFrame) -> str:
+    """What the ratios say, on which processor, where we are not ahead, and which targets are
+    missed."""
     found = {
         name: steps.set_index(["network", "batch"])[f"{name}_ratio"].dropna() for name in PEERS
     }
@@ -120,7 +122,7 @@ def _takeaway(steps: pd.DataFrame, bounds: pd.DataFrame) -> str:
     faster = [
         f"{span(ratios)} times as fast as {PEERS[name].name}" for name, ratios in found.items()
     ]
-    text = f"On one core our training step is {listing(faster)}"
+    text = f"On {escaped(where)} our training step is {listing(faster)}"
     behind = [_where(PEERS[name].name, ratios[ratios <= 1]) for name, ratios in found.items()]
     everyone = "all" if len(found) == len(PEERS) else "all that were timed"
     ahead = f": ahead of {everyone}."

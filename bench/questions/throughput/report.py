@@ -56,12 +56,14 @@ def _speed(results: Results, timings: Timings) -> list[Section]:
     answer = (
         f"{title(variant)}{compiled} trains on {rounded(case.rate)} images/s at batch "
         f"{case.batch:,.0f}, {case.bound_ratio:.2f} of the speed of its matrix products "
-        f"(on {_where(timings)})"
+        f"(on {timings.where})"
     )
     start = _table("first_step", timings.of("fresh"), START, "A process that trains ten steps.")
     tables = [_training(timings), _parts(timings), _evaluation(timings), _estimators(timings)]
     tables.append(start)
-    notes = paragraphs(_precision(results, timings), _machine(timings))
+    told = timings.machine.get("avx512_chosen", False)
+    vectors = prose(__file__, "vector_instructions") if told else ""
+    notes = paragraphs(_precision(results, timings), _machine(timings), vectors)
     return [Section("Throughput", _takeaway(timings), answer, tables, [_figure(timings)], notes)]
 
 
@@ -217,6 +219,12 @@ def _precision(results: Results, timings: Timings) -> str:
                 "bf16's test ELBO against float32's at the same learning rates, those chosen in "
                 f"float32, nats over {seeds} paired seeds: {said}."
             )
+            machines = [str(its.environment.get("cpu")) for its in (results, other)]
+            if machines[0] != machines[1]:
+                text += (
+                    " The two were trained on different processors, which differ in rounding and "
+                    "in the seconds of their trainings."
+                )
     return text.strip()
 
 
@@ -235,17 +243,12 @@ def paired_elbo(float32: pd.DataFrame, bf16: pd.DataFrame) -> dict[str, Estimate
     }
 
 
-def _where(timings: Timings) -> str:
-    """The GPU, or that it was one core of which processor."""
-    return str(timings.machine.get("gpu") or f"one core of {timings.machine.get('cpu')}")
-
-
 def _machine(timings: Timings) -> str:
     machine = timings.machine
     product, copy = (timings.of(kind).rate.mean() for kind in ("matrix_rate", "copy_bandwidth"))
     return prose(
         __file__,
-        where=escaped(_where(timings)),
+        where=escaped(timings.where),
         torch=escaped(str(machine.get("torch"))),
         product=rounded(product / 1e9),
         copy=rounded(copy / 1e9),
@@ -271,9 +274,9 @@ def _figure(timings: Timings) -> Figure:
     return Figure(
         "throughput",
         "Training throughput",
-        "A faster step could still gain the gap to its roofline, which is its matrix products and "
-        "the copying of what the optimizer must move, measured in the same run; the ordinary loop "
-        "is what a careful user would write.",
+        "A faster step could still gain the gap to its matrix products, measured in the same run; "
+        "the roofline adds the copying of what the optimizer must move, an estimate. The ordinary "
+        "loop is what a careful user would write.",
         f"At batch {first.batch.min():,.0f}: {rounded(first.rate.min())} to "
         f"{rounded(first.rate.max())} images a second, {span(first.bound_ratio)} of the bound.",
         panels(chart, "batch", frame.batch.unique()),

@@ -39,6 +39,11 @@ class Timings:
     cases: pd.DataFrame
     machine: Mapping[str, object]
 
+    @property
+    def where(self) -> str:
+        """The GPU, or that it was one core of which processor."""
+        return str(self.machine.get("gpu") or f"one core of {self.machine.get('cpu')}")
+
     def of(self, kind: str) -> pd.DataFrame:
         """The cases of a kind, with the items done in a second and the peak memory in MiB."""
         cases = self.cases[self.cases.kind == kind]

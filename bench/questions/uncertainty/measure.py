@@ -1,7 +1,7 @@
 """Does noise raise the encoder's uncertainty? The posterior of corrupted test images.
 
-For each corruption and level: the posterior's entropy, its mean log σ where that has a meaning,
-the rate and an IW bound.
+For each corruption and level: the posterior's entropy, that of its active units where these have a
+meaning, the rate and an IW bound.
 Beside the encoder stands the locally optimised posterior of the same images: what that does is the
 model's doing, what the encoder does otherwise is the encoder's.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Normal
 
 from bench.config import REFERENCE, Preset, Run
 from bench.data.binarization import as_float
@@ -119,7 +119,7 @@ def measure(
 @torch.no_grad()
 def active_units(model: VAE, images: Tensor, draws: torch.Generator) -> Tensor | None:
     """Whether each latent's mean moves between images, `(L,)`; None of a posterior without axes,
-    whose mean log σ would change with a rotation of the latents."""
+    whose units would be others after a rotation of the latents."""
     if not has_axes(model.posterior(images[:1])):
         return None
     return unit_variances(model, images, draws) > ACTIVE_VARIANCE
@@ -150,11 +150,11 @@ def corrupted(
 class Profile:
     """A posterior's numbers by image, `(N,)`, nats; `bound` of the first images.
 
-    A grey image has no likelihood, hence no bound; a posterior without axes no log σ: None.
+    A grey image has no likelihood, hence no bound; a posterior without axes no active units: None.
     """
 
     entropy: Tensor
-    log_scale: Tensor | None
+    active_entropy: Tensor | None
     rate: Tensor
     bound: Tensor | None
 
@@ -163,11 +163,11 @@ class Profile:
 def profile(
     model: VAE, x: Tensor, active: Tensor | None, bound_images: int, draws: torch.Generator
 ) -> Profile:
-    """Entropy, mean log σ over the `active_units`, rate and IW bound of x `(N, D)`."""
+    """Entropy, that of the `active` units `(L,)` alone, rate and IW bound of x `(N, D)`."""
     noise = standard_normal(len(x), model.latent_dim, draws)
     posterior = model.posterior(x)
     z = draw(posterior, noise, ENTROPY_SAMPLES) if _needs_samples(posterior, model.prior) else None
-    log_scale = None if active is None else posterior.stddev[:, active].log().mean(1)
+    units = None if active is None else active_entropy(posterior, active)
     bound = None
     if is_binary(x):
         few = x[:bound_images]
@@ -175,7 +175,7 @@ def profile(
         at_once = samples_at_once(few, BOUND_SAMPLES)
         weights = log_weights(model, few, noise, BOUND_SAMPLES, at_once)
         bound = iw_bound(weights)
-    return Profile(entropy(posterior, z), log_scale, _rate(model, posterior, z), bound)
+    return Profile(entropy(posterior, z), units, _rate(model, posterior, z), bound)
 
 
 def _needs_samples(posterior: Distribution, prior: Distribution) -> bool:
@@ -194,6 +194,12 @@ def entropy(posterior: Distribution, z: Tensor | None) -> Tensor:
         return posterior.entropy()
     except NotImplementedError:
         return -posterior.log_prob(z).mean(0)
+
+
+def active_entropy(posterior: Distribution, active: Tensor) -> Tensor:
+    """Entropy in nats, `(B,)`, of the `active` `(L,)` latents of a diagonal Gaussian: what
+    Σ log σ + ½ log 2πe over them is, the other latents' part being the rest of H[q]."""
+    return Normal(posterior.mean[:, active], posterior.stddev[:, active]).entropy().sum(1)
 
 
 def _rate(model: VAE, posterior: Distribution, z: Tensor | None) -> Tensor:
@@ -235,7 +241,8 @@ def _changes(entropies: dict[str, Tensor], where: list[dict[str, object]]) -> It
 
 
 def _level_rows(values: Profile, **labels: object) -> list[Row]:
-    found = {name: getattr(values, name) for name in ("entropy", "log_scale", "rate")}
+    names = ("entropy", "active_entropy", "rate")
+    found = {name: getattr(values, name) for name in names}
     rows = [image_mean(name, its, NATS, labels) for name, its in found.items() if its is not None]
     if values.bound is not None:
         rows.append(image_mean("iw_bound", values.bound, NATS, {**labels, "K": BOUND_SAMPLES}))

@@ -39,13 +39,16 @@ ENDS = {1: "higher", -1: "lower", 0: "undecided"}
 """Sign of the final change → where the entropy ends, against the clean images'."""
 HELD = {
     "entropy": Column("entropy", interval=False),
-    "log_scale": Column("mean log σ", interval=False),
+    "active_entropy": Column("active units' entropy", interval=False),
     "rate": Column("rate", interval=False),
     "iw_bound": Column("IW bound", interval=False),
 }
 NOISY = {BEATS: "higher with", TRAILS: "lower with", UNDECIDED: "undecided with"}
 DASHES = alt.Scale(range=[[1, 0], [8, 5], [2, 5], [8, 4, 2, 4]])
-DRAWN = {"entropy": ("uncertainty", "entropy (nats)"), "log_scale": ("sigma_by_level", "log σ")}
+DRAWN = {
+    "entropy": ("uncertainty", "entropy (nats)"),
+    "active_entropy": ("active_units_uncertainty", "active units' entropy (nats)"),
+}
 """Metric → figure and axis."""
 
 
@@ -104,9 +107,9 @@ def printed(rows: pd.DataFrame) -> pd.DataFrame:
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a posterior and corruption: what the entropy does, where it ends, its lowest change
-    and that at the strongest level.
+    and that at the strongest level, in all latents and in the active units.
 
-    All steps hold together, and so do all final changes.
+    All steps hold together, so do all final changes, and so do those of the active units.
     """
     still = select(rows, metric="entropy_largest_change").groupby(KEYS).value.max()
     moved = select(rows[rows.corruption != "none"], metric="entropy")
@@ -120,7 +123,8 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
             increments = change.diff(axis=1).fillna(change.iloc[:, [0]])
             steps |= {(key, level): interval(increments[level]) for level in change}
             ends[key] = interval(change.iloc[:, -1])
-    told, told_ends = signs(steps), signs(ends)
+    told, told_ends, active = signs(steps), signs(ends), _active_changes(rows)
+    told_active = signs(active)
     lines = []
     for key, change in changes.items():
         of_steps = [told.get((key, level), 0) for level in change]
@@ -130,9 +134,19 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
             kind, end = shape(of_steps, last, change.mean().tolist()), ENDS[last]
         low, strongest = change.mean().idxmin(), interval(change.iloc[:, -1])
         dip = (low, interval(change[low])) if key in ends else (np.nan, Estimate())
-        lines.append((*key, kind, *dip, strongest, end))
-    names = ["verdict", "lowest", "dip", "change", "end"]
+        units = (Estimate(), "")
+        if key in active:
+            units = active[key], ENDS[told_active.get(key, 0)] if key in ends else "flat"
+        lines.append((*key, kind, *dip, strongest, end, *units))
+    names = ["verdict", "lowest", "dip", "change", "end", "active", "active_end"]
     return pd.DataFrame(lines, columns=[*KEYS, *names])
+
+
+def _active_changes(rows: pd.DataFrame) -> dict[tuple, Estimate]:
+    """Posterior and corruption → change of the active units' entropy at the strongest level."""
+    moved = select(rows[rows.corruption != "none"], metric="active_entropy")
+    last = moved[moved["level"] == moved.groupby(KEYS)["level"].transform("max")]
+    return {key: interval(its) for key, its in last.groupby(KEYS, sort=False).change}
 
 
 def shape(steps: Sequence[int], end: int, changes: Sequence[float]) -> str:
@@ -169,12 +183,18 @@ def sentences_of(table: pd.DataFrame) -> tuple[list[str], str]:
         mine = moving.pop(name)
         said = [(at.verdict, f"{at.corruption} ({_sizes(at)})") for at in mine.itertuples()]
         short, higher = in_short(mine), (mine.end == "higher").tolist()
+        units = _of_active_units(mine)
         sentences.append(
             f"`{name}`: **{short}**. Its entropy (change at the strongest level) "
             f"{grouped(said, KINDS)}."
         )
+        if units:
+            sentences.append(
+                f"Of its active units alone, entropy at the strongest level is {units}."
+            )
         said = [pair for pair, up in zip(said, higher) if up] or said
         answer = f"{short}: {name}'s entropy {grouped(said, KINDS)}"
+        answer += f"; that of its active units alone is {units}" if units else ""
     if moving:
         others = "; for ".join(f"`{name}`, {_counts(mine)}" for name, mine in moving.items())
         sentences.append(f"At the strongest level entropy is, for {others}.")
@@ -195,6 +215,16 @@ def in_short(table: pd.DataFrame) -> str:
     if lower:
         return f"no, lower with {lower} of {len(table)} corruptions, higher with none"
     return "undecided" if "undecided" in set(table.end) else "no"
+
+
+def _of_active_units(table: pd.DataFrame) -> str:
+    """Where the entropy of one posterior's active units ends, and its changes; "" of a posterior
+    without axes."""
+    said = [
+        (at.active_end, f"{at.corruption} ({spoken(at.active, 1, sign=True)})")
+        for at in table.itertuples()
+    ]
+    return grouped(said, {end: f"{end} with" for end in ENDS.values()})
 
 
 def _counts(table: pd.DataFrame) -> str:
@@ -221,11 +251,12 @@ def _table(table: pd.DataFrame) -> Table:
         Column("change there, nats", sign=True),
         Column("at the strongest, nats", sign=True),
         "ends",
+        Column("of it in active units, nats", sign=True),
+        "these end",
     ]
     marked = [Cell(text=verdict, bold=verdict == "rises") for verdict in table.verdict]
-    shown = table.assign(verdict=marked)[
-        ["posterior", "corruption", "verdict", "lowest", "dip", "change", "end"]
-    ]
+    names = ["lowest", "dip", "change", "end", "active", "active_end"]
+    shown = table.assign(verdict=marked)[["posterior", "corruption", "verdict", *names]]
     caption = "What corruption does to the posterior's entropy."
     lines = shown.to_numpy().tolist()
     return Table("uncertainty", columns, lines, caption, variants=[*table.posterior])

@@ -27,6 +27,7 @@ from bench.errors import BenchError
 from bench.grid.environment import machine
 from bench.inference.gradients import ESTIMATORS
 from bench.inference.native import NotCompiled
+from bench.machine import vector_instructions
 from bench.questions.throughput.actions import (
     Action,
     filled,
@@ -64,6 +65,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict:
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "torch": torch.__version__,
+        "avx512_chosen": vector_instructions.chosen(),
         "python": platform.python_version(),
         "load_average_at_start": os.getloadavg()[0],
     }
