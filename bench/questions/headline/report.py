@@ -22,6 +22,7 @@ from bench.report.section import Section, captioned, item, points, prose
 from bench.report.style import ordered, title
 from bench.report.table import Column, Table, decimal, escaped, spoken, spoken_each
 from bench.statistics import Estimate, from_error, interval, paired_difference, summary
+from vaes.base import INITIAL_LOG_SCALE
 
 LATE = 0.02
 """Of the epochs: a run that is best within the last of them may not have ended improving."""
@@ -74,6 +75,7 @@ def sections(results: Results) -> list[Section]:
         known=KNOWN if tolerance_of(results) else "",
         bits=_bits(results),
         rise=_rise(rows),
+        start=f"{math.exp(INITIAL_LOG_SCALE):g}",
     )
     figures = [_elbo_figure(rows, per), _plane(rows, per), _learning_curves(results)]
     asked = "What the posterior's variance buys"
