@@ -6,6 +6,7 @@ import colorsys
 import json
 import math
 import re
+from collections.abc import Iterable
 
 INK = {"light": "#1c2430", "dark": "#e7eaef"}
 LINES = {"light": "#d5dae1", "dark": "#3a424e"}
@@ -35,20 +36,38 @@ def theme(scheme: str) -> dict:
 def compact(specification: dict, datasets: dict[str, dict]) -> dict:
     """The specification without data, configuration and title, which the page gives itself.
 
-    Its data join `datasets`: name → `{"columns": […], "rows": [[…]]}`.
+    Its data join `datasets`: name → `{"columns": […], "words": {column: […]}, "rows": [[…]]}`; a
+    column that has `words` holds their places.
     """
     left_out = ("datasets", "config", "title", "$schema")
     for name, rows in specification.get("datasets", {}).items():
         columns = list(dict.fromkeys(column for row in rows for column in row))
-        lines = [[_short(row.get(column)) for column in columns] for row in rows]
-        datasets[name] = {"columns": columns, "rows": lines}
+        words = {column: _words(row.get(column) for row in rows) for column in columns}
+        words = {column: found for column, found in words.items() if found}
+        places = {
+            c: {word: place for place, word in enumerate(found)} for c, found in words.items()
+        }
+        lines = [
+            [places[c].get(row.get(c)) if c in places else _short(row.get(c)) for c in columns]
+            for row in rows
+        ]
+        datasets[name] = {"columns": columns, "words": words, "rows": lines}
     return {key: value for key, value in specification.items() if key not in left_out}
 
 
+def _words(values: Iterable[object]) -> list[str]:
+    """The different texts of a column; none where it holds anything else."""
+    found = list(dict.fromkeys(value for value in values if value is not None))
+    return found if all(isinstance(value, str) for value in found) else []
+
+
 def _short(value: object) -> object:
-    if isinstance(value, float) and math.isfinite(value):
-        return float(f"{value:.{DIGITS}g}")
-    return None if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.{DIGITS}g}")
+    return int(short) if short.is_integer() else short
 
 
 def on_dark(specification: str) -> dict[str, str]:

@@ -13,6 +13,8 @@ from bench.report.style import ordered, title
 from bench.statistics import Estimate
 
 DASH = "–"
+PLAIN = str.maketrans({"−": "-", ",": ""})
+"""From a number as it is printed to one that a program reads."""
 PAGE_LINES = 60
 
 
@@ -196,29 +198,32 @@ class Table:
     def html(self) -> str:
         """A `<table>` whose headings are buttons that sort it; numbers carry their exact value."""
         head = "".join(
-            f'<th scope="col" aria-sort="none"{self._html_class(place)}><button type="button">'
-            f"{html.escape(column.name)}</button></th>"
-            for place, column in enumerate(self.columns)
+            f'<th scope="col" aria-sort="none"><button type="button">{html.escape(column.name)}'
+            "</button></th>"
+            for column in self.columns
         )
+        # once a table, which has thousands of cells
+        left = " ".join(f"left-{n + 1}" for n in range(len(self.columns)) if self.is_left(n))
         lines = []
         for i, line in enumerate(self.lines):
             variant = f' data-variant="{html.escape(self.variants[i])}"' if self.variants else ""
             lines.append(f"<tr{variant}>{''.join(self._html(i, p) for p in range(len(line)))}</tr>")
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         return (
-            f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+            f'<table class="{left}">{caption}<thead><tr>{head}</tr></thead>'
+            f"<tbody>{''.join(lines)}</tbody></table>"
         )
 
     def _html(self, line: int, place: int) -> str:
         cell = self.lines[line][place]
         text = html.escape(formatted(cell, self.columns[place]))
         text = f"<strong>{text}</strong>" if self._is_bold(line, place) else text
-        value = f' data-value="{float(cell.value)!r}"' if math.isfinite(cell.value) else ""
+        value = f"{cell.value:.6g}" if math.isfinite(cell.value) else ""
+        if value == text.translate(PLAIN):  # what the page reads by itself
+            value = ""
+        value = f' data-value="{value}"' if value else ""
         reason = f' title="{html.escape(cell.reason)}"' if cell.reason else ""
-        return f"<td{self._html_class(place)}{value}{reason}>{text}</td>"
-
-    def _html_class(self, place: int) -> str:
-        return ' class="text"' if self._texts[place] else ""
+        return f"<td{value}{reason}>{text}</td>"
 
     @property
     def fits_a_page(self) -> bool:

@@ -274,7 +274,11 @@ def test_charts_in_the_page_carry_short_data_and_no_configuration():
     whole = {"datasets": {"d": rows}, "config": {}, "title": "t", "data": {"name": "d"}}
     assert embedding.compact(whole, datasets) == {"data": {"name": "d"}}
     assert datasets == {
-        "d": {"columns": ["a", "b", "c"], "rows": [[1.2346, None, None], [None, None, "x"]]}
+        "d": {
+            "columns": ["a", "b", "c"],
+            "words": {"c": ["x"]},
+            "rows": [[1.2346, None, None], [None, None, 0]],
+        }
     }
 
 

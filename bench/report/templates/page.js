@@ -20,8 +20,9 @@ function isShown(variant) {
 // --- charts -----------------------------------------------------------------------------------
 
 const rowsOf = {};
-for (const [name, {columns, rows}] of Object.entries(page.datasets)) {
-  rowsOf[name] = rows.map((row) => Object.fromEntries(columns.map((c, i) => [c, row[i]])));
+for (const [name, {columns, words, rows}] of Object.entries(page.datasets)) {
+  const read = (column, value) => (column in words && value != null ? words[column][value] : value);
+  rowsOf[name] = rows.map((row) => Object.fromEntries(columns.map((c, i) => [c, read(c, row[i])])));
 }
 
 const charts = all("figure.charted").map((figure) => ({
@@ -158,7 +159,8 @@ function compare(a, b, direction) {
   const [x, y] = [a, b].map((cell) => cell.textContent.trim());
   const [noX, noY] = [x, y].map((text) => NOTHING.includes(text));
   if (noX || noY) return noX - noY;
-  const [p, q] = [a, b].map((cell) => Number(cell.dataset.value ?? NaN));
+  const [p, q] = [a, b].map((cell) =>
+    Number(cell.dataset.value ?? cell.textContent.replace("−", "-").replaceAll(",", "")));
   if (!Number.isNaN(p) && !Number.isNaN(q)) return direction * (p - q);
   return direction * x.localeCompare(y, "en", {numeric: true});
 }
