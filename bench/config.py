@@ -28,6 +28,7 @@ class Run:
         latent_dim: L.
         hidden_dim: H, units in each of two hidden layers, or in each of as many as are given.
         hyperparameters: keyword arguments of the variant's class, as sorted pairs.
+        batch_size: training images a step.
         learning_rate: the optimizer's; None where it, and the hyperparameters, are to be chosen.
         estimator: gradient estimator, or `auto` for the best one the posterior admits.
         samples: noise samples S per image and step.

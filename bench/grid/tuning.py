@@ -58,6 +58,7 @@ class Contest:
     Attributes:
         open: learning rate None where it is to be chosen, and no hyperparameters.
         axes: what is chosen → its values, ascending.
+        start: what is chosen → the value that the climb starts at.
         seeds: how many runs a candidate has.
         scores: candidate (its first seed) → seed → validation score, −∞ where it failed.
         reasons: why runs failed.

@@ -31,6 +31,7 @@ class Conditions:
         epochs: lengths of training, those that share a trunk in one go.
         samples: K of the IW bound.
         stage: of the weights.
+        name, compare: as of a `Question`; rows are not compared with one another.
     """
 
     quantities: tuple[str, ...]
