@@ -71,7 +71,6 @@ def test_the_exponent_s_interval_is_from_all_trainings():
     expected = 2.160369 * math.sqrt(residual / 13 / spread)
     (line,) = lines_of(table, "initialisation", "pathwise")
     assert line[-4] == f"2.00 ± {expected:.2f}"
-    assert "3 seed" in section.notes
 
 
 def test_what_is_no_power_law_has_a_mean_slope_alone():

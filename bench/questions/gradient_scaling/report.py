@@ -56,8 +56,7 @@ def sections(results: Results) -> list[Section]:
     entries[Column("power law")] = {key: LAWS.get(_kind(law), "") for key, law in laws.items()}
     caption = "The encoder's Monte Carlo variance at S = 2 by number of latents L."
     tables = [table("gradient_scaling", caption, printed, [*printed], entries)]
-    values = {"reference": title(REFERENCE)}
-    notes = prose(__file__, **values), estimators.absences(totals, "estimator")
+    notes = prose(__file__, reference=title(REFERENCE)), estimators.absences(totals, "estimator")
     heading, takeaway = "Gradient noise and latent dimension", _takeaway(every, laws, told, printed)
     figures = [_figure(totals, printed)]
     return [Section(heading, takeaway, "", tables, figures, paragraphs(*notes))]
