@@ -63,7 +63,7 @@ def test_the_table_and_sentence_of_gradient_scaling():
 
 def test_the_exponent_s_interval_is_from_all_trainings():
     """15 points, so 13 degrees of freedom."""
-    section, table = made_up(seeds=3)
+    _, table = made_up(seeds=3)
     scatter = [math.log(factor) for factor in SCATTER]
     center = [math.log(L) for L in LATENT_DIMS]
     spread = sum((c - sum(center) / 5) ** 2 for c in center) * 3
