@@ -27,7 +27,7 @@ LAYERS = (
     ("questions",),
     ("weights",),
     (
-        "commands.bounds",
+        "commands.limits",
         "commands.compare",
         "commands.contestants",
         "commands.listing",

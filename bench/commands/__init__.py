@@ -1,6 +1,6 @@
 """What each command does, and what of its options is checked first.
 
-- `bounds`, `typed`: what numbers may be; words of a command line or a file made options, and back;
+- `limits`, `typed`: what numbers may be; words of a command line or a file made options, and back;
 - `contestants`, `asked`: the variants that were asked for; all else that was, made a grid;
 - `run` (and `tune`), `report`, `throughput`, `validation`, `gpu_check`, `check`, `new_variant`: a
   command each;

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from bench.commands import bounds
+from bench.commands import limits
 from bench.commands.contestants import variant_files
 from bench.config import (
     OPTIONS,
@@ -81,8 +81,8 @@ def check(config: Config) -> None:
     _hyperparameters(config)
     schedule(config.schedule)
     for field in fields(config):
-        if field.name in bounds.BOUNDS:
-            bounds.check(field.name, getattr(config, field.name))
+        if field.name in limits.LIMITS:
+            limits.check(field.name, getattr(config, field.name))
     if not 0 < config.epsilon < math.inf:
         raise BenchError(f"--epsilon must be above 0, e.g. 1e-8, not {config.epsilon}")
     known = {
@@ -157,11 +157,11 @@ def preset_of(config: Config) -> Preset:
     chosen = preset(config.preset)
     if config.importance_samples is None:
         return chosen
-    counts = bounds.counts(config.importance_samples, bounds.MOST_IMPORTANCE_SAMPLES)
+    counts = limits.counts(config.importance_samples, limits.MOST_IMPORTANCE_SAMPLES)
     if counts is None:
         raise BenchError(
             f"--importance-samples '{config.importance_samples}' must be numbers from 1 to "
-            f"{bounds.MOST_IMPORTANCE_SAMPLES:,}, e.g. '1,10,100'"
+            f"{limits.MOST_IMPORTANCE_SAMPLES:,}, e.g. '1,10,100'"
         )
     return replace(chosen, importance_samples=tuple(sorted(set(counts))))
 
@@ -251,11 +251,11 @@ def _hidden(config: Config) -> int | tuple[int, ...] | None:
     """Units of the hidden layers, as `Run` has them; None where the data set decides."""
     if config.hidden is None:
         return None
-    widths = bounds.counts(config.hidden.removesuffix(","), bounds.MOST_UNITS)
+    widths = limits.counts(config.hidden.removesuffix(","), limits.MOST_UNITS)
     if widths is None:
         raise BenchError(
             f"--hidden '{config.hidden}' must be numbers of units from 1 to "
-            f"{bounds.MOST_UNITS:,}, e.g. '200' or '512,256'"
+            f"{limits.MOST_UNITS:,}, e.g. '200' or '512,256'"
         )
     return widths if "," in config.hidden else widths[0]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 
 from cyclopts.config import Dict
 
-from bench.commands import bounds
+from bench.commands import limits
 from bench.errors import BenchError, one_line
 from bench.machine.places import shown, usable
 from bench.options import Config, as_typed
@@ -77,8 +77,8 @@ def usable_option(name: str, value: object) -> object:
     if isinstance(value, Config):
         options = ((f.name, getattr(value, f.name)) for f in fields(value))
         return replace(value, **{name: usable_option(name, option) for name, option in options})
-    if name in bounds.BOUNDS:
-        bounds.check(name, value)
+    if name in limits.LIMITS:
+        limits.check(name, value)
     if isinstance(value, Path):
         return usable(f"'{name}'", value)
     if isinstance(value, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.errors import BenchError
 
-BOUNDS: dict[str, tuple[float, float]] = {
+LIMITS: dict[str, tuple[float, float]] = {
     "seeds": (1, 10_000),
     "seed": (0, 9_999),
     "epochs": (1, 1_000_000),
@@ -29,8 +29,8 @@ MOST_IMPORTANCE_SAMPLES = 10_000_000
 
 
 def check(name: str, value: float | None) -> None:
-    """Refuse a value of an option that is out of its bounds, NaN among them."""
-    lowest, highest = BOUNDS[name]
+    """Refuse a value of an option that is beyond its limits, NaN among them."""
+    lowest, highest = LIMITS[name]
     if value is None or lowest <= value <= highest:
         return
     shown = f"{value:.3e}" if abs(value) >= 1e12 else value
