@@ -240,6 +240,9 @@ def _html(pages: Sequence[Page], shared: Mapping[str, object], libraries: str) -
             for v, c in colours.items()
         ],
         css=Markup(_read("page.css")),
+        columns=max(
+            (len(t.columns) for p in pages for s in p.sections for t in s.tables), default=0
+        ),
         data=Markup(embedding.script(data)),
         libraries=Markup(libraries),
         version=_libraries(),

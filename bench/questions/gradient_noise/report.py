@@ -218,12 +218,10 @@ def _beside_training(rows: pd.DataFrame, results: Results, labels: dict[str, str
         named = [
             f"{labels[name]} (S = {s})" for name, s in (both.precision.idxmax(), both.elbo.idxmax())
         ]
-        alone = f"and `{named[1]}` the highest ELBO"
-        if named[0] == named[1]:
-            alone = "and the highest ELBO"
+        whose = "" if named[0] == named[1] else f"`{named[1]}` "
         tops = (
             f"; of the estimators trained, `{named[0]}` has the highest measured precision {when} "
-            f"{alone}"
+            f"and {whose}the highest ELBO"
         )
     if not parts:
         return ""

@@ -144,9 +144,14 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _active_changes(rows: pd.DataFrame) -> dict[tuple, Estimate]:
     """Posterior and corruption → change of the active units' entropy at the strongest level."""
-    moved = select(rows[rows.corruption != "none"], metric="active_entropy")
-    last = moved[moved["level"] == moved.groupby(KEYS)["level"].transform("max")]
+    last = _at_the_strongest(select(rows, metric="active_entropy"))
     return {key: interval(its) for key, its in last.groupby(KEYS, sort=False).change}
+
+
+def _at_the_strongest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each corruption's strongest level."""
+    moved = rows[rows.corruption != "none"]
+    return moved[moved["level"] == moved.groupby("corruption")["level"].transform("max")]
 
 
 def shape(steps: Sequence[int], end: int, changes: Sequence[float]) -> str:
@@ -268,8 +273,7 @@ def _table(table: pd.DataFrame) -> Table:
 def noise_claims(rows: pd.DataFrame) -> list[Claim]:
     """By corruption: the reference's change of entropy at the strongest level after a training
     with noise, less that after as many steps on clean images; all hold together."""
-    rows = select(rows[rows.corruption != "none"], metric="entropy", variant=REFERENCE)
-    last = rows[rows.level == rows.groupby("corruption")["level"].transform("max")]
+    last = _at_the_strongest(select(rows, metric="entropy", variant=REFERENCE))
     keys = ["epochs", "corruption", "seed"]
     values = last.dropna(subset="epochs").pivot_table("change", keys, "noisy", sort=False)
     values = values.reindex(columns=[True, False]).dropna()
