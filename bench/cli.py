@@ -18,7 +18,7 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from bench.commands import finished
-from bench.commands.typed import from_file, usable_option, utf8, whole_numbers
+from bench.commands.arguments import from_file, usable_option, utf8, whole_numbers
 from bench.errors import BenchError, readable
 from bench.machine.console import console, say
 from bench.machine.places import shown

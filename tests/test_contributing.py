@@ -10,7 +10,7 @@ import pytest
 import torch
 from subjects import subject
 
-from bench.commands import asked
+from bench.commands import configuration
 from bench.inference import gradients
 from bench.inference.elbo import elbo_terms
 from bench.inference.reparameterize import standard_normal
@@ -42,7 +42,7 @@ def test_the_published_number(tmp_path):
     (text,) = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
     (tmp_path / "my_row.toml").write_text(text, encoding="utf-8")
     row = published.read(tmp_path / "my_row.toml")
-    asked.check(asked.config_of(row.options))
+    configuration.check(configuration.config_of(row.options))
     assert row.numbers[0].value == -235.0
 
 

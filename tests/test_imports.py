@@ -33,7 +33,7 @@ LAYERS = (
         "commands.listing",
         "commands.new_variant",
     ),
-    ("commands.asked", "commands.check", "commands.typed"),
+    ("commands.configuration", "commands.check", "commands.arguments"),
     ("commands.apply", "commands.validation"),
     ("commands.report",),
     ("commands.throughput",),

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from bench.commands import asked, contestants
+from bench.commands import configuration, contestants
 from bench.data.binarization import as_float, binarized_splits, is_binary
 from bench.data.dataset import Dataset, unit_of
 from bench.data.own import as_bytes, existing, read_images
@@ -39,13 +39,13 @@ def finished_run(config: Config, seed: int, console: Console) -> Subject:
 
     Raises BenchError where the cache does not have it.
     """
-    asked.check(config)
+    configuration.check(config)
     variants = contestants.variants_named(config.variants, console)
-    data = asked.data_of(config)
-    device, *more = asked.devices_of(config.device)
+    data = configuration.data_of(config)
+    device, *more = configuration.devices_of(config.device)
     if more or len(variants) > 1:
         raise BenchError("one model is applied: name one variant and one device")
-    grid = asked.grid(config, data, variants, (), device)
+    grid = configuration.grid(config, data, variants, (), device)
     grid = replace(grid, seeds=max(grid.seeds, seed + 1))
     found = Survey(grid, data).subject(variants[0], seed)
     if found is None:

@@ -106,17 +106,17 @@ def listing(*, config: Options = DEFAULT) -> int:
     What is found in the cache is done, what is not is missing; runs whose learning rate or
     hyperparameters have yet to be chosen on validation are to be tuned.
     """
-    from bench.commands import asked, contestants, listing
+    from bench.commands import configuration, contestants, listing
     from bench.grid.survey import Survey
     from bench.report.screen import screen
 
-    asked.check(config)
+    configuration.check(config)
     variants = contestants.variants_named(config.variants, console)
-    questions = asked.questions_named(config.questions)
-    data = asked.data_of(config)
-    for device in asked.devices_of(config.device):
-        survey = Survey(asked.grid(config, data, variants, questions, device), data)
-        say(console, f"{config.dataset} on {device}, from {asked.cache_folder(config)}:")
+    questions = configuration.questions_named(config.questions)
+    data = configuration.data_of(config)
+    for device in configuration.devices_of(config.device):
+        survey = Survey(configuration.grid(config, data, variants, questions, device), data)
+        say(console, f"{config.dataset} on {device}, from {configuration.cache_folder(config)}:")
         console.print(screen(listing.tasks(survey.states())))
     for line in listing.folders(config.results):
         say(console, line)
@@ -172,10 +172,10 @@ def likelihood(file: Images, /, *, out: Path, config: OfOne = ONE) -> int:
     out
         A .npz (arrays elbo, iw_bound, …_standard_error, K, effective_sample_size) or .csv.
     """
-    from bench.commands import apply, asked
+    from bench.commands import apply, configuration
 
     apply.check_files(out, file)
-    preset = asked.preset_of(config)
+    preset = configuration.preset_of(config)
     subject = _finished(config)
     images = apply.images_of(file, subject.data)
     k = max(preset.importance_samples)

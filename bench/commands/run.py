@@ -14,10 +14,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Screen
 
-from bench.commands import asked, contestants
+from bench.commands import configuration, contestants
+from bench.commands.arguments import command
 from bench.commands.report import redraw
 from bench.commands.throughput import time_once
-from bench.commands.typed import command
 from bench.config import OPTIONS, Run, of_dataset
 from bench.data.dataset import Dataset, notices_of
 from bench.data.splits import SPLITS
@@ -35,17 +35,17 @@ from bench.machine.storage import locked, write_atomically
 from bench.options import Config
 from bench.report import results
 from bench.report import rows as tidy
-from bench.report.made import QUICK
+from bench.report.provenance import QUICK
 from vaes import discover
 
 
 def run(config: Config, console: Console) -> int:
     """`python -m bench run`: the exit code, 1 where something failed."""
-    asked.check(config)
+    configuration.check(config)
     variants = contestants.sound_variants(config.variants, console)
-    questions = asked.questions_named(config.questions)
-    data = asked.data_named(config, console)
-    overrides = asked.overrides_of(config, data)
+    questions = configuration.questions_named(config.questions)
+    data = configuration.data_named(config, console)
+    overrides = configuration.overrides_of(config, data)
     known = discover(files=contestants.variant_files(config.variants)).variants
     contestants.check_variants(known, variants, overrides, data.train.shape[1])
     for line in (
@@ -55,9 +55,9 @@ def run(config: Config, console: Console) -> int:
     ):
         say(console, line, "yellow")
     code, folders = 0, []
-    for device in asked.devices_of(config.device, config.engine):
-        folder = config.results / asked.folder_name(config, data, overrides) / device
-        grid = asked.grid(config, data, variants, questions, device)
+    for device in configuration.devices_of(config.device, config.engine):
+        folder = config.results / configuration.folder_name(config, data, overrides) / device
+        grid = configuration.grid(config, data, variants, questions, device)
         if config.questions != "all" or data.binarization == "real":
             _say_what_is_left_out(grid, console)
         results.prepare(folder)
@@ -79,29 +79,29 @@ def run(config: Config, console: Console) -> int:
 
 def tune(config: Config, console: Console) -> int:
     """`python -m bench tune`: choose anew, record it beside the code, and store the evidence."""
-    asked.check(config)
-    chosen = asked.preset_of(config)
+    configuration.check(config)
+    chosen = configuration.preset_of(config)
     if not chosen.tuned:
         raise BenchError(
             f"preset '{config.preset}' has one learning rate for all: leave --preset out"
         )
     variants = contestants.sound_variants(config.variants, console)
-    data = asked.data_named(config, console)
+    data = configuration.data_named(config, console)
     if data.binarization == "real" and data.name not in OPTIONS:
         raise BenchError(f"'{data.name}' is a real-valued table: it is tuned when it is run")
-    device, *more = asked.devices_of(config.device, config.engine)
+    device, *more = configuration.devices_of(config.device, config.engine)
     if more:
         raise BenchError(f"what is chosen holds for any device: name one, not '{config.device}'")
-    folder = config.results / asked.folder_name(config, data, {}) / device
+    folder = config.results / configuration.folder_name(config, data, {}) / device
     results.prepare(folder)
-    questions = asked.questions_named(config.questions)
+    questions = configuration.questions_named(config.questions)
     if config.questions == "all":
         questions = tuple(question for question in questions if question.tuned)
     if config.seeds:
         chosen = replace(
             chosen, sweep_seeds={"": config.seeds}, comparison_sweep_seeds=config.seeds
         )
-    grid = asked.grid(config, data, variants, questions, device)
+    grid = configuration.grid(config, data, variants, questions, device)
     grid = replace(grid, seeds=of_dataset(chosen.sweep_seeds, data.name), preset=chosen)
     outcome = _run_grid(grid, data, config, folder, console, choosing=True)
     known = [contest for contest in outcome.contests if contest.succeeded()]
@@ -166,7 +166,7 @@ def _workers(grid: Grid, data: Dataset, config: Config, progress: Progress) -> I
         with Cluster(config.scheduler, grid, data, progress) as pool:
             yield pool
         return
-    progress.workers = 1 if grid.device == "cuda" else asked.jobs_of(config)
+    progress.workers = 1 if grid.device == "cuda" else configuration.jobs_of(config)
     context = get_context("spawn")
     with deaf():
         queue = context.Queue()

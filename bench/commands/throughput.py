@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.commands import asked, contestants
+from bench.commands import configuration, contestants
+from bench.commands.arguments import command
 from bench.commands.report import redraw
-from bench.commands.typed import command
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.grid import fingerprint
@@ -35,12 +35,12 @@ def throughput(
     if files := contestants.variant_files(config.variants):
         raise BenchError(f"throughput is timed of files in vaes/ alone: copy {files[0]} there")
     variants = contestants.sound_variants(config.variants, console)
-    data = asked.data_named(config, console)
+    data = configuration.data_named(config, console)
     if data.binarization == "real":
         raise BenchError(f"throughput is timed on images, and '{data.name}' has none: name another")
     code = 0
-    for device in asked.devices_of(config.device):
-        folder = config.results / asked.folder_name(config, data, {}) / device
+    for device in configuration.devices_of(config.device):
+        folder = config.results / configuration.folder_name(config, data, {}) / device
         results.prepare(folder)
         again = command(config, device, "throughput")
         if peers:
@@ -64,7 +64,7 @@ def throughput(
                     peers=peers,
                 )
                 results.record(folder, run)
-            Store(asked.cache_folder(config)).save(_timing_key(device, data, variants), {})
+            Store(configuration.cache_folder(config)).save(_timing_key(device, data, variants), {})
         except BenchError as error:
             say(console, f"failed: {error}", "red")
             code = 1

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from bench.commands import asked, contestants
+from bench.commands import configuration, contestants
 from bench.data.dataset import Dataset, load
 from bench.errors import BenchError, nearest, one_line
 from bench.grid.environment import commit
@@ -57,8 +57,8 @@ def validate(
 
     Of the preset `quick` those that take minutes, and variances of `draws` alone.
     """
-    asked.check(config)
-    device, *more = asked.devices_of(config.device)
+    configuration.check(config)
+    device, *more = configuration.devices_of(config.device)
     if more:
         raise BenchError(f"what is published is made again on one device, not '{config.device}'")
     config = replace(config, device=device)
@@ -130,12 +130,12 @@ def _trainings(
 def _training(row: Published, minus: bool, config: Config) -> _Training:
     variant = str(ROOT / row.variant) if row.variant.endswith(".py") else row.variant
     options = {**row.options, **(row.minus if minus else {}), "variants": variant}
-    own = replace(asked.config_of(options), data_dir=config.data_dir, cache=config.cache)
-    asked.check(own)
+    own = replace(configuration.config_of(options), data_dir=config.data_dir, cache=config.cache)
+    configuration.check(own)
     data = _loaded(own.dataset, own.data_dir, own.binarize)
     variants = contestants.variants_named(variant, Console(quiet=True))
     conditions = Conditions(row.quantities, row.epochs, row.samples, row.stage)
-    grid = asked.grid(own, data, variants, (conditions,), config.device)
+    grid = configuration.grid(own, data, variants, (conditions,), config.device)
     return _Training(row, minus, replace(grid, seeds=row.seeds), data)
 
 
@@ -150,11 +150,11 @@ def _executed(
     """Tables' names and lines as they are made, all on common workers: those of variances in closed
     form, and those of a row once all its trainings are measured."""
     on_gpu = any(training.grid.device == "cuda" for training in trainings)
-    workers = 1 if on_gpu else asked.jobs_of(config)
+    workers = 1 if on_gpu else configuration.jobs_of(config)
     context = get_context("spawn")
     with deaf():
         queue = context.Queue()
-    store = Store(asked.cache_folder(config))
+    store = Store(configuration.cache_folder(config))
     with (
         locked(store.folder, partial(say, console)),
         Progress(console, workers) as progress,

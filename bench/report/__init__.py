@@ -8,8 +8,8 @@
 - `table`, `claims`, `figure`: what a question's `report.py` is made of;
 - `section`: what it gives to the page; `style`: names and colours; `estimators`: what reports of
   noise share;
-- `answered`: a folder with every question answered, `kept` where nothing has changed; `made`: where
-  its numbers were made; `from_the_notes`: what lecture notes state;
+- `answers`: a folder with every question answered; `page_cache`: answered before, where nothing has
+  changed; `provenance`: where its numbers were made; `lecture_notes`: what lecture notes state;
 - `drawing`, `embedding`: charts as PNG, and inside the page; `screen`: a table for the terminal;
 - `page`: the pages people read; `workers`, `preloaded`: the processes that answer and draw.
 """

@@ -28,10 +28,10 @@ from bench.grid.store import Store
 from bench.machine.places import without_links
 from bench.machine.processes import ProcessPoolExecutor, end_with_parent
 from bench.machine.storage import held, remove, rewritten, set_aside, write_atomically
-from bench.report import drawing, embedding, kept, results, rows, workers
-from bench.report.answered import Page, Question, answered
+from bench.report import drawing, embedding, page_cache, results, rows, workers
+from bench.report.answers import Page, Question, answered
 from bench.report.figure import CONFIG
-from bench.report.from_the_notes import STATEMENTS
+from bench.report.lecture_notes import STATEMENTS
 from bench.report.section import Section
 from bench.report.style import colour, meaning, ordered, title
 from bench.report.table import escaped
@@ -79,12 +79,12 @@ def write(
     gone = sorted(wanted - {folder.resolve() for folder in redrawn})
     count = min(4, os.cpu_count() or 1)
     with ProcessPoolExecutor(count, workers.context(), end_with_parent) as executor:
-        found = {f: kept.load(store, f, questions, f in redrawn) for f in present}
+        found = {f: page_cache.load(store, f, questions, f in redrawn) for f in present}
         # those that are redrawn first, since their figures follow
         order = sorted(present, key=lambda folder: folder not in redrawn)
         answers = {
             folder: executor.submit(
-                kept.answered_and_kept, store, folder, questions, folder in redrawn
+                page_cache.answered_and_kept, store, folder, questions, folder in redrawn
             )
             for folder in order
             if found[folder] is None

@@ -13,7 +13,7 @@ from altair.utils import schemapi  # noqa: E402
 
 REPORTS = sorted(Path(__file__).parents[1].glob("questions/*/report.py"))
 
-importlib.import_module("bench.report.kept")
+importlib.import_module("bench.report.page_cache")
 for path in REPORTS:
     with suppress(Exception):  # the question's own page will tell of it
         importlib.import_module(f"bench.questions.{path.parent.name}.report")

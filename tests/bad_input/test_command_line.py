@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.commands import asked
+from bench.commands import configuration
 from bench.options import Config
 
 ROOT = Path(__file__).parents[2]
@@ -272,9 +272,9 @@ def test_no_jobs_given_are_the_cores_that_may_be_used(monkeypatch):
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {few})
-        assert asked.jobs_of(Config()) == 1
+        assert configuration.jobs_of(Config()) == 1
     finally:
         os.sched_setaffinity(0, before)
     monkeypatch.setattr(joblib, "cpu_count", lambda: 3)
-    assert asked.jobs_of(Config()) == 3
-    assert asked.jobs_of(Config(jobs=7)) == 7
+    assert configuration.jobs_of(Config()) == 3
+    assert configuration.jobs_of(Config(jobs=7)) == 7

@@ -23,7 +23,7 @@ from markdown_it import MarkdownIt
 from scipy.io import savemat
 from stand_ins import StandIn, environment_of, history_of, stored
 
-from bench.commands import asked, new_variant
+from bench.commands import configuration, new_variant
 from bench.data import files, formats
 from bench.data.dataset import load
 from bench.errors import BenchError
@@ -263,7 +263,7 @@ def test_no_name_leaves_the_results_folder(name, path):
         stem = Path(dataset).stem
         data = SimpleNamespace(name=stem, fingerprint="abcdef0", binarization="none")
         config = Config(dataset=dataset, importance_samples="1, 10")
-        found = asked.folder_name(
+        found = configuration.folder_name(
             config, data, {"schedule": "exponential:1e3", "betas": (0.9, 0.5)}
         )
         assert len(Path(found).parts) == 1

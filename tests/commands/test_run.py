@@ -18,12 +18,12 @@ import torch
 from rich.console import Console
 
 from bench import cli
-from bench.commands import contestants, report, run, typed
+from bench.commands import arguments, contestants, report, run
 from bench.config import PRESETS
 from bench.errors import BenchError
 from bench.grid import recorded, tasks
 from bench.options import Config
-from bench.report import kept, results
+from bench.report import page_cache, results
 from vaes import VAE, Discovery, discover
 from vaes.base import diagonal_gaussian
 
@@ -82,13 +82,13 @@ def test_a_second_run_changes_no_file_and_asks_no_folder_again(bench, folder, mo
     bench(questions="headline")
     root = folder().parents[1]
     first = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    loaded, load = [], kept.load
+    loaded, load = [], page_cache.load
 
     def told(*which):
         loaded.append(load(*which) is not None)
         return load(*which)
 
-    monkeypatch.setattr(kept, "load", told)
+    monkeypatch.setattr(page_cache, "load", told)
     monkeypatch.setattr("os.getloadavg", lambda: (123.0, 0.0, 0.0))
     bench(questions="headline")
     second = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -330,7 +330,7 @@ def test_again_survives_the_shell_and_make(changes, tmp_path):
     """`make bench …` reaches the program with every value as one argument."""
     shown = tmp_path / "shown.py"
     shown.write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
-    again = typed.command(Config(**changes), changes.get("device", "cpu"))
+    again = arguments.command(Config(**changes), changes.get("device", "cpu"))
     assert again.startswith("make bench")
     root = Path(run.__file__).parents[2]
     instead = shlex.join([f"PY=python3 {shown}", f"READY={shown}"])
@@ -339,15 +339,15 @@ def test_again_survives_the_shell_and_make(changes, tmp_path):
     done = subprocess.run(
         f"{again} {instead}", shell=True, cwd=root, capture_output=True, text=True, env=own
     )
-    arguments = json.loads(done.stdout.splitlines()[-1])
-    pairs = dict(zip(arguments[3::2], arguments[4::2]))
+    words = json.loads(done.stdout.splitlines()[-1])
+    pairs = dict(zip(words[3::2], words[4::2]))
     for name, value in changes.items():
         assert pairs[f"--{name}"] == str(value)
 
 
 def test_cache_and_results_are_no_part_of_again(tmp_path):
     config = Config(dataset="digits", cache=tmp_path, results=tmp_path, jobs=2)
-    assert typed.command(config, "cpu") == "make bench DATASET=digits"
+    assert arguments.command(config, "cpu") == "make bench DATASET=digits"
 
 
 def test_a_device_that_is_not_there(bench, monkeypatch):

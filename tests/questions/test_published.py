@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench.commands import asked, contestants, validation
+from bench.commands import configuration, contestants, validation
 from bench.config import PRESETS, Run
 from bench.data import files as download
 from bench.errors import BenchError
@@ -32,8 +32,8 @@ FEW = {"draws": 10_000, "relative_error": math.inf}
 def test_the_conditions_of_a_row_are_options_of_a_run(name):
     row = ROWS[name]
     for options in (row.options, {**row.options, **row.minus}):
-        config = asked.config_of(options)
-        asked.check(config)
+        config = configuration.config_of(options)
+        configuration.check(config)
         assert config.learning_rate != "auto"
     assert row.epochs[-1] == config.epochs
     variant = str(validation.ROOT / row.variant) if "/" in row.variant else row.variant
@@ -63,9 +63,9 @@ def test_a_file_that_is_no_row_is_named(tmp_path):
 
 def test_an_option_that_is_none_is_named():
     with pytest.raises(BenchError, match="did you mean 'latent'"):
-        asked.config_of({"lantent": 2})
-    assert asked.config_of({"hidden": [400]}).hidden == "400,"
-    assert asked.config_of({"batch-size": 20}).batch_size == 20
+        configuration.config_of({"lantent": 2})
+    assert configuration.config_of({"hidden": [400]}).hidden == "400,"
+    assert configuration.config_of({"batch-size": 20}).batch_size == 20
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from stand_ins import (
 )
 
 from bench.report import embedding, page, results, rows
-from bench.report.from_the_notes import STATEMENTS
+from bench.report.lecture_notes import STATEMENTS
 from bench.report.table import escaped
 
 pytestmark = pytest.mark.usefixtures("in_process")

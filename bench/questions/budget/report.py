@@ -25,7 +25,7 @@ from bench.report.claims import (
     sentence_case,
 )
 from bench.report.figure import Figure, curves, line_at, scale_of
-from bench.report.made import schedule_of
+from bench.report.provenance import schedule_of
 from bench.report.results import Results
 from bench.report.rows import select
 from bench.report.section import Section, captioned, item, points, prose

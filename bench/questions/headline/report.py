@@ -15,7 +15,7 @@ from bench.questions.exact_likelihood import TOLERANCE, tolerance_of
 from bench.questions.flexibility.compared import changes
 from bench.report.claims import Claim, claims, sentence
 from bench.report.figure import Figure, by_variant, named, variant_axis, variant_intervals
-from bench.report.made import schedule_of
+from bench.report.provenance import schedule_of
 from bench.report.results import FAILURE, Results
 from bench.report.rows import HYPERPARAMETER, hyperparameters, select
 from bench.report.section import Section, captioned, item, points, prose

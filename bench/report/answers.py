@@ -17,8 +17,8 @@ from bench.errors import BenchError, one_line
 from bench.grid import TUNING
 from bench.report import drawing, results, rows
 from bench.report.figure import Figure
-from bench.report.from_the_notes import Statement
-from bench.report.made import made
+from bench.report.lecture_notes import Statement
+from bench.report.provenance import made
 from bench.report.results import Results
 from bench.report.section import Section, paragraphs
 

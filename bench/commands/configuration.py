@@ -1,4 +1,4 @@
-"""What a user asked for: a `Config` checked, and turned into what a grid is made of."""
+"""A user's `Config` checked, and turned into what a grid is made of."""
 
 from __future__ import annotations
 

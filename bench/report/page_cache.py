@@ -17,7 +17,7 @@ from bench.grid.fingerprint import source_files
 from bench.grid.store import Store
 from bench.machine.storage import held
 from bench.report import results, rows
-from bench.report.answered import Page, Question, answered
+from bench.report.answers import Page, Question, answered
 from bench.report.figure import Figure
 from bench.report.section import Section
 from bench.report.table import Cell, Column, Table

@@ -9,7 +9,7 @@ import pytest
 from stand_ins import QUESTIONS, elbo_rows, environment_of, history_of, stored
 
 from bench.grid.store import Store
-from bench.report import kept, page, results, rows
+from bench.report import page, page_cache, results, rows
 from bench.report.section import Section
 from bench.report.table import Cell, Column, Table
 
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.usefixtures("in_process")
 @pytest.fixture
 def asked(monkeypatch) -> list[Path]:
     """The folders that were answered, as they come."""
-    folders, answered = [], kept.answered
+    folders, answered = [], page_cache.answered
 
     def noted(folder, *rest):
         folders.append(folder)
         return answered(folder, *rest)
 
-    monkeypatch.setattr(kept, "answered", noted)
+    monkeypatch.setattr(page_cache, "answered", noted)
     return folders
 
 
@@ -130,7 +130,7 @@ def test_a_section_is_the_same_after_it_was_kept():
     table = Table("elbo", columns, lines, groups=[("x", 1), ("x", 1), None], variants=list("abc"))
     before = Section("Title", "A takeaway.", tables=[table], notes="A note.", question="headline")
     found = page.Page(results.Results(Path("toy/cpu"), rows.frame([])), [before])
-    (after,) = map(kept._section, kept._packed(found)["sections"])
+    (after,) = map(page_cache._section, page_cache._packed(found)["sections"])
     assert [t.html() for t in after.tables] == [table.html()]
     assert after.tables[0].markdown() == table.markdown()
     assert {**vars(after), "tables": 0} == {**vars(before), "tables": 0}

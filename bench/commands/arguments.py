@@ -1,5 +1,5 @@
-"""What is typed: words of the command line, or of a TOML file, made options; and options made the
-words that ask for them again."""
+"""Words of the command line, or of a TOML file, made options; and options made the words that ask
+for them again."""
 
 from __future__ import annotations
 
