@@ -238,9 +238,10 @@ def _answer(
     epochs: str,
 ) -> str:
     """In short, at both budgets, the longest trainings' length first: which differ from pathwise
-    and by how much, how many are undecided, and which scatter or diverge."""
+    and by how much, how many are undecided, and, told once, which scatter or diverge."""
     steps = scores[scores.budget == "equal_steps"].steps.max()
-    parts = []
+    parts: list[str] = []
+    told: set[tuple[str, int]] = set()
     for budget, words in BUDGETS.items():
         mine = {_name(key, labels): claim for key, claim in found.items() if key[0] == budget}
         said = [
@@ -248,8 +249,13 @@ def _answer(
             for verdict, where in WHERE.items()
             if (group := {n: c for n, c in mine.items() if c.verdict == verdict})
         ]
-        if texts := [*said, *_wild(budget, spans, labels)]:
-            parts.append(f"at {words}, against {AGAINST[budget]}, {'; '.join(texts)}")
+        wild = {key[1:]: text for key, text in spans.items() if key[0] == budget}
+        again = [f"`{_name((budget, *key), labels)}`" for key in wild if key in told]
+        said += _wild(budget, {k: text for k, text in spans.items() if k[1:] not in told}, labels)
+        said += [f"no verdict of {listing(again)} here either"] * bool(again)
+        told |= set(wild)
+        if said:
+            parts.append(f"at {words}, against {AGAINST[budget]}, {'; '.join(said)}")
     lead = f"test ELBO after {steps:,.0f} steps{epochs}, in nats"
     return f"{lead}: {'; '.join(parts)}" if parts else ""
 
