@@ -18,7 +18,7 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from bench.commands import finished
-from bench.commands.arguments import from_file, usable_option, utf8, whole_numbers
+from bench.commands.arguments import from_file, numbers, usable_option, utf8
 from bench.errors import BenchError, readable
 from bench.machine.console import console, say
 from bench.machine.places import shown
@@ -331,7 +331,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a small character set has no ± or −
     try:
         words = [utf8(word) for word in sys.argv[1:]]
-        app.config = [*from_file(words), whole_numbers]
+        app.config = [*from_file(words), numbers]
         command, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)
         for name, value in given.arguments.items():
             given.arguments[name] = usable_option(name, value)

@@ -67,7 +67,7 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
     assert "did you mean --latent?" in text.lower()
     # names of commands are options all the same
     for text, said in (
-        ('samples = "abc"', "samples"),
+        ('samples = "abc"', "--samples must be a whole number, not abc"),
         ("likelihood = 'nonsense'", "unknown likelihood 'nonsense'"),
         ("latent = 2.5", "--latent must be a whole number, not 2.5"),
         ("run = 3", 'unknown option: "[run]"'),
@@ -97,7 +97,8 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
         (["--questions", "throughput"], "it is timed by 'make throughput'"),
         (["--questions", "headline,tuning"], "it is made by 'make tune'"),
         (["--seeds", "0"], "--seeds must be at least 1"),
-        (["--seeds", "five"], "--seeds"),
+        (["--seeds", "five"], "--seeds must be a whole number, not five"),
+        (["--beta", "strong"], "--beta must be a number, not strong"),
         (["--seeds", "1.5"], "--seeds must be a whole number, not 1.5"),
         (["--samples", "2.7"], "--samples must be a whole number, not 2.7"),
         (["--questions", ""], "no question named"),
@@ -163,7 +164,7 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
         (["--dataset", "~nosuchuser/x.npz"], "check the path"),
         (["--dataset", "vaes"], "vaes is a folder without images"),
         (["--dataset", "."], "its own name"),
-        (["--config", "absent.toml"], "absent.toml cannot be read as a TOML file"),
+        (["--config", "absent.toml"], "--config absent.toml does not exist: name a TOML file"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_remedy(capsys, monkeypatch, tmp_path, arguments, words):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -39,6 +38,8 @@ def from_file(words: list[str]) -> list[Dict]:
     if "--config" not in given[:-1]:
         return []
     path = usable("--config", given[given.index("--config") + 1])
+    if not path.exists():
+        raise BenchError(f"--config {path} does not exist: name a TOML file")
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -51,16 +52,23 @@ def from_file(words: list[str]) -> list[Dict]:
     return [Dict({words[0]: given}, source=str(path))]
 
 
-def whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Refuse a fraction for an option that is a whole number, which would be rounded."""
+def numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse what is no number for an option that is one, and a fraction, which would be rounded,
+    for one that is a whole number."""
     for argument in arguments:
-        if int in (argument.hint, *get_args(argument.hint)):
-            for token in argument.tokens:
-                with suppress(ValueError):
-                    if not float(token.value).is_integer():
-                        raise BenchError(
-                            f"{argument.name} must be a whole number, not {token.value}"
-                        )
+        kinds = {argument.hint, *get_args(argument.hint)} & {int, float}
+        for token in argument.tokens if kinds else ():
+            whole = int in kinds
+            if not _is_number(token.value, whole):
+                what = "a whole number" if whole else "a number"
+                raise BenchError(f"{argument.name} must be {what}, not {token.value}")
+
+
+def _is_number(word: str, whole: bool) -> bool:
+    try:
+        return float(word).is_integer() or not whole
+    except ValueError:
+        return False
 
 
 def utf8(word: str) -> str:
