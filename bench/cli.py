@@ -87,7 +87,8 @@ def tune(
     variants
         Comma-separated names of files in vaes/, or 'all'.
     questions
-        Whose trainings: comma-separated names of folders in bench/questions/, or 'all'.
+        Whose trainings: comma-separated names of folders in bench/questions/, or 'all'. Where
+        headline is not named, what is recorded of its trainings is kept.
     device
         auto, cpu or cuda.
     jobs

@@ -97,13 +97,14 @@ def tune(config: Config, console: Console) -> int:
     questions = configuration.questions_named(config.questions)
     if config.questions == "all":
         questions = tuple(question for question in questions if question.tuned)
+    keeping = "headline" not in {question.name for question in questions}
     if config.seeds:
         chosen = replace(
             chosen, sweep_seeds={"": config.seeds}, comparison_sweep_seeds=config.seeds
         )
     grid = configuration.grid(config, data, variants, questions, device)
     grid = replace(grid, seeds=of_dataset(chosen.sweep_seeds, data.name), preset=chosen)
-    outcome = _run_grid(grid, data, config, folder, console, choosing=True)
+    outcome = _run_grid(grid, data, config, folder, console, choosing=True, keeping=keeping)
     known = [contest for contest in outcome.contests if contest.succeeded()]
     recorded.record(
         [(contest.open, contest.chosen()) for contest in known],
@@ -127,6 +128,7 @@ def _run_grid(
     folder: Path,
     console: Console,
     choosing: bool = False,
+    keeping: bool = False,
 ) -> Outcome:
     """Run the grid on workers, store its rows in the folder, and say what failed."""
     where = environment(grid.device)
@@ -134,7 +136,7 @@ def _run_grid(
     with locked(grid.cache, partial(say, console)):
         store.sweep()
         with Progress(console) as progress, _workers(grid, data, config, progress) as pool:
-            outcome = execute(grid, data, pool, progress.report, choosing)
+            outcome = execute(grid, data, pool, progress.report, choosing, keeping)
     with results.writing(config.results, partial(say, console)):
         notices = results.store(
             folder,

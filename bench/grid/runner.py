@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from bench.config import LEARNING_RATE, Run, of_dataset
@@ -44,12 +45,14 @@ def execute(
     executor: Executor,
     report: Report = lambda event, task, value: None,
     choosing: bool = False,
+    keeping: bool = False,
 ) -> Outcome:
     """Run the grid to its end; failures are recorded and do not stop the rest.
 
-    `choosing`: what can be chosen is, whatever is recorded, and nothing else is done.
+    `choosing`: what can be chosen is, whatever is recorded, and nothing else is done; `keeping`
+    what is recorded of headline runs.
     """
-    return Runner(grid, data, executor, report, choosing).run()
+    return Runner(grid, data, executor, report, choosing, keeping).run()
 
 
 class Runner:
@@ -73,7 +76,13 @@ class Runner:
     """
 
     def __init__(
-        self, grid: Grid, data: Dataset, executor: Executor, report: Report, choosing: bool
+        self,
+        grid: Grid,
+        data: Dataset,
+        executor: Executor,
+        report: Report,
+        choosing: bool,
+        keeping: bool = False,
     ) -> None:
         self.grid, self.data, self.executor, self.report = grid, data, executor, report
         self.choosing = choosing
@@ -84,7 +93,7 @@ class Runner:
             grid.rate,
             self.seeds_that_choose,
             {name: grid.choices(name) for name in grid.variants},
-            (lambda run: None) if choosing else self.recorded,
+            partial(self.recorded_of_headline, keeping) if choosing else self.recorded,
             lambda run: steps_of(run, data),
         )
         self.pending: list[Task] = []
@@ -137,6 +146,11 @@ class Runner:
         if self.grid.choices(run.variant) != self.variants[run.variant].choices:
             return None
         return recorded.choice(run, self.variants[run.variant], self.data.fingerprint)
+
+    def recorded_of_headline(self, keeping: bool, run: Run) -> Run | None:
+        """`recorded`, where that is kept and this is a headline run."""
+        kept = keeping and run == opened(self.grid.run(run.variant, 0), self.grid.rate)
+        return self.recorded(run) if kept else None
 
     def key(self, task: Task) -> str:
         return key_of(task, self.variants[task.run.variant], self.data.fingerprint)

@@ -65,7 +65,7 @@ class Question:
 
 
 QUESTIONS = (
-    Question("headline", "What does the posterior's variance buy?", compared=True),
+    Question("headline", "What does the posterior's variance buy?", compared=True, tuned=True),
     Question("budget", "Does the ranking survive its budget?", tuned=True),
     Question("tuning", measured=False),
     Question("pictures"),

@@ -274,6 +274,24 @@ def test_a_record_is_of_no_use_to_a_rate_that_is_given_nor_where_it_is_chosen_an
     assert 0.123 not in rates(choosing=True)
 
 
+def test_of_headline_runs_a_record_may_be_kept_where_others_are_chosen_anew(
+    grid, inline, monkeypatch
+):
+    given = {"learning_rate": 0.004, "hyperparameters": ()}
+    monkeypatch.setattr(runner.recorded, "choice", lambda run, *_: run.with_(**given))
+    preset = replace(PRESETS["quick"], tuned=True, epochs={"": 2}, halvings=1)
+    one = vars(grid) | {"variants": ("input_dependent",), "preset": preset}
+    short = Grid(**(one | {"questions": named(["budget"])}))
+    data = load(grid.dataset)
+
+    def lengths(**options) -> set[int]:
+        outcome = execute(short, data, inline, choosing=True, **options)
+        return {contest.open.epochs for contest in outcome.contests}
+
+    assert lengths(keeping=True) == {1}
+    assert lengths() == {1, 2}
+
+
 def test_paired_differences_are_differences_of_the_means(grid, inline):
     table = rows(grid, inline)
     for seed in (0, 1):
