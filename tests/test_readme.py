@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 
 from bench.report.page import heading_anchor
@@ -59,13 +60,35 @@ def test_the_rows_are_read_filtered_and_plotted_in_five_lines(monkeypatch):
     assert len(names["plain"]) > 10
 
 
-def test_every_figure_of_the_opening_stands_in_the_results():
-    opening = " ".join(TEXT.partition("| variant | q(z")[0].split())
-    pages = [ROOT / "results" / name for name in ("README.md", "index.html")]
-    known = " ".join(page.read_text(encoding="utf-8") for page in pages)
-    figures = re.findall(r"\d+\.\d+ ± \d+\.\d+", opening)
-    assert len(figures) > 15
-    assert not [figure for figure in figures if figure not in known]
+def test_every_figure_of_the_opening_stands_on_the_page_it_is_quoted_from():
+    opening = TEXT.partition("| variant | q(z")[0]
+    lines = [line.strip("|").split(" | ") for line in opening.splitlines() if line[:1] == "|"]
+    heading, _, *compared = lines
+    assert len(compared) == 4
+    of_column = [name for name in re.findall(r"`(\w+)`", "".join(heading)) for _ in range(2)]
+    known = {name: stored_figures(ROOT / "results" / name / "cpu") for name in of_column}
+    wrong = [
+        (line[0], name, cell)
+        for line in compared
+        for name, cell in zip(of_column, line[1:], strict=True)
+        if cell.strip(" ()") not in known[name]
+    ]
+    assert not wrong
+    prose = " ".join(opening[opening.rindex("| flow") :].partition("\n")[2].split())
+    told = re.findall(r"−?\d+\.\d+ ± \d+\.\d+", prose)
+    assert len(told) > 5
+    anywhere = {f.lstrip("+−") for figures in known.values() for f in figures}
+    assert not [figure for figure in told if figure.lstrip("−") not in anywhere]
+
+
+def stored_figures(folder: Path) -> set[str]:
+    """Every difference with its interval that a folder's page prints, or its tables hold."""
+    printed = re.findall(
+        r"[+−]\d+\.\d+ ± \d+\.\d+", (folder / "README.md").read_text(encoding="utf-8")
+    )
+    gaps = pd.read_csv(folder / "tables" / "gap_differences.csv")
+    numbers = gaps.select_dtypes("number").to_numpy()
+    return {*printed, *(f"{mean:+.2f} ± {half:.2f}".replace("-", "−") for mean, half in numbers)}
 
 
 def test_every_command_is_one_make_understands(copy):
