@@ -44,6 +44,13 @@ STEPS = {
     "sampled": "a sampled code in place of the mean",
 }
 """What is added, one after another, from an autoencoder to a VAE as it is evaluated."""
+QUANTITIES = {
+    "gap": ("cross_entropy_gap", "end"),
+    "test": ("test_cross_entropy", "end"),
+    "gap, stopped": ("cross_entropy_gap", "best"),
+    "test, stopped": ("test_cross_entropy", "best"),
+}
+"""What is compared with an autoencoder's: metric and stage."""
 CROSS_ENTROPY = "cross-entropy (nats per image)"
 
 
@@ -79,8 +86,8 @@ def arms(rows: pd.DataFrame) -> pd.DataFrame:
 
 def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[str, str]:
     """The gap on the shortest list without and with a prior, what it does to test images, what of
-    it is the noise's and what the KL's, and what is told on the longest list. Also the answer in a
-    few words.
+    it is the noise's and what the KL's, and what of it is told on the longer lists. Also the answer
+    in a few words.
     """
     fewest = staged[staged.images == staged.images.min()]
     images = f"{fewest.images.min():,} training images"
@@ -99,77 +106,100 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
             f"With {images} the `{title(plain)}`'s test cross-entropy ends {own} nats above its "
             f"training one ({'; '.join([turn, *more])})."
         )
-        measured = {
-            "gap": select(common, metric="cross_entropy_gap", stage="end"),
-            "test": select(common, metric="test_cross_entropy", stage="end"),
-            "stopped": select(common, metric="test_cross_entropy", stage="best"),
-        }
-        chains = {v: chain(fewest, plain, v) for v in ordered(set(fewest.variant)) if v != plain}
-        steps = {(v, *what): e for v, found in chains.items() for what, e in found.items()}
-        # one family: what the table is read for
-        told = claims(against(plain, measured) | steps, higher_is_better=False)
-        compared = [claim for claim in told if len(claim.subject) == 2]
-        if compared:
-            of = {quantity: of_quantity(compared, quantity) for quantity in measured}
-            unturned = f" ({last})" if (last := _last_by_kind(fewest, plain)) else ""
-            sentences += [
-                f"Against the `{title(plain)}`'s, at the mean code, the gap is "
-                f"{claimed(of['gap'], 'smaller', 'larger')}.",
-                f"The test cross-entropy itself is {claimed(of['test'], 'lower', 'higher')}; with "
-                f"all stopped early{unturned} it is "
-                f"{claimed(of['stopped'], 'lower', 'higher')}.",
-            ]
-        parts = {c.subject: c for c in told if len(c.subject) == 3}
-        sentences += [_of_chain(fewest, v, parts) for v, found in chains.items() if found]
-        said, counted = _of_longest(staged, plain)
-        sentences.append(said)
+        first, *longer = _lists(staged, plain, turns)
+        sentences += first.compared(f"Against the `{title(plain)}`'s, at the last step, ")
+        sentences += first.step_by_step("Step by step")
+        for one in longer:
+            sentences += one.compared(f"With {one.size} ({one.steps:,} steps) ")
+            sentences += one.step_by_step(f"With {one.size}, step by step")
         claim = positive[plain]
         verdict = "yes" if claim.verdict == BEATS else "no" if claim.decided else "undecided"
         answer = f"{verdict}: its gap (test − train cross-entropy) with {images} is {own} nats"
         if verdict == "yes" and not turn.startswith(SAVED):
             answer = f"gap of {own} nats with {images}, but {turn}"
         answer += "".join(f"; {text}" for text in more)
-        added = [
-            f"for {title(v)} {_part(parts[v, 'noise', 'gap'])} and {_part(parts[v, 'KL', 'gap'])}"
-            for v in (v for v, found in chains.items() if found)
-        ]
-        if added:
-            few = f"{fewest.images.min():,} images"
+        if first.chains:
+            parts = first.parts
+            added = [
+                f"for {title(v)} {_part(parts[v, 'noise', 'gap'])} and "
+                f"{_part(parts[v, 'KL', 'gap'])}"
+                for v in first.chains
+            ]
             answer += (
-                f"; added to the gap with {few} by {STEPS['noise']} and then by {STEPS['KL']}: "
-                f"{'; '.join(added)}"
+                f"; added to the gap with {first.size} by {STEPS['noise']} and then by "
+                f"{STEPS['KL']}: {'; '.join(added)}"
             )
-        if compared:
-            few = f"with {fewest.images.min():,} images"
-            early = f"{_counts(of['stopped'])} {few} when all are stopped early; "
-            at_end = ", and ".join([f"{_counts(of['test'])} {few}", *counted])
-            answer += (
-                f"; the VAEs' test cross-entropy, against the {title(plain)}'s, is "
-                f"{early if of['stopped'] else ''}at the last step {at_end}"
-            )
+        answer += _counted([first, *longer], plain)
     if not sentences:
         known = f"{spoken_of(gaps)} nats" if gaps else "unknown at the mean code"
         sentences = [f"Test − train cross-entropy with {images}: {known}."]
     return points(*sentences), answer
 
 
-def _of_longest(staged: pd.DataFrame, plain: str) -> tuple[str, list[str]]:
-    """The paired differences to `plain` on the longest list, a family of their own, as a sentence
-    and counted; of one list alone nothing more."""
-    most = staged.images.max()
-    longest = select(staged[staged.images == most], code="mean", kl_weight=1, stage="end")
-    names = {"gap": "cross_entropy_gap", "test": "test_cross_entropy"}
-    measured = {name: select(longest, metric=metric) for name, metric in names.items()}
-    told = claims(against(plain, measured), higher_is_better=False)
-    if most == staged.images.min() or not told:
-        return "", []
-    gap, test = (of_quantity(told, name) for name in names)
-    text = (
-        f"With {most:,} images ({longest.steps.max():,} steps) the gap is "
-        f"{claimed(gap, 'smaller', 'larger')}; the test cross-entropy is "
-        f"{claimed(test, 'lower', 'higher')}."
-    )
-    return text, [f"{_counts(test)} with {most:,} images"]
+def _lists(staged: pd.DataFrame, plain: str, turns: Mapping[int, str]) -> list[_List]:
+    """Every list of training images, the shortest first; early stopping is compared on it, and
+    wherever it would have helped an autoencoder."""
+    shortest, *longer = sorted(set(staged.images))
+    helped = {shortest, *(n for n in longer if turns.get(n, "").startswith(SAVED))}
+    return [_List(staged[staged.images == n], plain, n in helped) for n in (shortest, *longer)]
+
+
+class _List:
+    """What is told of the trainings on one list of images, a family of verdicts of its own.
+
+    Attributes:
+        told: claims on (quantity, variant), differences to an autoencoder's.
+        chains: variant → what it was made of, step by step.
+        parts: (variant, what is added, quantity) → claim.
+    """
+
+    def __init__(self, rows: pd.DataFrame, plain: str, stopped: bool) -> None:
+        self.rows, self.plain = rows, plain
+        self.size, self.steps = f"{rows.images.min():,} images", rows.steps.max()
+        common = select(rows, code="mean", kl_weight=1)
+        measured = {
+            name: select(common, metric=metric, stage=stage)
+            for name, (metric, stage) in QUANTITIES.items()
+            if stage == "end" or stopped
+        }
+        found = {v: chain(rows, plain, v) for v in ordered(set(rows.variant)) if v != plain}
+        self.chains = {v: effects for v, effects in found.items() if effects}
+        steps = {(v, *what): e for v, each in self.chains.items() for what, e in each.items()}
+        claimed_here = claims(against(plain, measured) | steps, higher_is_better=False)
+        self.told = [claim for claim in claimed_here if len(claim.subject) == 2]
+        self.parts = {c.subject: c for c in claimed_here if len(c.subject) == 3}
+
+    def of(self, quantity: str) -> list[Claim]:
+        return of_quantity(self.told, quantity)
+
+    def compared(self, lead: str) -> list[str]:
+        """The gap and the test cross-entropy against an autoencoder's, also with all stopped."""
+        if not self.told:
+            return []
+        unturned = f" ({last})" if (last := _last_by_kind(self.rows, self.plain)) else ""
+        gap = f"the gap is {claimed(self.of('gap'), 'smaller', 'larger')}"
+        test = f"is {claimed(self.of('test'), 'lower', 'higher')}"
+        if early := claimed(self.of("gap, stopped"), "smaller", "larger"):
+            gap += f"; with all stopped early{unturned} it is {early}"
+        if early := claimed(self.of("test, stopped"), "lower", "higher"):
+            test += f"; with all stopped early it is {early}"
+        return [f"{lead}{gap}. The test cross-entropy itself {test}."]
+
+    def step_by_step(self, lead: str) -> list[str]:
+        """What noise, KL and a sampled code add, and how far the codes outgrow the noise."""
+        return [f"{lead} {_of_chain(self.rows, variant, self.parts)}" for variant in self.chains]
+
+
+def _counted(lists: Sequence[_List], plain: str) -> str:
+    """For how many VAEs the test cross-entropy is lower than an autoencoder's, list by list."""
+    early = [
+        f"{_counts(found)} with {one.size}" for one in lists if (found := one.of("test, stopped"))
+    ]
+    at_end = [f"{_counts(found)} with {one.size}" for one in lists if (found := one.of("test"))]
+    said = [f"{', and '.join(early)} when all are stopped early"] * bool(early)
+    said += [f"at the last step {', and '.join(at_end)}"] * bool(at_end)
+    lead = f"; the VAEs' test cross-entropy, against the {title(plain)}'s, is "
+    return f"{lead}{'; '.join(said)}" if said else ""
 
 
 def _counts(found: list[Claim]) -> str:
@@ -207,7 +237,7 @@ def _of_chain(fewest: pd.DataFrame, variant: str, parts: Mapping[tuple, Claim]) 
     ratio = select(fewest, metric="code_to_noise", stage="end", variant=variant)
     sizes = [spoken(interval(select(ratio, kl_weight=w).value), 1) for w in (0, 1)]
     return (
-        f"Step by step from the autoencoder to `{title(variant)}`, to the gap and the test "
+        f"from the autoencoder to `{title(variant)}`, to the gap and the test "
         f"cross-entropy: {'; '.join(added)} nats. Its codes are {sizes[0]} times as large as the "
         f"noise without the KL, {sizes[1]} times with it."
     )
