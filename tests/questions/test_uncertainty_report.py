@@ -51,10 +51,10 @@ def test_a_rise_after_a_dip_is_told_whatever_its_size(tmp_path: Path):
 
 def test_what_is_lowest_at_the_end_comes_after_no_dip():
     fall = Estimate(-2.0, 0.5, 5)
-    line = SimpleNamespace(verdict="falls at first", dip=fall, change=fall)
-    assert report._sizes(line) == "−2.0 ± 0.5 nats"
+    line = SimpleNamespace(verdict="falls at first", dip=fall, change=fall, strongest=0.4)
+    assert report._sizes(line) == "−2.0 ± 0.5 nats at 0.4"
     line.change = Estimate(-1.0, 0.5, 5)
-    assert report._sizes(line) == "−1.0 ± 0.5 nats, at the lowest −2.0 ± 0.5"
+    assert report._sizes(line) == "−1.0 ± 0.5 nats at 0.4, at the lowest −2.0 ± 0.5"
 
 
 def test_steps_are_from_level_to_level(tmp_path: Path):
@@ -176,12 +176,17 @@ def test_training_with_noise_is_compared_with_as_many_steps_never_with_the_headl
         "(+0.4 ± 0.0), pixel erasure (+0.9 ± 0.0)"
     ) in section.takeaway
     assert "; undecided with salt (+0.0 ± 2.0)" in section.takeaway
-    table = printed(section)["uncertainty_trained_with_noise"].frame().set_index("corruption")
+    table = printed(section)["uncertainty_trained_otherwise"].frame().set_index("corruption")
     column = "with noise − without, nats"
     assert table[column]["contrast"] == pytest.approx(LEVELS["contrast"][-1])
-    assert "**yes**. Its entropy (change at the strongest level) rises with bit flips (+1.2" in (
-        section.takeaway
-    )
+    assert (
+        "Trained on clean images for 60 epochs in place of 240, `input-dependent` has a change of "
+        "entropy that at the strongest level is lower with bit flips (−0.8 ± 0.0), "
+    ) in section.takeaway
+    column = "shorter − longest, nats"
+    assert table[column]["contrast"] == pytest.approx(-2 * LEVELS["contrast"][-1])
+    said = "**yes**. Its entropy (change at the strongest level, which is given) rises with bit "
+    assert f"{said}flips (+1.2 ± 0.0 nats at 0.4), " in section.takeaway
     assert "At the strongest level entropy" not in section.takeaway
     lines = set(printed(section)["uncertainty"].frame().posterior)
     short = {"input-dependent, 60 epochs", "input-dependent + bit flips, 60 epochs"}
@@ -207,7 +212,7 @@ def test_a_noisy_training_of_unknown_length_is_compared_with_none(tmp_path: Path
     (section,) = report.sections(results)
     assert "as many steps" not in section.takeaway
     tables = printed(section)
-    assert "uncertainty_trained_with_noise" not in tables
+    assert "uncertainty_trained_otherwise" not in tables
     assert "input-dependent + bit flips" in set(tables["uncertainty"].frame().posterior)
 
 
@@ -278,7 +283,7 @@ def test_rows_without_active_units_say_nothing_of_them(tmp_path: Path):
 
 def test_the_report_says_what_the_rows_say(tmp_path: Path):
     (section,) = report.sections(made_up(tmp_path))
-    assert "strongest level) rises with bit flips (+0.4 ± 0.0 nats), salt" in section.takeaway
+    assert "which is given) rises with bit flips (+0.4 ± 0.0 nats at 0.4), salt" in section.takeaway
     assert "`learned-diagonal`: **flat**, no image's entropy moves by more" in section.takeaway
     assert section.answer.startswith("yes: input-dependent's entropy rises with bit flips")
     notes = " ".join(section.notes.split())
@@ -312,16 +317,17 @@ def test_changes_that_are_not_told_from_the_best_posteriors_are_counted(tmp_path
     (section,) = report.sections(results)
     assert (
         "that of `input-dependent` is above it with salt at 0.4 (+1.0 against the best's "
-        "+0.5 nats, 0.5 ± 0.0 apart); is undecided against it in 5 of 6 changes, of which the "
-        "farthest is 0.0 ± 2.0 nats from it "
+        "+0.5 nats, 0.5 ± 0.0 apart); is undecided against it in 5 of 6 changes (in 0 of these the "
+        "difference's own interval excludes 0), of which the farthest is 0.0 ± 2.0 nats from it "
         "(bit flips at 0.4)." in section.takeaway
     )
 
 
 def test_one_seed_tells_nothing(tmp_path: Path):
     (section,) = report.sections(made_up(tmp_path, seeds=1))
-    assert "**undecided**. Its entropy (change at the strongest level) is undecided with bit" in (
-        section.takeaway
+    assert (
+        "**undecided**. Its entropy (change at the strongest level, which is given) is undecided"
+        in (section.takeaway)
     )
     assert section.answer.startswith("undecided: input-dependent's entropy is undecided with")
 

@@ -34,20 +34,21 @@ def origins(rows: pd.DataFrame) -> pd.DataFrame:
     names = {"encoder": "encoder", "refitted": "fitted", "difference": "fitted_minus_encoder"}
     metrics = {f"{name}_entropy_change": column for column, name in names.items()}
     mine = select(rows, metric=[*metrics]).assign(column=lambda frame: frame.metric.map(metrics))
-    keys, found = [*KEYS, "level"], {}
+    keys, found, images = [*KEYS, "level"], {}, {}
     for key, seeds in mine.groupby(keys, sort=False):
         values = seeds.pivot_table("value", "seed", "column")
         if len(values) > 1:
             found |= {(key, column): interval(values[column]) for column in names}
             found[key, "ratio"] = ratio_of_means(values.encoder, values.refitted)
+            images[key] = seeds.n.min()
     told = signs({at: e for at, e in found.items() if at[1] != "ratio"})
     lines = []
     for key in dict.fromkeys(key for key, _ in found):
         encoder, refitted, difference = (told[key, name] for name in names)
         ratio = found[key, "ratio"] if refitted else Estimate()
         kind = origin(encoder, refitted, difference)
-        lines.append((*key, *(found[key, column] for column in names), ratio, kind))
-    return pd.DataFrame(lines, columns=[*keys, *names, "ratio", "origin"])
+        lines.append((*key, *(found[key, column] for column in names), ratio, kind, images[key]))
+    return pd.DataFrame(lines, columns=[*keys, *names, "ratio", "origin", "images"])
 
 
 def origin(encoder: int, refitted: int, difference: int) -> str:
@@ -90,14 +91,18 @@ def sentence(table: pd.DataFrame) -> str:
     if len(rest):
         most = max(rest.itertuples(), key=lambda line: abs(line.difference.mean))
         apart = replace(most.difference, mean=abs(most.difference.mean))
+        alone = sum(
+            abs(line.difference.mean) > line.difference.half_width for line in rest.itertuples()
+        )
         others = (
-            f"is undecided against it in {len(rest)} of {len(mine)} changes, of which the farthest "
-            f"is {spoken(apart, 1)} nats from it ({most.corruption} at {most.level:g})"
+            f"is undecided against it in {len(rest)} of {len(mine)} changes (in {alone} of these "
+            f"the difference's own interval excludes 0), of which the farthest is "
+            f"{spoken(apart, 1)} nats from it ({most.corruption} at {most.level:g})"
         )
     found = "; ".join(filter(None, [told, others]))
     return (
-        "Beside the best posterior's change of entropy, found for some of these images, that of "
-        f"`{title(REFERENCE)}` {found}."
+        f"Beside the best posterior's change of entropy, found for {mine.images.min()} of each "
+        f"seed's images, that of `{title(REFERENCE)}` {found}."
         if found
         else ""
     )
@@ -122,7 +127,8 @@ def text(table: pd.DataFrame) -> str:
     """How the comparison was made; "" for none."""
     if table.empty:
         return ""
-    return prose(__file__, "refitted", changes=len(table), counts=_counted(table))
+    sizes = {"changes": len(table), "family": 3 * len(table), "images": table.images.min()}
+    return prose(__file__, "refitted", counts=_counted(table), **sizes)
 
 
 def figure(table: pd.DataFrame) -> Figure | None:

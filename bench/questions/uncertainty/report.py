@@ -33,6 +33,7 @@ KINDS = {
     "undecided": "is undecided with",
     "flat": "is flat with",
 }
+UNTOLD = ("no shape", "undecided", "flat")
 OF_ROWS = ("row_occlusion",)
 """Corruptions that make no sense where an image is one row of values."""
 ENDS = {1: "higher", -1: "lower", 0: "undecided"}
@@ -67,9 +68,11 @@ def sections(results: Results) -> list[Section]:
     asked = "Does noise raise the encoder's uncertainty?"
     said, answer = sentences_of(table)
     answer = "; ".join(filter(None, [answer, refitted.answer(fitted)]))
-    noisy = noise_claims(rows)
-    takeaway = points(*said, _noise_sentence(rows, noisy), refitted.sentence(fitted))
-    tables = [_table(table), _noise_table(noisy), refitted.table_of(fitted), _levels_table(rows)]
+    noisy, short = noise_claims(rows), length_claims(rows)
+    trained = [_noise_sentence(rows, noisy), _length_sentence(rows, short)]
+    takeaway = points(*said, *trained, refitted.sentence(fitted))
+    tables = [_table(table), _trained_table(noisy, short), refitted.table_of(fitted)]
+    tables.append(_levels_table(rows))
     figures = [*(_levels_figure(rows, metric) for metric in DRAWN), refitted.figure(fitted)]
     notes = paragraphs(prose(__file__), "\n".join(levels), refitted.text(fitted))
     return [Section(asked, takeaway, answer, tables, figures, notes)]
@@ -137,8 +140,8 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
         units = (Estimate(), "")
         if key in active:
             units = active[key], ENDS[told_active.get(key, 0)] if key in ends else "flat"
-        lines.append((*key, kind, *dip, strongest, end, *units))
-    names = ["verdict", "lowest", "dip", "change", "end", "active", "active_end"]
+        lines.append((*key, kind, *dip, max(change), strongest, end, *units))
+    names = ["verdict", "lowest", "dip", "strongest", "change", "end", "active", "active_end"]
     return pd.DataFrame(lines, columns=[*KEYS, *names])
 
 
@@ -187,17 +190,17 @@ def sentences_of(table: pd.DataFrame) -> tuple[list[str], str]:
         name = title(REFERENCE) if title(REFERENCE) in moving else next(iter(moving))
         mine = moving.pop(name)
         said = [(at.verdict, f"{at.corruption} ({_sizes(at)})") for at in mine.itertuples()]
-        short, higher = in_short(mine), (mine.end == "higher").tolist()
+        short = in_short(mine)
         units = _of_active_units(mine)
         sentences.append(
-            f"`{name}`: **{short}**. Its entropy (change at the strongest level) "
+            f"`{name}`: **{short}**. Its entropy (change at the strongest level, which is given) "
             f"{grouped(said, KINDS)}."
         )
         if units:
             sentences.append(
                 f"Of its active units alone, entropy at the strongest level is {units}."
             )
-        said = [pair for pair, up in zip(said, higher) if up] or said
+        said = [pair for pair in said if pair[0] not in UNTOLD] or said
         answer = f"{short}: {name}'s entropy {grouped(said, KINDS)}"
         answer += f"; that of its active units alone is {units}" if units else ""
     if moving:
@@ -247,7 +250,7 @@ def _sizes(line: tuple) -> str:
         and line.dip.mean != line.change.mean
     )
     lowest = f", at the lowest {spoken(line.dip, 1, sign=True)}" if dips else ""
-    return f"{spoken(line.change, 1, sign=True)} nats{lowest}"
+    return f"{spoken(line.change, 1, sign=True)} nats at {line.strongest:g}{lowest}"
 
 
 def _table(table: pd.DataFrame) -> Table:
@@ -267,7 +270,7 @@ def _table(table: pd.DataFrame) -> Table:
     return Table("uncertainty", columns, lines, caption, variants=[*table.posterior])
 
 
-# --- trained with noise ----------------------------------------------------------------------
+# --- trained with noise, trained shorter -----------------------------------------------------
 
 
 def noise_claims(rows: pd.DataFrame) -> list[Claim]:
@@ -281,21 +284,62 @@ def noise_claims(rows: pd.DataFrame) -> list[Claim]:
     return claims({corruption: interval(its) for corruption, its in differences})
 
 
-def _noise_sentence(rows: pd.DataFrame, found: list[Claim]) -> str:
+def length_claims(rows: pd.DataFrame) -> list[Claim]:
+    """By corruption: the reference's change of entropy at the strongest level after the shorter
+    training on clean images, less that after the longest; all hold together."""
+    last = _at_the_strongest(select(rows[~rows.noisy], metric="entropy", variant=REFERENCE))
+    keys = ["corruption", "seed"]
+    values = last.dropna(subset="epochs").pivot_table("change", keys, "epochs", sort=False)
+    if values.shape[1] != 2:
+        return []
+    differences = (values[values.columns.min()] - values[values.columns.max()]).dropna()
+    by = differences.groupby("corruption", sort=False)
+    return claims({corruption: interval(its) for corruption, its in by})
+
+
+def _length_sentence(rows: pd.DataFrame, found: list[Claim]) -> str:
+    if not found:
+        return ""
+    lengths = rows[~rows.noisy & (rows.variant == REFERENCE)].epochs
+    lead = f"Trained on clean images for {lengths.min():g} epochs in place of {lengths.max():g}"
+    told = f"`{title(REFERENCE)}` has a change of entropy that at the strongest level is"
+    return f"{lead}, {told} {_said(found)}."
+
+
+def _said(found: list[Claim]) -> str:
     said = [(claim.verdict, f"{claim.subject} ({claim.spoken(1, sign=True)})") for claim in found]
+    return grouped(said, NOISY)
+
+
+def _noise_sentence(rows: pd.DataFrame, found: list[Claim]) -> str:
     noise = listing(rows[rows.noisy].trained_on.str.split(",").str[0].unique())
     subject = f"`{title(REFERENCE)}` trained on {noise} too"
     told = f"{subject} has a change of entropy that at the strongest level is"
     lead = f"Compared with as many steps on clean images, {told}"
-    return f"{lead} {grouped(said, NOISY)}." if said else ""
+    return f"{lead} {_said(found)}." if found else ""
 
 
-def _noise_table(found: list[Claim]) -> Table:
-    columns = ["corruption", Column("with noise − without, nats", sign=True), "verdict"]
-    verdicts = {BEATS: "higher", TRAILS: "lower"}
-    lines = [[c.subject, c.difference, verdicts.get(c.verdict, c.verdict)] for c in found]
-    caption = "What a training with noise does to the change of entropy at the strongest level."
-    return Table("uncertainty_trained_with_noise", columns, lines, caption)
+def _trained_table(noisy: list[Claim], short: list[Claim]) -> Table:
+    """Both comparisons, a line a corruption."""
+    compared = {"with noise − without, nats": noisy, "shorter − longest, nats": short}
+    verdicts, columns = {BEATS: "higher", TRAILS: "lower"}, ["corruption"]
+    lines = {claim.subject: [claim.subject] for found in compared.values() for claim in found}
+    for heading, found in compared.items():
+        if found:
+            columns += [Column(heading, sign=True), "verdict"]
+            mine = {claim.subject: claim for claim in found}
+            for subject, line in lines.items():
+                claim = mine.get(subject)
+                line += (
+                    [claim.difference, verdicts.get(claim.verdict, claim.verdict)]
+                    if claim
+                    else ["", ""]
+                )
+    caption = (
+        "What a training with noise, and a shorter one on clean images, do to the change of "
+        "entropy at the strongest level."
+    )
+    return Table("uncertainty_trained_otherwise", columns, [*lines.values()], caption)
 
 
 # --- all levels ------------------------------------------------------------------------------
