@@ -42,14 +42,18 @@ def peak(action: str, axis: str, value: int, mib: float) -> dict:
 
 
 def test_timings_from_before_still_have_their_section(tmp_path):
-    before = {"kind": "fresh", "variant": "flow", "importance_bytes": {"10": MIB, "1000": MIB}}
+    before = {"kind": "fresh", "variant": "flow", "importance_bytes": {"10": MIB, "1000": 2 * MIB}}
     section = section_of(tmp_path, before)
     assert {table.name for table in section.tables} == {
         "step_growth",
         "importance_memory",
         "grid_speed",
     }
-    assert "The IW bound's peak memory is" in section.takeaway
+    assert "one image's IW bound is from 1 to 2 MiB, from K = 10 to 1,000" in section.takeaway
+    before["importance_bytes"]["1000"] = MIB
+    section = section_of(tmp_path, before)
+    assert "importance_memory" not in {table.name for table in section.tables if table.lines}
+    assert "is below 1 MiB, the process's own peak, up to K = 1,000" in section.takeaway
 
 
 def test_peaks_stand_without_what_torch_takes(tmp_path):

@@ -54,7 +54,8 @@ def sections(timings: Timings) -> list[Section]:
         for k, peak in by_k.items()
     ]
     columns = [Column("IW bound, K", 0), Column("peak memory of the process, MiB", 0)]
-    by_k = Table("importance_memory", columns, memory, "One image's IW bound.")
+    seen = len({peak for _, peak in memory}) > 1
+    by_k = Table("importance_memory", columns, memory * seen, "One image's IW bound.")
     beyond, tasks = memory_of(timings), scale_of(timings)
     tables = [_steps_table(steps), _memory_table(beyond) if len(beyond) else by_k]
     tables += [_grid_table(grid), _scale_table(tasks)]
@@ -63,6 +64,7 @@ def sections(timings: Timings) -> list[Section]:
     notes = paragraphs(
         f"Measured on {escaped(timings.where)}.",
         prose(__file__, "growth"),
+        prose(__file__, "grid") if len(grid) else "",
         prose(__file__, "memory") if len(beyond) else "",
         prose(__file__, "scale") if len(tasks) else "",
     )
@@ -178,8 +180,10 @@ def _said(steps: pd.DataFrame, memory: Sequence, grid: pd.DataFrame) -> list[str
     said = [f"Between the two largest sizes of each, a step's time goes as {listing(powers)}."]
     if len(memory) > 1:
         (k0, least), (k1, most) = memory[0], memory[-1]
-        peaks = " to ".join(dict.fromkeys(f"{peak:,.0f}" for peak in (least, most)))
-        said.append(f"The IW bound's peak memory is {peaks} MiB from K = {k0:,} to {k1:,}.")
+        text = f"from {least:,.0f} to {most:,.0f} MiB, from K = {k0:,} to {k1:,}"
+        if len({peak for _, peak in memory}) == 1:
+            text = f"below {most:,.0f} MiB, the process's own peak, up to K = {k1:,}"
+        said.append(f"The peak memory of one image's IW bound is {text}.")
     if len(set(grid.jobs)) > 1:
         tasks, jobs = grid.tasks.max(), grid.jobs.max()
         last = grid[(grid.tasks == tasks) & (grid.jobs == jobs)].median()

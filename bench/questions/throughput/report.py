@@ -10,7 +10,7 @@ from bench.config import REFERENCE
 from bench.questions.throughput import growth, peers
 from bench.questions.throughput.files import FILE
 from bench.questions.throughput.timings import Timings, read, rounded, significant, span
-from bench.report.claims import claims, sentence
+from bench.report.claims import claims, listing, sentence
 from bench.report.estimators import labels
 from bench.report.figure import Figure, joined, panels
 from bench.report.results import Results, in_bf16
@@ -80,8 +80,10 @@ def _takeaway(timings: Timings) -> str:
         f"ordinary PyTorch loop takes {span(training.ordinary_ratio)} times as long."
     ]
     if len(compiled):
+        whose = f"that{_of_fewer(compiled, training)}" if _of_fewer(compiled, training) else "it"
+        up_to = "up to " if len(compiled) > 1 else ""
         said.append(
-            f"Compiled, as in long trainings, it reaches {_shares(compiled)}, and is up to "
+            f"Compiled, as in long trainings, {whose} reaches {_shares(compiled)}, and is {up_to}"
             f"{compiled.ordinary_ratio.max():.2f} times as fast as the ordinary loop."
         )
         if compiled.roofline_ratio.notna().any():
@@ -92,7 +94,8 @@ def _takeaway(timings: Timings) -> str:
     evaluation = timings.of("compiled_evaluation")
     if len(evaluation):
         shares = span(evaluation.bound_ratio)
-        said.append(f"Compiled, the ELBO is evaluated at {shares} of its products' speed.")
+        whose = _of_fewer(evaluation, training)
+        said.append(f"Compiled, the ELBO{whose} is evaluated at {shares} of its products' speed.")
     importance, faster = timings.of("importance"), timings.of("compiled_importance")
     if len(importance):
         compiled_too = f", compiled at {span(faster.bound_ratio)}" if len(faster) else ""
@@ -101,6 +104,12 @@ def _takeaway(timings: Timings) -> str:
             f"products' speed{compiled_too}."
         )
     return points(*said)
+
+
+def _of_fewer(cases: pd.DataFrame, of: pd.DataFrame) -> str:
+    """` of` whom the cases are, where they are not of all these variants."""
+    named = listing(f"`{title(variant)}`" for variant in cases.variant.unique())
+    return f" of {named}" if set(cases.variant) < set(of.variant) else ""
 
 
 def _shares(cases: pd.DataFrame, of: str = "bound_ratio") -> str:
