@@ -41,6 +41,15 @@ UNKNOWN := $(filter-out $(VARIABLES) PEERS PYTHON VENV PY READY SHELL,$(GIVEN))
 $(if $(UNKNOWN),$(error there is no $(firstword $(UNKNOWN))=: 'make help' lists what each command \
 	takes, '$(PY) -m bench run --help' the options of a run))
 
+# what some targets alone take is refused with others, which would do much more than was meant
+OF_NAME := variant check
+OF_ROWS := validate
+OF_BASE := throughput-compare
+OF_PEERS := throughput
+$(foreach name,NAME ROWS BASE PEERS,$(if $(filter $(name),$(GIVEN)),$(if $(MAKECMDGOALS),$(if \
+	$(filter $(OF_$(name)),$(MAKECMDGOALS)),,$(error $(name)= is for 'make $(firstword \
+	$(OF_$(name)))': 'make help' lists what each command takes)))))
+
 .DEFAULT_GOAL := help
 .PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test test-all fuzz lint format clean help
 

@@ -98,7 +98,7 @@ def tune(
     scheduler
         Address of a cluster's Dask scheduler, e.g. tcp://host:8786.
     preset
-        How long trainings are: default, full.
+        default; full has trainings of the same lengths.
     seeds
         Runs of each candidate (default: the preset's).
     data_dir
@@ -325,6 +325,18 @@ def _say_error(message: str) -> None:
     say(console, said, "bold red")
 
 
+def _told(error: Exception) -> str:
+    """The mistake in a line, with the remedy where the parser names none."""
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        return (
+            f"no option takes {' '.join(map(repr, error.unused_tokens))}: give each value after "
+            "its option, e.g. --dataset digits, and a switch such as --gated without one"
+        )
+    if isinstance(error, cyclopts.UnknownCommandError):
+        return f"{error} '--help' explains each."
+    return str(error)
+
+
 def main() -> None:
     """Run the command line; a mistake is one line and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -338,7 +350,7 @@ def main() -> None:
             given.arguments[name] = usable_option(name, value)
         sys.exit(command(*given.args, **given.kwargs))
     except (BenchError, cyclopts.CycloptsError) as error:
-        _say_error(str(error))
+        _say_error(_told(error))
         sys.exit(2)
     except OSError as error:  # a folder that vanishes, a disk that fills up
         name = shown(str(error.filename)) if error.filename else "a file"

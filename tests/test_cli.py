@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from bench import cli
+from bench.errors import BenchError
+from bench.report import page
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,6 +127,9 @@ def test_a_file_holds_options_that_the_command_line_overrides(capsys, monkeypatc
             "use --estimator pathwise_sampled_kl",
         ),
         (["--sedes", "5"], "--seeds"),
+        (["digits"], "no option takes 'digits': give each value after its option"),
+        (["--device", ","], "no device named: choose from auto, cpu, cuda"),
+        (["--variants", str(ROOT / "vaes/flow.py")], "flow.py is the variant 'flow': name it so"),
         (["--importance-samples", "1,ten"], "'1,ten'"),
         (["--precision", "bf61"], "did you mean 'bf16'?"),
         (["--dataset", "absent.npz"], "absent.npz"),
@@ -184,6 +189,21 @@ def test_there_is_no_version_flag_but_an_error(capsys, monkeypatch):
     code, text = run(capsys, monkeypatch, "--version")
     assert code == 2
     assert text.startswith("error: Unknown command")
+
+
+def test_a_page_of_somebody_elses_is_never_replaced(capsys, monkeypatch, tmp_path):
+    own = tmp_path / "README.md"
+    own.write_text("# Mine")
+    places = ("--cache", tmp_path / "c", "--results", tmp_path)
+    code, text = run(capsys, monkeypatch, "run", "--dataset", "digits", *places)
+    assert code == 2
+    assert "is no page of results and would be replaced" in text
+    assert [*tmp_path.iterdir()] == [own]
+    own.write_text("# Results\n")
+    page.refuse_foreign(tmp_path)
+    (tmp_path / "index.html").write_text("<!doctype html><title>Mine</title>")
+    with pytest.raises(BenchError, match="would be replaced"):
+        page.refuse_foreign(tmp_path)
 
 
 def test_a_results_folder_that_cannot_be_written(capsys, monkeypatch, tmp_path):

@@ -103,6 +103,9 @@ def test_a_misspelt_variable_is_no_bench_of_something_else(copy):
     done = make(copy, "--dry-run", "bench", "DATSET=mnist")
     assert done.returncode == 2
     assert "there is no DATSET=" in done.stderr
+    done = make(copy, "--dry-run", "bench", "NAME=low_rank")
+    assert done.returncode != 0
+    assert "NAME= is for 'make variant'" in done.stderr
     assert "bench run" not in done.stdout
 
 

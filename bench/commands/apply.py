@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from bench.commands import configuration, contestants
+from bench.commands import arguments, configuration, contestants
 from bench.data.binarization import as_float, binarized_splits, is_binary
 from bench.data.dataset import Dataset, unit_of
 from bench.data.own import as_bytes, existing, read_images
@@ -46,13 +46,15 @@ def finished_run(config: Config, seed: int, console: Console) -> Subject:
     if more or len(variants) > 1:
         raise BenchError("one model is applied: name one variant and one device")
     grid = configuration.grid(config, data, variants, (), device)
+    preset_seeds = configuration.preset_of(config).seeds
     grid = replace(grid, seeds=max(grid.seeds, seed + 1))
     found = Survey(grid, data).subject(variants[0], seed)
     if found is None:
+        seeds = None if seed < preset_seeds else seed + 1
+        again = arguments.command(replace(config, variants=variants[0], seeds=seeds), device)
         raise BenchError(
             f"no finished run of '{variants[0]}', seed {seed}, with these options (preset "
-            f"'{config.preset}') is in {grid.cache}: make it with 'python -m bench run' and the "
-            "same options"
+            f"'{config.preset}') is in {grid.cache}: make it with '{again}'"
         )
     # posteriors that are no map of given noise sample by torch's global generator
     torch.manual_seed(found.generator("own samples").initial_seed())

@@ -37,8 +37,11 @@ def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]
         if not asked_for.endswith(".py"):
             found |= {n: known[n] for n in contestants.variants_named(asked_for, console)}
             continue
+        file = usable("variant file", asked_for)
+        if not file.is_file():
+            raise BenchError(f"variant file {file} does not exist: check the path")
         try:
-            found[asked_for] = variant_in(usable("variant file", asked_for))
+            found[asked_for] = variant_in(file)
         except ImportError as error:
             raise BenchError(f"{asked_for} is no variant: {one_line(error)}") from None
     return found

@@ -35,6 +35,7 @@ from bench.machine.console import say
 from bench.machine.places import usable
 from bench.options import OPTION_OF, Config, as_typed, listed
 from bench.questions import Question, measured, named
+from bench.report import page
 from bench.training.optimizers import OPTIMIZERS
 from bench.training.schedules import schedule
 from vaes import (
@@ -102,6 +103,7 @@ def check(config: Config) -> None:
             raise nearest(kind.replace("_", " "), name, names)
     _check_together(config)
     check_engine(config)
+    page.refuse_foreign(config.results)
 
 
 def check_engine(config: Config) -> None:
@@ -302,7 +304,9 @@ def devices_of(text: str, engine: str = Config.engine) -> list[str]:
     here = engine == Config.engine
     if text == "auto":
         return ["cuda" if here and torch.cuda.is_available() else "cpu"]
-    devices = listed(text)
+    devices = [*dict.fromkeys(listed(text))]
+    if not devices:
+        raise BenchError("no device named: choose from auto, cpu, cuda")
     for name in devices:
         if name == "gpu":
             raise BenchError("unknown device 'gpu': did you mean 'cuda'?")

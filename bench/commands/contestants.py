@@ -13,7 +13,7 @@ from bench.config import Run
 from bench.errors import BenchError, nearest, one_line, readable
 from bench.inference.gradients import ESTIMATORS, admit, estimator_for
 from bench.machine.console import say
-from bench.machine.places import usable
+from bench.machine.places import ROOT, usable
 from bench.options import OPTION_OF, Config, listed
 from bench.variant_checks import problems
 from vaes import VAE, Autoencoder, discover, with_options
@@ -83,9 +83,12 @@ def variant_files(text: str) -> tuple[Path, ...]:
     paths = (name for name in listed(text) if name.endswith(".py"))
     files = [usable("variant file", path).absolute() for path in paths]
     taken = {*discover().variants, *discover().broken}
+    own = {ROOT / "vaes" / f"{name}.py" for name in taken}
     for file in files:
         if not file.is_file():
             raise BenchError(f"variant file {file} does not exist: check the path")
+        if file in own and file.stem in discover().variants:
+            raise BenchError(f"{file} is the variant '{file.stem}': name it so")
         if file.stem in taken:
             raise BenchError(
                 f"variant file {file} has the name of another variant: rename the file"

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from bench.config import REFERENCE
 from bench.errors import BenchError
 from bench.machine.console import console, say
-from bench.options import Config
+from bench.options import Config, listed
 
 if TYPE_CHECKING:
     from bench.grid.contract import Subject
@@ -210,6 +210,11 @@ def export_weights(out: Path, /, *, stage: str = "best", config: OfOne = ONE) ->
 def _finished(config: Finished) -> Subject:
     from bench.commands import apply
 
+    given = listed(config.variants) if config.variants != Config.variants else [config.variant]
+    if config.variant == Finished.variant and len(given) == 1:
+        config = replace(config, variant=given[0])
+    if config.variant not in given:
+        raise BenchError(f"of '{config.variants}' one model is applied: name it with --variant")
     return apply.finished_run(replace(config, variants=config.variant), config.seed, console)
 
 

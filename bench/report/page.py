@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from bench.errors import readable
+from bench.errors import BenchError, readable
 from bench.grid.store import Store
 from bench.machine.places import without_links
 from bench.machine.processes import ProcessPoolExecutor, end_with_parent
@@ -39,6 +39,8 @@ from bench.report.table import escaped
 TEMPLATES = Path(__file__).parent / "templates"
 FIRST = ("mnist5k", "mnist", "fashion_mnist")
 """Data sets that come before the others: the default one, then the best known."""
+OWN = {"README.md": b"# Results", "index.html": b"<title>What a VAE's posterior variance buys"}
+"""Pages over all folders, and what one of them has in its first lines."""
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
@@ -122,6 +124,17 @@ def write(
     )
 
 
+def refuse_foreign(root: Path) -> None:
+    """BenchError where a page would replace a file that is no page of results."""
+    for name, mark in OWN.items():
+        path = root / name
+        if path.is_file() and mark not in path.read_bytes()[:1000]:
+            raise BenchError(
+                f"{path} is no page of results and would be replaced: name another folder, e.g. "
+                "--results results"
+            )
+
+
 def _in_order(folders: Iterable[Path]) -> list[Path]:
     def place(folder: Path) -> tuple[int, str]:
         name = folder.parent.name
@@ -184,6 +197,7 @@ def _redraw(page: Page, drawn: Mapping[str, Future]) -> None:
     without_links(folder)
     kept = {rows.path_in(folder).name, results.HISTORY}
     with rewritten(folder) as new:
+        # page.json is of former versions
         for pattern in ("*.csv", "*.md", "page.json", "tables", "figures"):
             for path in [path for path in new.glob(pattern) if path.name not in kept]:
                 remove(path)

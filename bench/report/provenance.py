@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from bench.config import OPTIONS, SIZES, Run, of_dataset
 from bench.data.sources import SOURCES
 from bench.errors import readable
+from bench.grid import TUNING
 from bench.options import OPTION_OF
 from bench.report.results import Results
 from bench.report.section import item
@@ -37,10 +38,11 @@ def made(found: Results) -> dict[str, object]:
     config, runs = environment["config"], environment["runs"]
     machine = environment.get("gpu") or environment.get("cpu") or "unknown machine"
     torch = environment.get("packages", {}).get("torch", "unknown")
-    commits = dict.fromkeys(str(run.get("commit") or "unknown") for run in runs)
+    chose = [run for run in runs if run.get("questions") == [TUNING]]
     return {
         "machine": f"{machine}, {environment.get('cores', '?')} cores, torch {torch}",
-        "commit": ", ".join(commits),
+        "commit": _commits(run for run in runs if run not in chose),
+        "chosen_at": _commits(chose),
         "seeds": config.get("seeds", "?"),
         "preset": config.get("preset", "?"),
         "trained": _trained(found),
@@ -51,6 +53,10 @@ def made(found: Results) -> dict[str, object]:
         "notices": [*environment.get("notices", []), *_notice(found)],
         "again": readable(" && ".join(str(run["command"]) for run in runs)),
     }
+
+
+def _commits(runs: Iterable[Mapping[str, object]]) -> str:
+    return ", ".join(dict.fromkeys(str(run.get("commit") or "unknown") for run in runs))
 
 
 def _trained(found: Results) -> str:

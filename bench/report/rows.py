@@ -152,6 +152,11 @@ def select(rows: pd.DataFrame, **wanted: object) -> pd.DataFrame:
     return rows[fits]
 
 
+def most_images(rows: pd.DataFrame) -> int:
+    """Over how many images the measured numbers are, at most."""
+    return max((int(n) for n in rows.n.dropna()), default=0)
+
+
 def hyperparameters(rows: pd.DataFrame) -> list[str]:
     """The names of the hyperparameters that these rows have values of."""
     names = [column for column in rows if column.startswith(HYPERPARAMETER)]

@@ -268,7 +268,7 @@ def formatted(cell: Cell, column: Column) -> str:
 
 
 def _digits(digits: int, half_width: float) -> int:
-    """None for a half-width above 100; two digits of one that is small, but no zero."""
+    """0 for a half-width above 100; two digits of one that is small, but no zero."""
     if half_width > 100:
         return 0
     least = (1.5 if digits else 0.5) * 10.0**-digits

@@ -66,7 +66,8 @@ def test_no_rows_no_section():
 def test_differences_are_paired_by_seed():
     section, table = made_up([landing])
     assert section.answer == (
-        "test ELBO after 80 steps, in nats: at equal steps, against pathwise's with the same S, "
+        "input-dependent's test ELBO after the last of 80 steps, in nats: at equal steps, against "
+        "pathwise's with the same S, "
         "higher for `sticking the landing (S = 1)` (+2.00 ± 0.00); at equal time, against "
         "pathwise's (S = 1), higher for `sticking the landing (S = 1)` (+2.00 ± 0.00)"
     )
@@ -85,7 +86,9 @@ def test_the_answer_says_how_often_an_image_was_seen_where_that_is_known():
     results = stored("estimator_training", found)
     results.environment = {"images": {"train": 4000}, "config": {"batch_size": 25}}
     (section,) = sections(results)
-    assert section.answer.startswith("test ELBO after 80 steps (0.5 epochs), in nats: ")
+    assert section.answer.startswith(
+        "input-dependent's test ELBO after the last of 80 steps (0.5 epochs), in nats: "
+    )
 
 
 def test_of_many_the_answer_names_the_nearest_and_the_farthest():
@@ -96,7 +99,8 @@ def test_of_many_the_answer_names_the_nearest_and_the_farthest():
     ]
     section, _ = made_up(worse)
     assert section.answer == (
-        "test ELBO after 80 steps, in nats: at equal steps, against pathwise's with the same S, "
+        "input-dependent's test ELBO after the last of 80 steps, in nats: at equal steps, against "
+        "pathwise's with the same S, "
         "lower for 3 of the 3 compared, from `pathwise, Sobol (S = 1)` (−2.00 ± 0.00) to `score "
         "function (S = 1)` (−9.00 ± 0.00)"
     )
@@ -224,6 +228,8 @@ def test_an_estimator_whose_seeds_lie_far_apart_is_said_to_scatter(sign):
     (line,) = lines_of(table, "equal steps", "score function")
     low, high = sorted(10 * s - 100 + sign * spread[s] for s in (0, 2))
     side = "below" if sign < 0 else "above"
+    frame = table.frame().set_index("estimator")
+    assert frame["difference to pathwise, nats"]["score function"].isna().all()
     said = f"scatters: its seeds' ELBOs range from {low:,} to {high:,}, all {side} pathwise's"
     assert line[7] == said.replace("-", "−")
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench.questions.generalization import report
+from bench.questions.generalization import perturbed, report
 from bench.report import rows as tidy
 from bench.report.results import Results
 
@@ -96,6 +96,29 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
             assert figure.png("small").startswith(b"\x89PNG")
     names = [figure.name for section in (overfitting, perturbation) for figure in section.figures]
     assert names == ["generalization", "generalization_curves", "perturbed_codes", "noised_codes"]
+
+
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [
+        (
+            {0: 5, 0.1: 1, 0.5: -2},
+            "`autoencoder`'s up to s = 0.1 for `flow`; with more noise below",
+        ),
+        ({0: 5, 0.1: -1, 0.5: -2}, "`autoencoder`'s without noise alone for `flow`; with more"),
+        ({0: 5, 0.1: -1, 0.5: 2}, ""),
+        ({0: -5, 0.1: -1, 0.5: -2}, ""),
+    ],
+)
+def test_up_to_which_noise_a_vae_decodes_worse_is_said(differences, said):
+    lines = [
+        {"variant": variant, "noise_unit": "covariance", "noise_scale": s, "value": value}
+        for s, difference in differences.items()
+        for variant, value in {"autoencoder": 100.0, "flow": 100.0 + difference}.items()
+    ]
+    found = perturbed.crossing(pd.DataFrame(lines), "autoencoder")
+    assert said in found
+    assert bool(said) == bool(found)
 
 
 def test_tables_have_the_means_and_the_best_of_each_list_bold(tmp_path: Path):

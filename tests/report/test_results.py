@@ -9,6 +9,7 @@ import pytest
 from stand_ins import VARIANTS, elbo_rows, environment_of, history_of, stored
 
 from bench.report import results, rows
+from bench.report.provenance import made
 
 
 def loss_rows(variants=VARIANTS) -> list[dict]:
@@ -152,3 +153,13 @@ def test_pictures_of_another_program_are_told_of(tmp_path):
     np.savez(folder / results.PICTURES, weights=np.zeros(3))
     (problem,) = results.read(folder).problems
     assert "'weights'" in problem
+
+
+def test_where_numbers_were_measured_is_told_apart_from_where_rates_were_chosen(tmp_path):
+    folder = stored(tmp_path / "toy" / "cpu")
+    found = results.read(folder)
+    runs = [{"questions": ["tuning"], "commit": "aaa", "command": "make tune"}]
+    runs += [{"questions": ["headline"], "commit": c, "command": "make bench"} for c in ("b", "b")]
+    found.environment["runs"] = runs
+    told = made(found)
+    assert (told["commit"], told["chosen_at"]) == ("b", "aaa")

@@ -54,8 +54,7 @@ def gpu_check(
     if device not in ("cpu", "cuda"):
         raise BenchError(f"--device {device}: must be cuda, or cpu to rehearse")
     if device == "cuda" and not torch.cuda.is_available():
-        say(console, "no CUDA device: rehearse with --device cpu", "red")
-        return 1
+        raise BenchError("no CUDA device: rehearse with --device cpu")
     if device == "cpu" and results is None:
         results = Path(tempfile.mkdtemp(prefix="gpu-check-"))
     results = results or COMMITTED

@@ -72,7 +72,9 @@ def sections(results: Results) -> list[Section]:
         Column("steps", 0): means.steps.to_dict(),
         Column("learning rate", exact=True): means.rate.to_dict(),
         Column("test ELBO, nats", best="max"): summary(finite, KEYS) | _lacking(rows),
-        Column("difference to pathwise, nats", sign=True): differences,
+        Column("difference to pathwise, nats", sign=True): {
+            key: difference for key, difference in differences.items() if key not in spans
+        },
         Column("verdict (Holm)"): verdicts,
         Column("seconds taken", 1): means.seconds.to_dict(),
     }
@@ -256,7 +258,7 @@ def _answer(
         told |= set(wild)
         if said:
             parts.append(f"at {words}, against {AGAINST[budget]}, {'; '.join(said)}")
-    lead = f"test ELBO after {steps:,.0f} steps{epochs}, in nats"
+    lead = f"{title(VARIANT)}'s test ELBO after the last of {steps:,.0f} steps{epochs}, in nats"
     return f"{lead}: {'; '.join(parts)}" if parts else ""
 
 

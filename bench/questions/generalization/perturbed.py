@@ -13,9 +13,9 @@ from bench.report import figure as draw
 from bench.report.claims import claims, listing
 from bench.report.figure import Figure
 from bench.report.results import Results
-from bench.report.rows import select
+from bench.report.rows import most_images, select
 from bench.report.section import Section, captioned, has_images, points, prose
-from bench.report.style import title
+from bench.report.style import ordered, title
 from bench.report.table import Column, Table
 from bench.statistics import summary
 
@@ -31,7 +31,10 @@ def sections(results: Results, plain_ones: Sequence[str]) -> list[Section]:
     perturbed = select(rows, metric="perturbed_cross_entropy", noise_unit=[*UNITS])
     if "covariance" not in set(perturbed.noise_unit):
         return []
-    tables, notes = [_perturbed_table(rows, perturbed)], prose(__file__, "perturbed")
+    tables, notes = (
+        [_perturbed_table(rows, perturbed)],
+        prose(__file__, "perturbed", images=most_images(perturbed)),
+    )
     figures = [_perturbed_figure(perturbed), _decoded_figure(results)]
     said = takeaway(perturbed, plain_ones)
     return [Section("How far does a code reach?", said, "", tables, figures, notes)]
@@ -67,9 +70,28 @@ def takeaway(perturbed: pd.DataFrame, plain_ones: Sequence[str]) -> str:
     parts = [text + (f"; against that, the rise is {risen}" if risen else "")]
     if shaped := said["covariance"]:
         parts.append(f"At that noise the cross-entropy itself is {shaped}")
+        parts += [crossing(perturbed, plain) for plain in plain_ones]
     if isotropic := said["absolute"]:
         parts.append(f"With isotropic noise of s = {RELATIVE:g} it is {isotropic}")
-    return points(*(f"{part}." for part in parts))
+    return points(*(f"{part}." for part in parts if part))
+
+
+def crossing(perturbed: pd.DataFrame, plain: str) -> str:
+    """Up to which noise a mean cross-entropy is above an autoencoder's, where it is below from
+    there on; "" for none."""
+    shaped = select(perturbed, noise_unit="covariance")
+    means = shaped.pivot_table("value", "variant", "noise_scale")
+    if plain not in means.index:
+        return ""
+    above, until = means.gt(means.loc[plain]).drop(index=plain), {}
+    for variant in ordered(above.index):
+        higher = above.loc[variant]
+        if higher.any() and not higher.all() and higher.is_monotonic_decreasing:
+            until.setdefault(higher[higher].index.max(), []).append(f"`{title(variant)}`")
+    ends = {s: f"up to s = {s:g}" if s else "without noise alone" for s in sorted(until)}
+    said = [f"{end} for {listing(until[s])}" for s, end in ends.items()]
+    lead = f"In the mean, without a verdict, it is above the `{title(plain)}`'s"
+    return f"{lead} {'; '.join(said)}; with more noise below it" if said else ""
 
 
 def _perturbed_table(rows: pd.DataFrame, perturbed: pd.DataFrame) -> Table:

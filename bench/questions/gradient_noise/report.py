@@ -16,7 +16,7 @@ from bench.report.claims import claims, sentence
 from bench.report.estimators import Printed, estimates, for_chart, short, table
 from bench.report.figure import Figure, by_variant, panels, tooltips
 from bench.report.results import Results
-from bench.report.rows import select
+from bench.report.rows import most_images, select
 from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import STAGES, title
 from bench.report.table import Column, Table, decimal, spoken
@@ -76,7 +76,11 @@ def sections(results: Results) -> list[Section]:
         _precision_figure(rows, printed),
     ]
     absences = estimators.absences(rows, "estimator", "variant")
-    notes = prose(__file__, reference=title(REFERENCE)), estimators.citations(labels), absences
+    amounts = {
+        "reference": title(REFERENCE),
+        "images": most_images(select(rows, metric="total_variance")),
+    }
+    notes = prose(__file__, **amounts), estimators.citations(labels), absences
     tables, name = _tables(rows, printed), "How noisy the gradient is"
     return [Section(name, takeaway, answer, tables, figures, paragraphs(*notes))]
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import altair as alt
 import pandas as pd
 
-from bench.config import REFERENCE
+from bench.config import REFERENCE, preset
 from bench.report import estimators
 from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, listing, sentence_case
 from bench.report.estimators import Printed, for_chart, table, tens
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
-from bench.report.rows import select
+from bench.report.rows import most_images, select
 from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import STAGES, title
 from bench.report.table import Column, spoken
@@ -56,7 +56,9 @@ def sections(results: Results) -> list[Section]:
     entries[Column("power law")] = {key: LAWS.get(_kind(law), "") for key, law in laws.items()}
     caption = "The encoder's Monte Carlo variance at S = 2 by number of latents L."
     tables = [table("gradient_scaling", caption, printed, [*printed], entries)]
-    notes = prose(__file__, reference=title(REFERENCE)), estimators.absences(totals, "estimator")
+    steps = preset(results.environment.get("config", {}).get("preset", "default")).scaling_steps
+    amounts = {"reference": title(REFERENCE), "images": most_images(every), "steps": steps}
+    notes = prose(__file__, **amounts), estimators.absences(totals, "estimator")
     heading, takeaway = "Gradient noise and latent dimension", _takeaway(every, laws, told, printed)
     figures = [_figure(totals, printed)]
     return [Section(heading, takeaway, "", tables, figures, paragraphs(*notes))]

@@ -17,7 +17,7 @@ from bench.report.claims import BEATS, TRAILS, UNDECIDED, Claim, claims, listing
 from bench.report.estimators import Printed, estimates, for_chart, short, table, tens
 from bench.report.figure import Figure, by_variant, curves
 from bench.report.results import Results
-from bench.report.rows import select
+from bench.report.rows import most_images, select
 from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import STAGES, title, words
 from bench.report.table import Column, Table, spoken
@@ -67,8 +67,11 @@ def sections(results: Results) -> list[Section]:
     iw["metric"] = iw.metric.map(names)
     answer, tables = _answer(one, printed["variant"], found), _tables(rows, iw, printed, found)
     figures = [_samples_figure(rows, printed), _iw_figure(iw, printed["variant"])]
-    notes = paragraphs(prose(__file__), estimators.absences(rows))
-    return [Section("How noisy the loss is", takeaway, answer, tables, figures, notes)]
+    notes = (
+        prose(__file__, images=most_images(select(rows, metric="elbo_variance"))),
+        estimators.absences(rows),
+    )
+    return [Section("How noisy the loss is", takeaway, answer, tables, figures, paragraphs(*notes))]
 
 
 def _tables(rows: pd.DataFrame, iw: pd.DataFrame, printed: Printed, found: list) -> list[Table]:

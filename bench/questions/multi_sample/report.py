@@ -18,7 +18,7 @@ from bench.report.claims import BEATS, TRAILS, UNDECIDED, claims, grouped, listi
 from bench.report.estimators import Printed, amount_axis, axis_at, estimates, for_chart, table
 from bench.report.figure import Figure, panels
 from bench.report.results import Results
-from bench.report.rows import select
+from bench.report.rows import most_images, select
 from bench.report.section import Section, captioned, paragraphs, points, prose
 from bench.report.style import STAGES, title
 from bench.report.table import Column, Table, decimal, spoken
@@ -35,7 +35,7 @@ def sections(results: Results) -> list[Section]:
         return []
     found = Found(rows)
     notes = paragraphs(
-        prose(__file__, variant=title(VARIANT), beyond=found.beyond),
+        prose(__file__, variant=title(VARIANT), beyond=found.beyond, images=most_images(rows)),
         estimators.citations(found.labels),
         estimators.absences(rows, "estimator"),
     )
