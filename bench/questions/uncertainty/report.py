@@ -371,7 +371,7 @@ def _levels_figure(rows: pd.DataFrame, metric: str) -> Figure | None:
     chart = curves(
         frame,
         ("level", "level"),
-        ("value", f"change of {axis}"),
+        ("value", "change of entropy (nats)"),
         dash=alt.StrokeDash(
             "trained_on:N",
             title="trained on",
