@@ -7,7 +7,6 @@ from rich.console import Console
 from bench.commands import contestants
 from bench.errors import BenchError, one_line
 from bench.machine.console import say
-from bench.machine.places import usable
 from bench.options import listed
 from bench.variant_checks import verdicts
 from vaes import Autoencoder, discover, variant_in
@@ -37,9 +36,7 @@ def _to_be_checked(names: str, console: Console) -> dict[str, type[Autoencoder]]
         if not asked_for.endswith(".py"):
             found |= {n: known[n] for n in contestants.variants_named(asked_for, console)}
             continue
-        file = usable("variant file", asked_for)
-        if not file.is_file():
-            raise BenchError(f"variant file {file} does not exist: check the path")
+        file = contestants.existing_file(asked_for)
         try:
             found[asked_for] = variant_in(file)
         except ImportError as error:

@@ -75,18 +75,23 @@ def some_left_out(text: str, variants: tuple[str, ...]) -> bool:
     return bool(discover().broken) or (text == "all" and len(variants) < len(discover().variants))
 
 
+def existing_file(path: str) -> Path:
+    """The file of a variant, absolute; raises BenchError where it is not there."""
+    file = usable("variant file", path).absolute()
+    if not file.is_file():
+        raise BenchError(f"variant file {file} does not exist: check the path")
+    return file
+
+
 def variant_files(text: str) -> tuple[Path, ...]:
     """The files named by their paths among comma-separated variants.
 
     Raises BenchError where one is not there, or has the name of another variant.
     """
-    paths = (name for name in listed(text) if name.endswith(".py"))
-    files = [usable("variant file", path).absolute() for path in paths]
+    files = [existing_file(name) for name in listed(text) if name.endswith(".py")]
     taken = {*discover().variants, *discover().broken}
     own = {ROOT / "vaes" / f"{name}.py" for name in taken}
     for file in files:
-        if not file.is_file():
-            raise BenchError(f"variant file {file} does not exist: check the path")
         if file in own and file.stem in discover().variants:
             raise BenchError(f"{file} is the variant '{file.stem}': name it so")
         if file.stem in taken:

@@ -327,14 +327,9 @@ def _trained_table(noisy: list[Claim], short: list[Claim]) -> Table:
     for heading, found in compared.items():
         if found:
             columns += [Column(heading, sign=True), "verdict"]
-            mine = {claim.subject: claim for claim in found}
+            said = {c.subject: [c.difference, verdicts.get(c.verdict, c.verdict)] for c in found}
             for subject, line in lines.items():
-                claim = mine.get(subject)
-                line += (
-                    [claim.difference, verdicts.get(claim.verdict, claim.verdict)]
-                    if claim
-                    else ["", ""]
-                )
+                line += said.get(subject, ["", ""])
     caption = (
         "What a training with noise, and a shorter one on clean images, do to the change of "
         "entropy at the strongest level."
