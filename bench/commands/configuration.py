@@ -304,8 +304,7 @@ def devices_of(text: str, engine: str = Config.engine) -> list[str]:
     here = engine == Config.engine
     if text == "auto":
         return ["cuda" if here and torch.cuda.is_available() else "cpu"]
-    devices = [*dict.fromkeys(listed(text))]
-    if not devices:
+    if not (devices := [*dict.fromkeys(listed(text))]):
         raise BenchError("no device named: choose from auto, cpu, cuda")
     for name in devices:
         if name == "gpu":
