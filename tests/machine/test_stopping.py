@@ -53,8 +53,7 @@ def stopped(arguments: list, ready: Callable[[], bool], number: int, everyone: b
     try:
         _told(process, ready, number, everyone, mark)
     finally:
-        for left in processes(mark):
-            os.kill(left, signal.SIGKILL)
+        kill(mark)
 
 
 def _told(
@@ -77,10 +76,20 @@ def _told(
     assert not [
         line for line in before if "Traceback" in line or "leaked" in line or "stop" in line
     ]
+    assert not processes_left(mark)
+
+
+def processes_left(mark: str) -> list[int]:
+    """Those that have not ended within seconds."""
     until = time.monotonic() + SECONDS
     while (left := processes(mark)) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not left
+    return left
+
+
+def kill(mark: str) -> None:
+    for left in processes(mark):
+        os.kill(left, signal.SIGKILL)
 
 
 def after(seconds: float) -> Callable[[], bool]:
@@ -116,6 +125,37 @@ def test_nohup_is_respected():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 143
     assert "SIGTERM" in done.stdout
+
+
+def test_none_is_left_that_was_just_being_started():
+    starts_others = (
+        "import os, time\n"
+        "for _ in range(400):\n"
+        "    if not os.fork(): time.sleep(60); os._exit(0)\n"
+        "time.sleep(60)"
+    )
+    code = (
+        "import subprocess, sys, time\n"
+        "from bench.machine import stopping; stopping.install()\n"
+        f"subprocess.Popen([sys.executable, '-c', {starts_others!r}]); time.sleep(60)"
+    )
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"MARK": mark},
+    )
+    deadline = time.monotonic() + 60
+    while len(processes(mark)) < 20 and time.monotonic() < deadline:
+        pass
+    process.terminate()
+    try:
+        process.communicate(timeout=SECONDS)
+        assert process.returncode == 143
+        assert not processes_left(mark)
+    finally:
+        kill(mark)
 
 
 @pytest.mark.slow
