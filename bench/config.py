@@ -160,7 +160,8 @@ class Preset:
         refitted_images: corrupted test images a seed whose posterior is refitted.
         flexibility_seeds: runs a variant whose inference gap is split.
         flexibility_images: test images of each, with a locally optimised posterior.
-        annealed_images: test images whose log p(x) is checked by annealed importance sampling.
+        annealed_images: test images of the reference whose log p(x) is checked by annealed
+            importance sampling; of others it is `flexibility_images`.
         fit_steps: steps of an optimised posterior.
     """
 
@@ -180,7 +181,7 @@ class Preset:
     gradient_seeds: int = 3
     bound_images: int = 100
     bound_samples: int = 4096
-    scaling_steps: int = 500
+    scaling_steps: int = 400
     comparison_steps: Mapping[str, int] = field(
         default_factory=lambda: {
             "mnist": 1600,

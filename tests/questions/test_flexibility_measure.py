@@ -130,3 +130,5 @@ def test_log_likelihoods_are_checked_once():
     annealed = {key for key, settings in found.items() if settings["annealed_images"]}
     assert simulated == {("input_dependent", 0), ("flow", 0)}
     assert annealed == simulated
+    counts = [found[variant, 0]["annealed_images"] for variant in ("input_dependent", "flow")]
+    assert counts == [preset.annealed_images, preset.flexibility_images]

@@ -38,7 +38,7 @@ COSTS = {"step_time_ratio", "parameters"}
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("flexibility")
     tiny = tiny_images(folder)
-    few = {"flexibility_images": 6, "annealed_images": 3, "fit_steps": 5}
+    few = {"flexibility_images": 6, "annealed_images": 8, "fit_steps": 5}
     preset = replace(PRESETS["quick"], epochs={"": 1}, **few)
     grid = Grid(
         str(tiny),
@@ -100,7 +100,7 @@ def test_the_section_is_drawn_and_marks_the_plain_autoencoder_with_dashes(result
     notes = " ".join(section.notes.split())
     assert "2 seeds, with 6 random test images each" in notes
     assert "found by 5 gradient steps" in notes
-    assert "for 3 test images, among them images of the gaps" in notes
+    assert "for 6 or 8 test images, among them those of the gaps" in notes
     assert "with 5,000 samples of a mixture" in notes
 
 

@@ -131,7 +131,11 @@ def test_only_seed_zero_is_drawn():
     run = small_run("flow", epochs=10)
     views = {r.settings: r.run for r in requests(run, None)}
     assert views[(("view", "samples"),)] == run
-    assert views[(("view", "plane"),)] == run.with_(latent_dim=2, epochs=2)
+    plane = run.with_(latent_dim=2, learning_rate=4e-3)
+    assert views[(("view", "plane"),)] == plane.with_(epochs=2)
+    for epochs, its in ((3, 1), (60, 12), (240, 12)):
+        _, flat = requests(run.with_(epochs=epochs), None)
+        assert flat.run == plane.with_(epochs=its)
     assert list(requests(run.with_(seed=1), None)) == []
     assert list(requests(run.with_(likelihood="gaussian"), None)) == []
 

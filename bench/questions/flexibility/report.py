@@ -284,7 +284,6 @@ def _notes(rows: pd.DataFrame) -> str:
         "seeds": gaps.seed + 1,
         "steps": gaps.steps,
         "proposals": gaps.proposals,
-        "annealed": annealed.n,
         "chains": annealed.chains,
         "temperatures": annealed.temperatures,
         "batch": timed.batch_size,
@@ -295,6 +294,7 @@ def _notes(rows: pd.DataFrame) -> str:
         name: f"{top:,.0f}" if pd.notna(top := np.max(value)) else "–"
         for name, value in known.items()
     }
+    texts["annealed"] = " or ".join(f"{n:g}" for n in sorted(annealed.n.unique())) or "–"
     return prose(__file__, reference=title(REFERENCE), **texts)
 
 

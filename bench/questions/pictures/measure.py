@@ -21,6 +21,9 @@ from vaes import VAE
 
 ORIGINALS = 16
 PRIOR_SAMPLES = 16
+PLANE_EPOCHS, PLANE_LEARNING_RATE = 12, 4e-3
+"""Of the trainings with two latents, for pictures without an interval: no more than shows them. The
+rate is what the shortest trainings of the budget choose."""
 GRID = 9
 ENCODED = 300
 PRIOR_DRAWS = 10_000
@@ -30,11 +33,12 @@ TAIL = 0.02
 
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
-    """Seed 0, and a run with two latents, of a fifth of the epochs."""
+    """Seed 0, and a run with two latents, of a fifth of the epochs or `PLANE_EPOCHS`."""
     if run.likelihood != "bernoulli" or run.seed != 0:
         return
     yield Request(run, (("view", "samples"),))
-    flat = run.apart(latent_dim=2, epochs=max(1, run.epochs // 5))
+    epochs = max(1, min(run.epochs // 5, PLANE_EPOCHS))
+    flat = run.apart(latent_dim=2, epochs=epochs, learning_rate=PLANE_LEARNING_RATE)
     yield Request(flat, (("view", "plane"),))
 
 
@@ -104,8 +108,9 @@ def plane(subject: Subject) -> Result:
     horizontal, vertical = torch.meshgrid(axes[0], axes[1].flip(0), indexing="xy")
     places = torch.stack([horizontal, vertical], -1)
     best = subject.trained.best()
+    trained = {"epochs": subject.run.epochs, "learning_rate": subject.run.learning_rate}
     rows = [
-        Row(f"plane_{name}", best[f"valid_{name}"], NATS, n=len(subject.data.valid))
+        Row(f"plane_{name}", best[f"valid_{name}"], NATS, trained, n=len(subject.data.valid))
         for name in (("elbo", "distortion") if isinstance(model, VAE) else ("distortion",))
     ]
     pictures = {

@@ -127,7 +127,8 @@ def _plane(results: Results) -> list[Section]:
     if not variants:
         return []
     sigmas = {variant: spreads(arrays["covariances"][variant]) for variant in variants}
-    entries = summary(results.of(QUESTION, variant=variants), ["variant", "metric"])
+    rows = results.of(QUESTION, variant=variants)
+    entries = summary(rows, ["variant", "metric"])
     for variant, sigma in sigmas.items():
         shown = sigma if np.quantile(sigma, 0.9) > POINT else [math.nan]
         quantiles = zip(("low", "median", "high"), np.quantile(shown, (0.1, 0.5, 0.9)))
@@ -137,7 +138,8 @@ def _plane(results: Results) -> list[Section]:
     figures = [_codes_figure(variants, arrays, sigmas)]
     figures += [_manifold_figure(variants, arrays)] * has_images(results)
     name, takeaway = "Two latents, drawn", plane_takeaway(sigmas)
-    return [Section(name, takeaway, tables=[table], figures=figures, notes=prose(__file__))]
+    notes = prose(__file__, epochs=rows.epochs.max(), rate=rows.learning_rate.max())
+    return [Section(name, takeaway, tables=[table], figures=figures, notes=notes)]
 
 
 def spreads(covariances: np.ndarray) -> np.ndarray:
