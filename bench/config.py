@@ -208,7 +208,7 @@ class Preset:
 
 _EPOCHS = {
     "digits": 300,
-    "mnist5k": 240,
+    "mnist5k": 272,
     "mnist": 240,
     "fashion_mnist": 240,
     "ppca": 80,

@@ -167,7 +167,7 @@ def store(
                 old, rows, history, pictures, environment
             )
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **pictures)
+        np.savez_compressed(buffer, **dict(sorted(pictures.items())))
         write_atomically(new / PICTURES, buffer.getvalue())
         write_atomically(new / HISTORY, tidy.csv(history, digits=6))
         tidy.write(new, rows)
@@ -341,7 +341,8 @@ def _without_digests(environment: Mapping) -> tuple[dict, str]:
 
 def _write_environment(folder: Path, environment: Mapping) -> None:
     rest, digest = _without_digests(environment)
-    digests = {name: d for name, d in environment[DIGESTS].items() if d} | {ENVIRONMENT: digest}
+    digests = {name: d for name, d in sorted(environment[DIGESTS].items()) if d}
+    digests[ENVIRONMENT] = digest
     write_atomically(folder / ENVIRONMENT, _json(rest | {DIGESTS: digests}))
 
 
