@@ -5,7 +5,9 @@ What the variance of a gradient costs is decoder passes; see `bench.inference.gr
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -21,8 +23,8 @@ LogLikelihood = Callable[[Float[Tensor, "B D"], Float[Tensor, "S B L"]], Float[T
 
 
 WORTHWHILE = 1e11
-"""Decoder passes × weights from which compiling them pays: that takes some 3 s for a variant's
-first run and 1 s, from the disk, for the others, and saves almost half of the time."""
+"""Decoder passes × weights from which compiling them pays: that takes some 3 s for the first of all
+runs with that decoder and 1 s, from the disk, for the others, and saves almost half of the time."""
 AT_ONCE = 1024
 """Decoder passes in one call: their activations stay in a processor's cache."""
 MOST_AT_ONCE = 5120
@@ -45,19 +47,44 @@ class CompiledLogLikelihood:
 
     def __init__(self, model: VAE, x: Float[Tensor, "B D"], samples: int) -> None:
         self.model, self.samples, self.images = model, samples, len(x)
-        example = model, x, x.new_zeros(samples, len(x), model.latent_dim)
+        self._decoder = what_decodes(model, x)
+        example = self._decoder, x, x.new_zeros(samples, len(x), model.latent_dim)
         self._compiled = Compiled(_with_derivative, example)
 
     def __call__(self, x: Float[Tensor, "B D"], z: Float[Tensor, "S B L"]) -> Float[Tensor, "S B"]:
         if len(x) != self.images or not (torch.is_grad_enabled() and z.requires_grad):
             return self.model.log_likelihood(x, z)
         parts = [
-            Known.apply(part, *self._compiled(self.model, x, part.detach()))
+            Known.apply(part, *self._compiled(self._decoder, x, part.detach()))
             if len(part) == self.samples
             else self.model.log_likelihood(x, part)
             for part in z.split(self.samples)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+@torch.no_grad()
+def what_decodes(model: VAE, x: Float[Tensor, "B D"]) -> VAE:
+    """The model without what its log p(x|z) makes no use of, so that models that differ in their
+    posteriors alone share what was compiled; or as it is, where that cannot be told."""
+    z = torch.linspace(-1, 1, model.latent_dim, dtype=x.dtype, device=x.device).expand(1, 1, -1)
+    called: set[str] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda *given, name=name: called.add(name))
+        for name, module in model.named_children()
+    ]
+    try:
+        whole = model.log_likelihood(x[:1], z)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    part = copy.copy(model)
+    part.__dict__["_modules"] = {name: model._modules[name] for name in sorted(called)}
+    part.__dict__["_parameters"], part.__dict__["_buffers"] = {}, {}
+    with suppress(Exception):  # it may reach for what it does not call
+        if torch.equal(part.log_likelihood(x[:1], z), whole):
+            return part
+    return model
 
 
 def log_likelihood_for(

@@ -35,14 +35,15 @@ def fit_posterior(
     steps: int = 200,
     samples: int = 4,
     vector_rate: float = LEARNING_RATE,
+    decay: float = 1.0,
 ) -> Distribution:
     """The posterior of the model's own family that maximises each image's ELBO, decoder fixed.
 
-    Gradient ascent (Adam, rate falling linearly to 0) from the encoder's answer, for all images
-    of x at once; `samples` noise samples an image and step. Images that are far from what the model
-    knows need a larger `vector_rate`, that of parameters which are vectors (a location, a log
-    scale): their best code lies far from the encoder's. Returns a distribution of
-    batch shape `(B,)` and event shape `(L,)`, without gradient.
+    Gradient ascent (Adam, its rate falling to 0 as (1 − step/steps)^decay) from the encoder's
+    answer, for all images of x at once; `samples` noise samples an image and step. Images that are
+    far from what the model knows need a larger `vector_rate`, that of parameters which are vectors
+    (a location, a log scale): their best code lies far from the encoder's. Returns a distribution
+    of batch shape `(B,)` and event shape `(L,)`, without gradient.
 
     Free are those parameters of q(z|x) that depend on x, each in unconstrained coordinates
     (a scale through its logarithm, a Cholesky factor through its lower triangle and log
@@ -73,7 +74,7 @@ def fit_posterior(
         target = Target(lambda z: model.log_likelihood(x, z), model.prior)
         for step in range(steps):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * (1 - step / steps)
+                group["lr"] = rate * (1 - step / steps) ** decay
             posterior = with_parameters(amortized, free)
             elbo = estimator(target, posterior, lambda n: noise(n).to(x.dtype), samples)
             optimizer.zero_grad(set_to_none=True)
