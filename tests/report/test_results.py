@@ -49,6 +49,26 @@ def test_what_was_all_in_the_cache_stays_said_where_it_was_made(tmp_path):
     assert results.read(folder).environment["cpu"] == "another"
 
 
+def test_a_run_that_finds_everything_leaves_every_byte_as_it_was(tmp_path):
+    """In whatever order it finds it: the page kept of these files then still holds."""
+    folder = tmp_path / "toy" / "cpu"
+
+    def store(variants, computed: bool) -> None:
+        found = {f"pictures/{variant}/0/samples": np.zeros(3) for variant in variants}
+        table = rows.frame(loss_rows())
+        results.store(folder, table, history_of(), found, environment_of(), computed)
+
+    def content() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    store(VARIANTS, computed=True)
+    (folder / results.TIMINGS).write_text("{}")
+    results.record(folder)
+    before = content()
+    store(VARIANTS[::-1], computed=False)
+    assert content() == before
+
+
 def test_a_second_question_joins_the_first(tmp_path):
     folder = stored(tmp_path / "toy" / "cpu")
     made = environment_of(questions=["loss_noise"], command="make bench QUESTIONS=loss_noise")
