@@ -342,7 +342,7 @@ def _without_digests(environment: Mapping) -> tuple[dict, str]:
 def _write_environment(folder: Path, environment: Mapping) -> None:
     rest, digest = _without_digests(environment)
     digests = {name: d for name, d in environment[DIGESTS].items() if d} | {ENVIRONMENT: digest}
-    # sorted, so that a run that finds everything leaves the file, and the page kept of it, as it was
+    # sorted: a run that finds everything leaves the file, and the page kept of it, as they were
     write_atomically(folder / ENVIRONMENT, _json(rest | {DIGESTS: dict(sorted(digests.items()))}))
 
 
