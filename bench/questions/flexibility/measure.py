@@ -58,7 +58,8 @@ WARM_UP_STEPS = 10
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
     """One measurement a variant and seed; log p(x) is checked in the first seed, annealed for the
-    images of the gaps: that interval is then still a tenth of theirs. The reference has more."""
+    images of the gaps: the interval is then still at most a fifth of that of the inference gap. The
+    reference has more."""
     if run.seed >= preset.flexibility_seeds:
         return
     first, is_reference = run.seed == 0, run.variant == REFERENCE

@@ -56,7 +56,8 @@ TRAINED = {"epoch_1": "after epoch 1", "best": "at the best weights"}
 
 def sections(results: Results) -> list[Section]:
     """The section on the gradient's variance; [] where it was not measured."""
-    rows = _with_data(estimators.over_seeds(results.of("gradient_noise")))
+    measured = results.of("gradient_noise")
+    rows = _with_data(estimators.over_seeds(measured))
     if rows.empty:
         return []
     labels = estimators.labels(rows.estimator.dropna())
@@ -78,7 +79,7 @@ def sections(results: Results) -> list[Section]:
     absences = estimators.absences(rows, "estimator", "variant")
     amounts = {
         "reference": title(REFERENCE),
-        "images": most_images(select(rows, metric="total_variance")),
+        "images": most_images(select(measured, metric="total_variance")),
     }
     notes = prose(__file__, **amounts), estimators.citations(labels), absences
     tables, name = _tables(rows, printed), "How noisy the gradient is"

@@ -22,8 +22,8 @@ from vaes import VAE
 ORIGINALS = 16
 PRIOR_SAMPLES = 16
 PLANE_EPOCHS, PLANE_LEARNING_RATE = 12, 4e-3
-"""Of the trainings with two latents, for pictures without an interval: no more than shows them. The
-rate is what the shortest trainings of the budget choose."""
+"""Of the trainings with two latents, for pictures without an interval: no more than shows them. So
+short a training needs a higher rate than the headline's."""
 GRID = 9
 ENCODED = 300
 PRIOR_DRAWS = 10_000
@@ -33,7 +33,7 @@ TAIL = 0.02
 
 
 def requests(run: Run, preset: Preset) -> Iterator[Request]:
-    """Seed 0, and a run with two latents, of a fifth of the epochs or `PLANE_EPOCHS`."""
+    """Seed 0, and a run with two latents, of a fifth of the epochs, at most `PLANE_EPOCHS`."""
     if run.likelihood != "bernoulli" or run.seed != 0:
         return
     yield Request(run, (("view", "samples"),))

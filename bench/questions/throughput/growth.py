@@ -205,7 +205,7 @@ def _said_of_memory(memory: pd.DataFrame) -> list[str]:
     for which, (what, against) in MEMORY.items():
         group = _series(memory, which)
         if which[0] != "training" and len(group) > 1:
-            (least, most), (low, high) = (group[c].iloc[[0, -1]] for c in ("value", "mib"))
+            (least, most), (low, high) = (group[c].agg(["min", "max"]) for c in ("value", "mib"))
             times = f"a {most / least:,.0f}-fold range of {against}"
             grown.append(f"for {what}, {low:,.0f} to {high:,.0f} MiB over {times}")
     if grown:
