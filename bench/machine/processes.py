@@ -14,21 +14,27 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
 
+from bench.machine.stopping import STARTING
+
 GRACE_SECONDS = 5
 """For a process to end that is told to."""
 
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Processes started within ignore Ctrl-C and a closed terminal: their parent ends them."""
+    """Processes started within ignore Ctrl-C and a closed terminal: their parent ends them.
+
+    None is started within once the program is being stopped.
+    """
     terminal = {signal.SIGINT, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, terminal)
-    try:
-        resource_tracker.ensure_running()  # which unblocks them after its start
-        signal.pthread_sigmask(signal.SIG_BLOCK, terminal)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with STARTING:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, terminal)
+        try:
+            resource_tracker.ensure_running()  # which unblocks them after its start
+            signal.pthread_sigmask(signal.SIG_BLOCK, terminal)
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 QUIET = "ignore::UserWarning:multiprocessing.resource_tracker"
 """Python's own process that removes semaphores outlives this one, and need not tell of it."""
 SHOW_CURSOR = "\r\x1b[?25h\x1b[J"
+STARTING = threading.RLock()
+"""Held while a process is started; once the program is being stopped, no thread gets it again."""
+STARTING_SECONDS = 2
+"""At most, until another thread has started what it is starting."""
 FREEZING_SECONDS = 2
 """At most, until the other processes stand still."""
 FROZEN, ENDED = "T", "ZX"
@@ -42,6 +47,8 @@ def _stop(number: int, frame: object) -> None:
     )
     with suppress(OSError):  # the terminal may be gone
         os.write(1, ((SHOW_CURSOR if os.isatty(1) else "") + line).encode())
+    # a worker that the same signal has ended would be replaced by another meanwhile
+    STARTING.acquire(timeout=STARTING_SECONDS)
     _end_descendants()
     os._exit(128 + number)
 

@@ -158,6 +158,38 @@ def test_none_is_left_that_was_just_being_started():
         kill(mark)
 
 
+def test_no_worker_takes_the_place_of_one_that_the_signal_has_ended():
+    code = (
+        "import time\n"
+        "from multiprocessing import get_context\n"
+        "from bench.machine import stopping; stopping.install()\n"
+        "from bench.machine.processes import Workers\n"
+        "workers = Workers(8, get_context('spawn'))\n"
+        "for _ in range(100): workers.submit(time.sleep, 60)\n"
+        "print('begun', flush=True); time.sleep(60)"
+    )
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"MARK": mark},
+    )
+    try:
+        process.stdout.readline()
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGTERM)
+        text = process.communicate(timeout=SECONDS)[0]
+        assert text.startswith("stopped by SIGTERM: ")
+        assert len(text.splitlines()) == 1, text
+        assert not processes_left(mark)
+    finally:
+        kill(mark)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("everyone", [True, False], ids=["group", "parent"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
