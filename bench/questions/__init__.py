@@ -33,6 +33,8 @@ class Question:
             come from the grid's own choices).
         compared: whether its measure module has a `compare`.
         tuned: whether it asks for runs whose learning rate is to be chosen.
+        of_headline: whether its answer is of the headline's trainings, whose length is then put
+            before it; an answer of others says their length itself.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Question:
     measured: bool = True
     compared: bool = False
     tuned: bool = False
+    of_headline: bool = False
 
     def _module(self, name: str) -> ModuleType:
         return importlib.import_module(f"{__name__}.{self.name}.{name}")
@@ -65,20 +68,40 @@ class Question:
 
 
 QUESTIONS = (
-    Question("headline", "What does the posterior's variance buy?", compared=True, tuned=True),
+    Question(
+        "headline",
+        "What does the posterior's variance buy?",
+        compared=True,
+        tuned=True,
+        of_headline=True,
+    ),
     Question("budget", "Does the ranking survive its budget?", tuned=True),
     Question("tuning", measured=False),
     Question("pictures"),
-    Question("loss_noise", "How noisy is the loss?"),
-    Question("gradient_noise", "How noisy is the gradient?"),
+    Question("loss_noise", "How noisy is the loss?", of_headline=True),
+    Question("gradient_noise", "How noisy is the gradient?", of_headline=True),
     Question("gradient_scaling"),
     Question("cost_functions", "Where does pathwise lose?"),
-    Question("multi_sample", "Does a tighter bound spoil the encoder's gradient?"),
+    Question(
+        "multi_sample", "Does a tighter bound spoil the encoder's gradient?", of_headline=True
+    ),
     Question("estimator_training", "Does the gradient's noise matter?", tuned=True),
-    Question("uncertainty", "Does noise raise the encoder's uncertainty?", tuned=True),
+    Question(
+        "uncertainty", "Does noise raise the encoder's uncertainty?", tuned=True, of_headline=True
+    ),
     Question("generalization", "Does the autoencoder overfit?"),
-    Question("flexibility", "What does flexibility cost, and what does it buy?", compared=True),
-    Question("exact_likelihood", "Does theory hold where log p(x) is known?", compared=True),
+    Question(
+        "flexibility",
+        "What does flexibility cost, and what does it buy?",
+        compared=True,
+        of_headline=True,
+    ),
+    Question(
+        "exact_likelihood",
+        "Does theory hold where log p(x) is known?",
+        compared=True,
+        of_headline=True,
+    ),
     Question("throughput", "How fast is it?", measured=False),
 )
 

@@ -30,6 +30,7 @@ class Question(Protocol):
 
     name: str
     asked: str
+    of_headline: bool
 
     def sections(self, results: Results) -> list[Section]: ...
 
@@ -80,6 +81,12 @@ class Page:
         """The section that answers a question, or else its first one."""
         found = [section for section in self.sections if section.question == question]
         return next((s for s in found if s.answer), found[0] if found else None)
+
+    def length(self, question: Question) -> str:
+        """`after 240 epochs`, of the trainings that the question's answer is of; "" where the
+        answer says it or there are none."""
+        epochs = self.made.get("epochs")
+        return f"after {epochs}" if question.of_headline and epochs else ""
 
     def measured(self, statement: Statement) -> str:
         """What was measured of a statement of the notes, in Markdown; "" where nothing was."""

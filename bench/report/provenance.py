@@ -45,7 +45,8 @@ def made(found: Results) -> dict[str, object]:
         "chosen_at": _commits(chose),
         "seeds": config.get("seeds", "?"),
         "preset": config.get("preset", "?"),
-        "trained": _trained(found),
+        "epochs": (epochs := _epochs(found)),
+        "trained": epochs and f"{epochs}, {_chosen(config)}",
         "binarization": config.get("binarization", "?"),
         "settings": _settings(config),
         "trainings": _networks(found) + _images(found),
@@ -59,19 +60,21 @@ def _commits(runs: Iterable[Mapping[str, object]]) -> str:
     return ", ".join(dict.fromkeys(str(run.get("commit") or "unknown") for run in runs))
 
 
-def _trained(found: Results) -> str:
-    """How long the runs of the tables were trained, and how their learning rates were chosen."""
+def _epochs(found: Results) -> str:
+    """How long the runs of the tables were trained; "" where none was."""
     epochs = found.history.reindex(columns=["epoch"]).epoch.max()
-    if pd.isna(epochs):
-        return ""
-    config = found.environment["config"]
+    return "" if pd.isna(epochs) else f"{epochs:,.0f} epoch" + "s" * int(epochs != 1)
+
+
+def _chosen(config: Mapping[str, object]) -> str:
+    """How the learning rates were chosen."""
     rate = config.get("learning_rate")
     how = "one learning rate for all" if rate is None else f"learning rate {rate:g} for all"
     if "learning_rate" in config and rate is None:
         how = "learning rates chosen on validation"
     if _is_former(config):
         how += " (former protocol)"
-    return f"{epochs:,.0f} epochs, {how}"
+    return how
 
 
 def _settings(config: Mapping[str, object]) -> str:

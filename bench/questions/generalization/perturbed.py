@@ -72,7 +72,10 @@ def takeaway(perturbed: pd.DataFrame, plain_ones: Sequence[str]) -> str:
         parts.append(f"At that noise the cross-entropy itself is {shaped}")
         parts += [crossing(perturbed, plain) for plain in plain_ones]
     if isotropic := said["absolute"]:
-        parts.append(f"With isotropic noise of s = {RELATIVE:g} it is {isotropic}")
+        parts.append(
+            f"With isotropic noise of s = {RELATIVE:g}, which is another share of each one's code, "
+            f"it is {isotropic}"
+        )
     return points(*(f"{part}." for part in parts if part))
 
 
@@ -88,7 +91,7 @@ def crossing(perturbed: pd.DataFrame, plain: str) -> str:
         higher = above.loc[variant]
         if higher.any() and not higher.all() and higher.is_monotonic_decreasing:
             until.setdefault(higher[higher].index.max(), []).append(f"`{title(variant)}`")
-    ends = {s: f"up to s = {s:g}" if s else "without noise alone" for s in sorted(until)}
+    ends = {s: f"up to s = {s:g}" if s else "at s = 0 only" for s in sorted(until)}
     said = [f"{end} for {listing(until[s])}" for s, end in ends.items()]
     lead = f"In the mean, without a verdict, it is above the `{title(plain)}`'s"
     return f"{lead} {'; '.join(said)}; with more noise below it" if said else ""
@@ -112,7 +115,7 @@ def _perturbed_figure(perturbed: pd.DataFrame) -> Figure:
     across = alt.Axis(values=scales, format="~g", tickCount=len(scales))
     up = draw.scale_of(log=True, **spread)
     marks = alt.Axis(
-        values=[step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7)]
+        values=[step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 4, 5, 7)]
     )
     lines = draw.curves(
         frame,

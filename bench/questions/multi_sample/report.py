@@ -131,7 +131,10 @@ def _locally(found: Found, stage: str, name: str) -> str:
 def _answer(found: Found) -> str:
     """Whether the most samples lower the ratio of unbiased estimators, and what they do to all."""
     word, change = _change(found)
-    return f"{word}, in one training: {change}" if change else ""
+    sizes = found.of("effective_sample_size", stage=list(found.printed["stage"])[-1], K=found.last)
+    few = [spoken(size, 1) for size in sizes.values() if size.mean < found.last / 2]
+    far = f"; the effective sample size is {few[0]} there, far from theory's limit" if few else ""
+    return f"{word}, in one training: {change}{far}" if change else ""
 
 
 def _change(found: Found) -> tuple[str, str]:

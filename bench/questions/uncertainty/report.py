@@ -112,7 +112,8 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a posterior and corruption: what the entropy does, where it ends, its lowest change
     and that at the strongest level, in all latents and in the active units.
 
-    All steps hold together, so do all final changes, and so do those of the active units.
+    All steps hold together, so do all final changes, and so do those of the active units; those
+    of a flat posterior, which nothing moves, are not counted.
     """
     still = select(rows, metric="entropy_largest_change").groupby(KEYS).value.max()
     moved = select(rows[rows.corruption != "none"], metric="entropy")
@@ -127,7 +128,7 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
             steps |= {(key, level): interval(increments[level]) for level in change}
             ends[key] = interval(change.iloc[:, -1])
     told, told_ends, active = signs(steps), signs(ends), _active_changes(rows)
-    told_active = signs(active)
+    told_active = signs({key: change for key, change in active.items() if key in ends})
     lines = []
     for key, change in changes.items():
         of_steps = [told.get((key, level), 0) for level in change]
