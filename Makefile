@@ -41,14 +41,22 @@ UNKNOWN := $(filter-out $(VARIABLES) PEERS PYTHON VENV PY READY SHELL,$(GIVEN))
 $(if $(UNKNOWN),$(error there is no $(firstword $(UNKNOWN))=: 'make help' lists what each command \
 	takes, '$(PY) -m bench run --help' the options of a run))
 
-# what some targets alone take is refused with others, which would do much more than was meant
-OF_NAME := variant check
-OF_ROWS := validate
-OF_BASE := throughput-compare
-OF_PEERS := throughput
-$(foreach name,NAME ROWS BASE PEERS,$(if $(filter $(name),$(GIVEN)),$(if $(MAKECMDGOALS),$(if \
-	$(filter $(OF_$(name)),$(MAKECMDGOALS)),,$(error $(name)= is for 'make $(firstword \
-	$(OF_$(name)))': 'make help' lists what each command takes)))))
+# what a command does not take is refused, since it would do something other than was meant
+TAKEN_BY_quick := DATASET VARIANTS QUESTIONS SEEDS DEVICE JOBS ENGINE SCHEDULER PRECISION RESULTS
+TAKEN_BY_bench := $(TAKEN_BY_quick) PRESET
+TAKEN_BY_tune := $(filter-out PRECISION,$(TAKEN_BY_bench))
+TAKEN_BY_validate := ROWS DEVICE JOBS PRESET RESULTS
+TAKEN_BY_variant := NAME
+TAKEN_BY_check := NAME
+TAKEN_BY_throughput := DATASET VARIANTS DEVICE PEERS RESULTS
+TAKEN_BY_throughput-compare := BASE
+TAKEN_BY_report := DATASET RESULTS
+TAKEN_BY_check-results := JOBS
+TAKEN_BY_gpu-check := DATASET DEVICE
+TAKEN := $(foreach goal,$(MAKECMDGOALS),$(TAKEN_BY_$(goal)))
+$(foreach name,$(filter $(VARIABLES) PEERS,$(GIVEN)),$(if $(MAKECMDGOALS),$(if \
+	$(filter $(name),$(TAKEN)),,$(error 'make $(MAKECMDGOALS)' takes no $(name)=: 'make help' \
+	lists what each command takes))))
 
 .DEFAULT_GOAL := help
 .PHONY: bench quick tune validate variant check throughput throughput-compare report check-results gpu-check test test-all fuzz lint format clean help
@@ -59,16 +67,16 @@ bench: $(READY) $(WORKERS_READY) ## Train, evaluate and write results/ (DATASET=
 quick: export BENCH_ARG_DATASET := $(if $(filter command environment,$(origin DATASET)),$(value DATASET),digits)
 quick: export BENCH_ARG_RESULTS := $(if $(filter command environment,$(origin RESULTS)),$(value RESULTS),trial)
 quick: export BENCH_ARG_PRESET := quick
-quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in two to four minutes, into trial/ (DATASET= VARIANTS= QUESTIONS= RESULTS=)
+quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in a few minutes, into trial/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
 
-tune: $(READY) $(WORKERS_READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= QUESTIONS= DEVICE= JOBS= ENGINE= SCHEDULER= PRESET= RESULTS=)
+tune: $(READY) $(WORKERS_READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= ENGINE= SCHEDULER= PRESET= RESULTS=)
 	$(PY) -m bench tune --dataset "$$BENCH_ARG_DATASET" --variants "$$BENCH_ARG_VARIANTS" \
 		--questions "$$BENCH_ARG_QUESTIONS" --device "$$BENCH_ARG_DEVICE" $(WORKERS) \
 		--preset "$$BENCH_ARG_PRESET" \
 		--results "$$BENCH_ARG_RESULTS" $${BENCH_ARG_SEEDS:+--seeds "$$BENCH_ARG_SEEDS"}
 
-validate: $(READY) ## Make published numbers again under their own conditions: results/validation/ (ROWS= DEVICE= JOBS= PRESET=quick)
+validate: $(READY) ## Make published numbers again under their own conditions: results/validation/ (ROWS= DEVICE= JOBS= PRESET=quick RESULTS=)
 	$(PY) -m bench validate --rows "$$BENCH_ARG_ROWS" --preset "$$BENCH_ARG_PRESET" \
 		--device "$$BENCH_ARG_DEVICE" --jobs "$$BENCH_ARG_JOBS" --results "$$BENCH_ARG_RESULTS"
 
@@ -78,14 +86,14 @@ variant: $(READY) ## Write a first, working file of a variant, vaes/NAME.py (NAM
 check: $(READY) ## Put variants through their contract (NAME=)
 	$(PY) -m bench check "$$BENCH_ARG_NAME"
 
-throughput: $(READY) $(if $(value PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS=)
+throughput: $(READY) $(if $(value PEERS),$(PEERS_READY)) ## Time every variant and estimator beside the machine's limit; PEERS=1: and other libraries' (DATASET= VARIANTS= DEVICE= PEERS= RESULTS=)
 	$(PY) -m bench throughput --full --dataset "$$BENCH_ARG_DATASET" \
 		--variants "$$BENCH_ARG_VARIANTS" --device "$$BENCH_ARG_DEVICE" --results "$$BENCH_ARG_RESULTS" $(if $(value PEERS),--peers)
 
 throughput-compare: $(READY) ## Compare two commits' timings: BASE=<throughput.json of the other>
 	$(PY) -m bench throughput-compare "$$BENCH_ARG_BASE"
 
-report: $(READY) ## Redraw every table and figure from the stored rows (of one folder: DATASET=)
+report: $(READY) ## Redraw every table and figure from the stored rows (of one folder: DATASET=; RESULTS=)
 	$(PY) -m bench report --results "$$BENCH_ARG_RESULTS" $(if $(filter command line environment,$(origin DATASET)),--dataset "$$BENCH_ARG_DATASET")
 
 check-results: $(READY) ## Train and evaluate the mnist5k headline anew, and compare it with the committed one: a training of everything where the cache is empty (JOBS=)

@@ -105,8 +105,33 @@ def test_a_misspelt_variable_is_no_bench_of_something_else(copy):
     assert "there is no DATSET=" in done.stderr
     done = make(copy, "--dry-run", "bench", "NAME=low_rank")
     assert done.returncode != 0
-    assert "NAME= is for 'make variant'" in done.stderr
+    assert "'make bench' takes no NAME=" in done.stderr
     assert "bench run" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        ("quick", "PRESET"),
+        ("check-results", "DATASET"),
+        ("check", "VARIANTS"),
+        ("tune", "PRECISION"),
+        ("test", "DATASET"),
+    ],
+)
+def test_what_a_command_does_not_take_is_refused(copy, command, variable):
+    done = make(copy, "--dry-run", command, f"{variable}=x")
+    assert done.returncode == 2
+    assert f"'make {command}' takes no {variable}=" in done.stderr
+
+
+def test_what_help_lists_of_a_command_it_takes():
+    listed = re.findall(r"^  make (\S+) .*\((.*)\)$", make(ROOT, "help").stdout, re.MULTILINE)
+    assert len(listed) > 8
+    for command, variables in listed:
+        given = [f"{name}=x" for name in re.findall(r"[A-Z]+(?==)", variables)]
+        done = make(ROOT, "--dry-run", command, *given)
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_new_variant_fulfils_its_contract(copy):

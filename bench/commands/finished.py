@@ -114,9 +114,10 @@ def listing(*, config: Options = DEFAULT) -> int:
     variants = contestants.variants_named(config.variants, console)
     questions = configuration.questions_named(config.questions)
     data = configuration.data_of(config)
+    name = configuration.folder_name(config, data, configuration.overrides_of(config, data))
     for device in configuration.devices_of(config.device):
         survey = Survey(configuration.grid(config, data, variants, questions, device), data)
-        say(console, f"{config.dataset} on {device}, from {configuration.cache_folder(config)}:")
+        say(console, f"{name} on {device}, from {configuration.cache_folder(config)}:")
         console.print(screen(listing.tasks(survey.states())))
     for line in listing.folders(config.results):
         say(console, line)

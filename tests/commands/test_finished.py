@@ -100,6 +100,12 @@ def test_exported_weights_give_the_codes(bench, place):
     np.testing.assert_allclose(imported(path).encode(x).detach(), codes, atol=1e-6)
 
 
+def test_the_list_names_the_folder_of_its_results(bench, place):
+    code, text = bench("list", "--results", place / "results", "--latent", "5")
+    assert code == 0
+    assert text.startswith("digits-epochs-2-latent_dim-5-quick on cpu, from ")
+
+
 def test_the_list_says_what_is_done(bench, place):
     files = sorted((place / "cache").iterdir())
     code, text = bench("list", "--results", place / "results", "--questions", "headline,loss_noise")

@@ -87,7 +87,7 @@ def _takeaway(timings: Timings) -> str:
             f"{compiled.ordinary_ratio.max():.2f} times as fast as the ordinary loop."
         )
         largest = compiled[compiled.batch == compiled.batch.max()]
-        if compiled.batch.nunique() > 1 and largest.roofline_ratio.notna().any():
+        if compiled.batch.min() < compiled.batch.max() and largest.roofline_ratio.notna().any():
             said.append(
                 f"Compiled, it reaches {_shares(largest, 'roofline_ratio')} of the speed of its "
                 "roofline, which adds the time to copy what the optimizer must move; at smaller "
