@@ -67,7 +67,7 @@ bench: $(READY) $(WORKERS_READY) ## Train, evaluate and write results/ (DATASET=
 quick: export BENCH_ARG_DATASET := $(if $(filter command environment,$(origin DATASET)),$(value DATASET),digits)
 quick: export BENCH_ARG_RESULTS := $(if $(filter command environment,$(origin RESULTS)),$(value RESULTS),trial)
 quick: export BENCH_ARG_PRESET := quick
-quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in a few minutes, into trial/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRECISION= RESULTS=)
+quick: $(READY) $(WORKERS_READY) ## The same path on the smallest data, in half a minute, into trial/ (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= PRECISION= RESULTS=)
 	$(PY) -m bench run $(OPTIONS)
 
 tune: $(READY) $(WORKERS_READY) ## Choose learning rates and hyperparameters anew, and record them (DATASET= VARIANTS= QUESTIONS= SEEDS= DEVICE= JOBS= ENGINE= SCHEDULER= PRESET= RESULTS=)
