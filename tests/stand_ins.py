@@ -27,6 +27,7 @@ class StandIn:
     name: str
     asked: str
     sections: Callable[[Results], list[Section]]
+    of_headline: bool = False
 
 
 def elbo_rows(dataset: str = "toy", variants=VARIANTS, seeds: int = 3, shift: float = 0) -> list:
@@ -131,7 +132,7 @@ def unanswered(found: Results) -> list[Section]:
 
 
 QUESTIONS = (
-    StandIn("headline", "What does it buy?", headline),
+    StandIn("headline", "What does it buy?", headline, of_headline=True),
     StandIn("pictures", "", pictures),
     StandIn("uncertainty", "Is it sure?", unanswered),
 )

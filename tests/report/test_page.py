@@ -102,10 +102,10 @@ def test_the_questions_stand_beside_their_answers_for_each_data_set(tmp_path):
     page.write(tmp_path, None, QUESTIONS)
     text = text_of(tmp_path / "README.md")
     link = "[toy](toy/cpu/README.md#what-it-buys)"
-    assert f"\n\n**What does it buy?** `headline`\n\n- {link}: flow wins by 3 | 4 nats\n" in text
+    assert f"\n\n**What does it buy?** `headline`\n\n- {link} after 2 epochs: flow wins by" in text
     assert "\n\n**Is it sure?** `uncertainty`\n\n- no answer: toy\n\n" in text
     html = text_of(tmp_path / "index.html")
-    line = '<a href="#toy-cpu--headline">toy</a></th><td>flow wins by 3 | 4 nats</td>'
+    line = '<a href="#toy-cpu--headline">toy</a> after 2 epochs</th><td>flow wins by 3 | 4 nats'
     assert line in html
     assert '<th scope="row">no answer</th><td>toy</td>' in html
 
@@ -114,7 +114,9 @@ def test_the_same_answer_of_two_data_sets_stands_there_once(tmp_path):
     stored(tmp_path / "toy" / "cpu")
     stored(tmp_path / "twin" / "cpu")
     page.write(tmp_path, None, QUESTIONS)
-    links = [f"[{name}]({name}/cpu/README.md#what-it-buys)" for name in ("toy", "twin")]
+    links = [
+        f"[{name}]({name}/cpu/README.md#what-it-buys) after 2 epochs" for name in ("toy", "twin")
+    ]
     assert f"\n\n- {', '.join(links)}: flow wins by 3 | 4 nats\n" in text_of(tmp_path / "README.md")
     assert text_of(tmp_path / "index.html").count("<td>flow wins by 3 | 4 nats</td>") == 1
 
