@@ -90,7 +90,7 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     assert "raises the test cross-entropy: `autoencoder` 5.0 ± 0.0 nats" in perturbation.takeaway
     assert "the rise is smaller for `input-dependent` (−3.0 ± 0.0)" in perturbation.takeaway
     assert "itself is higher for `input-dependent` (+1.0 ± 0.0)" in perturbation.takeaway
-    assert "noise of s = 0.5 it is higher for `input-dependent`" in perturbation.takeaway
+    assert "share of each one's code, it is higher for `input-dependent`" in perturbation.takeaway
     for section in (overfitting, perturbation):
         for figure in section.figures:
             assert figure.png("small").startswith(b"\x89PNG")
@@ -105,7 +105,7 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
             {0: 5, 0.1: 1, 0.5: -2},
             "`autoencoder`'s up to s = 0.1 for `flow`; with more noise below",
         ),
-        ({0: 5, 0.1: -1, 0.5: -2}, "`autoencoder`'s without noise alone for `flow`; with more"),
+        ({0: 5, 0.1: -1, 0.5: -2}, "`autoencoder`'s at s = 0 only for `flow`; with more"),
         ({0: 5, 0.1: -1, 0.5: 2}, ""),
         ({0: -5, 0.1: -1, 0.5: -2}, ""),
     ],

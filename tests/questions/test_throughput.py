@@ -143,9 +143,12 @@ def test_where_a_steps_time_goes_is_a_line_a_part_and_a_column_a_batch(timings, 
 
 def test_a_compiled_step_stands_beside_its_roofline(timings, tmp_path):
     case = {"kind": "compiled", "variant": "flow", "batch": 100, "items": 100, "seconds": 2e-3}
-    ratios = {"bound_ratio": 0.6, "roofline_ratio": 0.87, "ordinary_ratio": 2.0}
-    speed, *_ = report.sections(with_cases(timings, tmp_path, case | ratios))
-    assert "it reaches 0.87 (batch 100)" in speed.takeaway
+    case |= {"bound_ratio": 0.6, "roofline_ratio": 0.87, "ordinary_ratio": 2.0}
+    large = case | {"batch": 1000, "items": 1000, "seconds": 2e-2, "roofline_ratio": 0.8}
+    both, *_ = report.sections(with_cases(timings, tmp_path, case, large))
+    assert "it reaches 0.80 (batch 1,000) of the speed of its roofline" in both.takeaway
+    speed, *_ = report.sections(with_cases(timings, tmp_path, case))
+    assert "roofline" not in speed.takeaway  # which is no bound of small batches
     frame = tables_of(speed)["training_speed"].frame().set_index("step")
     assert frame.loc["compiled", "of roofline"] == 0.87
 
