@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.grid.contract import Row
@@ -56,6 +58,20 @@ def test_exponents_stand_beside_theory_s():
     (line,) = lines_of(tables["multi_sample"], "best weights", "IWAE, sticking the landing")
     assert line[-2:] == ["–", "2.00 ± 0.20"]
     assert len(section.figures) == 1
+
+
+def test_an_answer_far_from_theory_s_limit_says_so():
+    found = rows({"iwae": -0.45}, change=0.5)
+    (near,) = sections(stored("multi_sample", [("input_dependent", 0, found)]))
+    assert "effective" not in near.answer
+    few = [
+        replace(row, value=row.value / 10) if row.metric == "effective_sample_size" else row
+        for row in found
+    ]
+    (far,) = sections(stored("multi_sample", [("input_dependent", 0, few)]))
+    assert far.answer.endswith(
+        "; the effective sample size is 3.2 ± 0.2 there, far from theory's limit"
+    )
 
 
 @pytest.mark.parametrize(("change", "word"), [(0.5, "yes"), (1.5, "no"), (1.05, "undecided")])

@@ -273,6 +273,20 @@ def test_what_the_active_units_do_is_said_beside_the_whole_entropy(tmp_path: Pat
     assert "; that of its active units alone is higher with bit flips" in section.answer
 
 
+def test_flat_posteriors_do_not_count_among_what_holds_together(tmp_path: Path):
+    """Changes of p = 0.006: told from zero as six, no longer as twelve."""
+    slopes = {"input_dependent": 1.0, "learned_diagonal": 0.0}
+    rows = made_up(tmp_path, 5, slopes=slopes).rows
+    mine = (rows.variant == "input_dependent") & (rows.metric == "active_entropy")
+    mine &= rows.level > 0
+    rows.loc[mine, "value"] = 1.382 + 0.1 * (rows.seed[mine].astype(float) - 2)
+    (section,) = report.sections(Results(tmp_path, rows))
+    (table, *_) = section.tables
+    ends = table.frame().set_index("posterior")["these end"]
+    assert set(ends["input-dependent"]) == {"higher"}
+    assert set(ends["learned-diagonal"]) == {"flat"}
+
+
 def test_rows_without_active_units_say_nothing_of_them(tmp_path: Path):
     """Those of a former version."""
     rows = made_up(tmp_path).rows
