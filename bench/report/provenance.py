@@ -39,13 +39,14 @@ def made(found: Results) -> dict[str, object]:
     machine = environment.get("gpu") or environment.get("cpu") or "unknown machine"
     torch = environment.get("packages", {}).get("torch", "unknown")
     chose = [run for run in runs if run.get("questions") == [TUNING]]
+    epochs = _epochs(found)
     return {
         "machine": f"{machine}, {environment.get('cores', '?')} cores, torch {torch}",
         "commit": _commits(run for run in runs if run not in chose),
         "chosen_at": _commits(chose),
         "seeds": config.get("seeds", "?"),
         "preset": config.get("preset", "?"),
-        "epochs": (epochs := _epochs(found)),
+        "epochs": epochs,
         "trained": epochs and f"{epochs}, {_chosen(config)}",
         "binarization": config.get("binarization", "?"),
         "settings": _settings(config),

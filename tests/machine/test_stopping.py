@@ -38,11 +38,11 @@ def processes(mark: str) -> list[int]:
     return found
 
 
-def stopped(arguments: list, ready: Callable[[], bool], number: int, everyone: bool) -> None:
-    """Send the signal when it is ready, to all its processes or to the first alone."""
+def started(*arguments: object) -> tuple[subprocess.Popen, str]:
+    """This Python with these arguments, as a group of its own, and the mark of its processes."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
-        [sys.executable, "-c", HEARING, *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -50,6 +50,12 @@ def stopped(arguments: list, ready: Callable[[], bool], number: int, everyone: b
         start_new_session=True,
         env=os.environ | {"MARK": mark},
     )
+    return process, mark
+
+
+def stopped(arguments: list, ready: Callable[[], bool], number: int, everyone: bool) -> None:
+    """Send the signal when it is ready, to all its processes or to the first alone."""
+    process, mark = started("-c", HEARING, *arguments)
     try:
         _told(process, ready, number, everyone, mark)
     finally:
@@ -139,13 +145,7 @@ def test_none_is_left_that_was_just_being_started():
         "from bench.machine import stopping; stopping.install()\n"
         f"subprocess.Popen([sys.executable, '-c', {starts_others!r}]); time.sleep(60)"
     )
-    mark = uuid.uuid4().hex
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"MARK": mark},
-    )
+    process, mark = started("-c", code)
     deadline = time.monotonic() + 60
     while len(processes(mark)) < 20 and time.monotonic() < deadline:
         pass
@@ -168,16 +168,7 @@ def test_no_worker_takes_the_place_of_one_that_the_signal_has_ended():
         "for _ in range(100): workers.submit(time.sleep, 60)\n"
         "print('begun', flush=True); time.sleep(60)"
     )
-    mark = uuid.uuid4().hex
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"MARK": mark},
-    )
+    process, mark = started("-c", code)
     try:
         process.stdout.readline()
         time.sleep(0.5)
@@ -206,11 +197,7 @@ def test_at_any_moment(tmp_path, command, seconds, number, everyone):
 @pytest.mark.slow
 def test_a_worker_that_is_killed_fails_its_task_alone(tmp_path):
     """As where memory is short; the same command then does that task."""
-    mark = uuid.uuid4().hex
-    command = [sys.executable, "-m", "bench", *map(str, run_in(tmp_path))]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"MARK": mark}
-    )
+    process, mark = started("-m", "bench", *run_in(tmp_path))
     deadline = time.monotonic() + 120
     while not any(tmp_path.glob("cache/*.run")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -221,8 +208,9 @@ def test_a_worker_that_is_killed_fails_its_task_alone(tmp_path):
     assert "was killed, as happens where memory is short" in text
     assert "Traceback" not in text
     assert "Results page:" in text
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 0, again.stdout + again.stderr
+    again, _ = started("-m", "bench", *run_in(tmp_path))
+    text = again.communicate()[0]
+    assert again.returncode == 0, text
 
 
 def command_line(process: int) -> bytes:

@@ -74,6 +74,16 @@ class Found:
         return int(self.rows.K.max())
 
     @property
+    def latest(self) -> str:
+        """The stage that the answer is of."""
+        return list(self.printed["stage"])[-1]
+
+    def are_few(self, size: Estimate) -> bool:
+        """Whether an effective sample size at the most samples is far from theory's limit, in
+        which it grows as K."""
+        return size.mean < self.last / 2
+
+    @property
     def beyond(self) -> int:
         """The K from which the exponent is fitted that is held against theory's."""
         return max((least for _, _, least in self.exponents), default=self.last)
@@ -106,8 +116,8 @@ def _takeaway(found: Found) -> str:
         here = {"stage": stage, "K": found.last}
         for size in found.of("effective_sample_size", **here).values():
             text = f"the effective sample size of K = {found.last} is {spoken(size, 1)}"
-            few = size.mean < found.last / 2
-            said.append(text + " (in theory's limit it grows as K, which is far off here)" * few)
+            far = " (in theory's limit it grows as K, which is far off here)"
+            said.append(text + far * found.are_few(size))
         for (name,), bias in found.of("relative_bias", "estimator", **here).items():
             said.append(
                 f"at K = {found.last} the bias of `{found.labels[name]}` has {spoken(bias)} times "
@@ -131,8 +141,8 @@ def _locally(found: Found, stage: str, name: str) -> str:
 def _answer(found: Found) -> str:
     """Whether the most samples lower the ratio of unbiased estimators, and what they do to all."""
     word, change = _change(found)
-    sizes = found.of("effective_sample_size", stage=list(found.printed["stage"])[-1], K=found.last)
-    few = [spoken(size, 1) for size in sizes.values() if size.mean < found.last / 2]
+    sizes = found.of("effective_sample_size", stage=found.latest, K=found.last).values()
+    few = [spoken(size, 1) for size in sizes if found.are_few(size)]
     far = f"; the effective sample size is {few[0]} there, far from theory's limit" if few else ""
     return f"{word}, in one training: {change}{far}" if change else ""
 
@@ -140,7 +150,7 @@ def _answer(found: Found) -> str:
 def _change(found: Found) -> tuple[str, str]:
     """Whether, and for which unbiased estimators, the most samples lower the ratio at the latest
     stage; and what they do to those of all. Both "" where the plain estimator's is not known."""
-    stage = list(found.printed["stage"])[-1]
+    stage = found.latest
     here = {"stage": stage, "K": found.last}
     changes = found.of("signal_to_noise_change", "estimator", "reference_K", **here)
     first = min((least for _, least in changes), default=0)
