@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
@@ -83,12 +84,22 @@ def test_every_figure_of_the_opening_stands_on_the_page_it_is_quoted_from():
 
 def stored_figures(folder: Path) -> set[str]:
     """Every difference with its interval that a folder's page prints, or its tables hold."""
-    printed = re.findall(
-        r"[+−]\d+\.\d+ ± \d+\.\d+", (folder / "README.md").read_text(encoding="utf-8")
-    )
-    gaps = pd.read_csv(folder / "tables" / "gap_differences.csv")
-    numbers = gaps.select_dtypes("number").to_numpy()
-    return {*printed, *(f"{mean:+.2f} ± {half:.2f}".replace("-", "−") for mean, half in numbers)}
+    found = set()
+    for page in versions(folder / "README.md"):
+        found |= {*re.findall(r"[+−]\d+\.\d+ ± \d+\.\d+", page)}
+    for table in versions(folder / "tables" / "gap_differences.csv"):
+        numbers = pd.read_csv(io.StringIO(table)).select_dtypes("number").to_numpy()
+        found |= {f"{mean:+.2f} ± {half:.2f}".replace("-", "−") for mean, half in numbers}
+    return found
+
+
+def versions(path: Path) -> list[str]:
+    """A file as it is and, where there is git, as it was committed: `make bench` makes results
+    anew, whose times are another machine's."""
+    name = f"HEAD:{path.relative_to(ROOT).as_posix()}"
+    before = subprocess.run(["git", "show", name], cwd=ROOT, capture_output=True)
+    found = [path.read_text(encoding="utf-8")]
+    return found if before.returncode else [*found, before.stdout.decode("utf-8")]
 
 
 def test_every_command_is_one_make_understands(copy):

@@ -25,8 +25,8 @@ MIB = 2**20
 
 def section_of(folder: Path, *cases: dict) -> Section:
     """The section of the stored timings with these cases of memory and scale instead of theirs."""
-    found = stored(STORED)
-    kept = [c for c in found["benchmarks"] if c["extra_info"]["kind"] not in ("memory", "scale")]
+    found, replaced = stored(STORED), ("fresh", "memory", "scale")
+    kept = [c for c in found["benchmarks"] if c["extra_info"]["kind"] not in replaced]
     found["benchmarks"] = kept + [{"extra_info": case} for case in cases]
     (folder / FILE).write_text(json.dumps(found), encoding="utf-8")
     (section,) = growth.sections(read(folder / FILE))
