@@ -63,7 +63,8 @@ def test_the_report_compares_gap_and_test_cross_entropy_in_pairs(tmp_path: Path)
     # the seeds' common shift cancels in a paired difference, but not in a mean
     assert "ends 30.1 ± 0.6 nats above" in overfitting.takeaway
     assert overfitting.answer == (
-        "yes: its gap (test − train cross-entropy) with 250 training images is 30.1 ± 0.6 nats; "
+        "yes: its gap (test − train cross-entropy) with 250 training images (50 steps) is "
+        "30.1 ± 0.6 nats; "
         "with 1,000 images stopping at the best epoch would have lowered the test cross-entropy by "
         "2.0 ± 0.0; added to the gap with 250 images by noise on the code, without the KL, and "
         "then by the KL on top of it: for input-dependent −5.0 ± 0.0 and −5.0 ± 0.0; the VAEs' "

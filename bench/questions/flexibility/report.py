@@ -117,7 +117,9 @@ def _answer(found: Found, richer: list[Claim], timed: list[Claim]) -> str:
         return ""
     told = sentence(richer, *GAINS, sign=True, alike=ALIKE)
     text = f"ELBO against {title(REFERENCE)}'s, in nats: {told}"
-    text += f"; at equal time {sentence(timed, *GAINS, sign=True, alike=ALIKE)}" if timed else ""
+    if timed:
+        at_equal_time = sentence(timed, *GAINS, sign=True, alike=ALIKE)
+        text += f"; in the time of {title(REFERENCE)}'s training {at_equal_time}"
     name = _cost(found)
     ratios = {title(v): ratio for v, ratio in _of(found, name).items()}
     costs = [f"{spoken(ratios[c.subject])} ({c.subject})" for c in richer if c.subject in ratios]

@@ -114,7 +114,8 @@ def overfitting_takeaway(staged: pd.DataFrame, plain_ones: list[str]) -> tuple[s
             sentences += one.step_by_step(f"With {one.size}, step by step")
         claim = positive[plain]
         verdict = "yes" if claim.verdict == BEATS else "no" if claim.decided else "undecided"
-        answer = f"{verdict}: its gap (test − train cross-entropy) with {images} is {own} nats"
+        length = f"{images} ({first.steps:,} steps)"
+        answer = f"{verdict}: its gap (test − train cross-entropy) with {length} is {own} nats"
         if verdict == "yes" and not turn.startswith(SAVED):
             answer = f"gap of {own} nats with {images}, but {turn}"
         answer += "".join(f"; {text}" for text in more)
